@@ -1,0 +1,40 @@
+# Every target sets up its own virtual environment from a bare checkout.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+.PHONY: unlearning test test-slow lint check notebook benchmark clean
+
+unlearning: $(VENV)/.installed  ## run the main job on the embedded default (no download)
+	$(BIN)/python -m experiments.unlearning $(ARGS)
+
+test: $(VENV)/.installed-dev  ## pass the tests
+	$(BIN)/python -m pytest $(ARGS)
+
+test-slow: $(VENV)/.installed-dev  ## the minutes-long tests as well
+	$(BIN)/python -m pytest -m "slow or not slow" $(ARGS)
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+check: lint test  ## what CI runs
+
+benchmark: $(VENV)/.installed-dev
+	$(BIN)/python -m benchmarks.throughput $(ARGS)
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	touch $@ $(VENV)/.installed
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

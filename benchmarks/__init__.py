@@ -1,0 +1,1 @@
+"""Throughput and scaling, with recorded results: ``python -m benchmarks.<name>``."""
