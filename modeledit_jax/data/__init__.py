@@ -1,1 +1,1 @@
-
+"""Data sets as plain arrays, and their split into the four roles."""

@@ -1,1 +1,1 @@
-
+"""What touches the outside: configuration, checkpoints, run folders and figures."""

@@ -1,0 +1,88 @@
+"""Gradient steps of PPO: minibatches, schedule and optimiser."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Float, Int
+
+from modeledit_jax.agents.config import PPOConfig
+from modeledit_jax.agents.loss import Batch, loss
+from modeledit_jax.agents.networks import Network, search_labels
+from modeledit_jax.types import Array, Key, Params
+
+
+def optimize(
+    network: Network,
+    config: PPOConfig,
+    params: Params,
+    optimizer_state: optax.OptState,
+    updates: Int[Array, ""],
+    batch: Batch,
+    key: Key,
+) -> tuple[Params, optax.OptState, dict[str, Array]]:
+    """Gradient steps on all minibatches of all epochs.
+
+    Args:
+        network: policy and value.
+        config: hyper-parameters.
+        params: of the network.
+        optimizer_state: of `make_optimizer`.
+        updates: updates made so far, which sets the learning rates.
+        batch: samples of one rollout, ``config.batch_size`` of them.
+        key: consumed.
+
+    Returns:
+        New parameters and optimiser state; parts of the loss and ``grad_norm`` (before clipping)
+        of every gradient step, [num_epochs · num_minibatches] each.
+    """
+    optimizer = make_optimizer(config, updates)
+    gradient = jax.grad(partial(loss, network, config), has_aux=True)
+
+    def step(
+        carry: tuple[Params, optax.OptState], indices: Int[Array, " minibatch"]
+    ) -> tuple[tuple[Params, optax.OptState], dict[str, Array]]:
+        params, optimizer_state = carry
+        minibatch = jax.tree.map(lambda x: x[indices], batch)
+        gradients, metrics = gradient(params, minibatch)
+        change, optimizer_state = optimizer.update(gradients, optimizer_state, params)
+        metrics["grad_norm"] = optax.global_norm(gradients)
+        return (optax.apply_updates(params, change), optimizer_state), metrics
+
+    (params, optimizer_state), metrics = jax.lax.scan(
+        step, (params, optimizer_state), minibatches(config, key)
+    )
+    return params, optimizer_state, metrics
+
+
+def minibatches(config: PPOConfig, key: Key) -> Int[Array, "steps minibatch"]:
+    """Sample indices of every minibatch; each epoch goes through all samples in a new order."""
+    shuffle = partial(jax.random.permutation, x=config.batch_size)
+    epochs = jax.vmap(shuffle)(jax.random.split(key, config.num_epochs))
+    return epochs.reshape(-1, config.minibatch_size)
+
+
+def schedule_fraction(config: PPOConfig, updates: Int[Array, ""]) -> Float[Array, ""]:
+    """Share of the learning rates that is in force after a number of updates."""
+    progress = jnp.minimum(updates.astype(jnp.float32) / config.num_updates, 1.0)
+    if config.schedule == "linear":
+        return 1.0 - progress
+    if config.schedule == "cosine":
+        return 0.5 * (1.0 + jnp.cos(jnp.pi * progress))
+    return jnp.ones_like(progress)
+
+
+def make_optimizer(config: PPOConfig, updates: Int[Array, ""]) -> optax.GradientTransformation:
+    """Adam with one rate for the search distribution and one for the rest of the network."""
+    rates = {"network": config.learning_rate, "search": config.action_learning_rate}
+    if config.action_learning_rate is None:
+        rates["search"] = config.learning_rate
+    fraction = schedule_fraction(config, updates)
+    return optax.chain(
+        optax.clip_by_global_norm(config.max_grad_norm),
+        optax.scale_by_adam(eps=config.adam_epsilon),
+        optax.partition(
+            {name: optax.scale(-rate * fraction) for name, rate in rates.items()}, search_labels
+        ),
+    )

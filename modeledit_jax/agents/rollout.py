@@ -1,0 +1,185 @@
+"""Playing policies in gymnax environments: training rollouts and whole episodes.
+
+An environment is anything with the step of gymnax 1.0, environments and wrappers alike:
+``(observation, state, reward, terminated, truncated, info)`` with automatic reset, and the
+observation before that reset in ``info["final_observation"]``.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from gymnax.environments import spaces
+from jaxtyping import Float, Int
+
+from modeledit_jax.types import Array, Field, Key, PyTree
+
+Env: TypeAlias = Any
+"""A gymnax 1.0 environment or wrapper; static, so build it once and use it everywhere."""
+
+ActorCriticFn: TypeAlias = Callable[[PyTree], tuple[Any, Array]]
+"""One observation -> (`Policy`, value [])."""
+
+_NOT_LOGGED = ("terminated", "truncated", "final_observation")
+
+
+@struct.dataclass
+class RolloutState:
+    """Where the environments of a rollout stand between two rollouts."""
+
+    env_state: Field  # environment's own pytree, leaves [E, ...]
+    observation: Field  # pytree, leaves [E, ...]
+    episode_return: Field  # [E] float32, undiscounted, of the episode under way
+
+
+@struct.dataclass
+class Transition:
+    """Steps of a rollout; `rollout` stacks them to leading axes [T, E]."""
+
+    observation: Field  # pytree, leaves [T, E, ...]
+    action: Field  # [T, E, *action], as sampled, before any clipping
+    log_prob: Field  # [T, E] float32
+    value: Field  # [T, E] float32, V of `observation`
+    next_value: Field  # [T, E] float32, V of the next observation before automatic reset
+    reward: Field  # [T, E] float32
+    terminated: Field  # [T, E] bool
+    truncated: Field  # [T, E] bool
+
+
+def reset(env: Env, env_params: PyTree, num_envs: int, key: Key) -> RolloutState:
+    """Reset ``num_envs`` environments; `key` is consumed."""
+    keys = jax.random.split(key, num_envs)
+    observation, env_state = jax.vmap(env.reset, in_axes=(0, None))(keys, env_params)
+    env_state, observation = _strongly_typed((env_state, observation))
+    return RolloutState(env_state, observation, jnp.zeros(num_envs))
+
+
+def _strongly_typed(tree: PyTree) -> PyTree:
+    """Python numbers in a reset give weak types, strong ones after a step: a second compilation."""
+    return jax.tree.map(lambda x: jax.lax.convert_element_type(x, x.dtype), tree)
+
+
+def rollout(
+    env: Env,
+    env_params: PyTree,
+    actor_critic: ActorCriticFn,
+    state: RolloutState,
+    key: Key,
+    *,
+    num_steps: int,
+    env_batch_size: int | None = None,
+) -> tuple[RolloutState, Transition, dict[str, Array]]:
+    """Play ``num_steps`` steps in all environments.
+
+    Args:
+        env: environment.
+        env_params: its parameters.
+        actor_critic: policy and value of one observation.
+        state: where the environments stand.
+        key: consumed.
+        num_steps: T.
+        env_batch_size: environments stepped at a time, to keep intermediates in cache; None: all.
+
+    Returns:
+        New state; transitions [T, E]; and scalar metrics: ``reward`` per step, ``episodes``
+        finished, ``episode_return`` their mean (NaN if none), and ``info/<name>`` for each scalar
+        that the environment puts into its ``info``.
+    """
+    space = env.action_space(env_params)
+
+    def act(observation: PyTree, key: Key) -> tuple[Array, Array, Array]:
+        policy, value = actor_critic(observation)
+        action = policy.sample(key)
+        return action, policy.log_prob(action), value
+
+    def step(state: RolloutState, key: Key) -> tuple[RolloutState, tuple[Transition, dict]]:
+        act_keys, env_keys = jax.random.split(key, (2, state.episode_return.shape[0]))
+        action, log_prob, value = jax.vmap(act)(state.observation, act_keys)
+        observation, env_state, reward, terminated, truncated, info = _map_environments(
+            lambda xs: env.step(*xs, env_params),
+            (env_keys, state.env_state, to_action_space(space, action)),
+            env_batch_size,
+        )
+        next_value = jax.vmap(lambda x: actor_critic(x)[1])(info["final_observation"])
+        reward = reward.astype(jnp.float32)
+        terminated, truncated = terminated.astype(bool), truncated.astype(bool)
+        done = terminated | truncated
+        returns = state.episode_return + reward
+        transition = Transition(
+            state.observation, action, log_prob, value, next_value, reward, terminated, truncated
+        )
+        logged = {"returns": jnp.sum(returns * done), "episodes": jnp.sum(done)}
+        logged |= {"reward": reward.mean(), **_scalar_info(info)}
+        state = RolloutState(env_state, observation, jnp.where(done, 0.0, returns))
+        return state, (transition, logged)
+
+    state, (transitions, logged) = jax.lax.scan(step, state, jax.random.split(key, num_steps))
+    return state, transitions, _summary(logged)
+
+
+def _map_environments(step: Callable, inputs: PyTree, batch_size: int | None) -> PyTree:
+    if batch_size is None:
+        return jax.vmap(step)(inputs)
+    return jax.lax.map(step, inputs, batch_size=batch_size)
+
+
+def _scalar_info(info: dict[str, PyTree]) -> dict[str, Array]:
+    """Mean over environments of the scalar entries; other entries are not kept."""
+    return {
+        f"info/{name}": entry.astype(jnp.float32).mean()
+        for name, entry in info.items()
+        if name not in _NOT_LOGGED and isinstance(entry, jax.Array) and entry.ndim == 1
+    }
+
+
+def _summary(logged: dict[str, Array]) -> dict[str, Array]:
+    """Metrics of a rollout from those of its steps, [T] each."""
+    metrics = {name: x.mean() for name, x in logged.items() if name not in ("returns", "episodes")}
+    episodes = logged["episodes"].sum()
+    returns = logged["returns"].sum() / jnp.maximum(episodes, 1)
+    return metrics | {
+        "episodes": episodes,
+        "episode_return": jnp.where(episodes > 0, returns, jnp.nan),
+    }
+
+
+def to_action_space(space: spaces.Space, action: Array) -> Array:
+    """An action as the environment takes it: clipped to the bounds of a `Box`, in its dtype."""
+    if isinstance(space, spaces.Box):
+        action = jnp.clip(action, space.low, space.high)
+    return action.astype(space.dtype)
+
+
+def play_episode(
+    env: Env, env_params: PyTree, choose: Callable[[PyTree, Key], Array], key: Key
+) -> tuple[Float[Array, ""], Int[Array, ""]]:
+    """Play one episode to its end.
+
+    Args:
+        env: environment.
+        env_params: its parameters.
+        choose: ``(observation, key) -> action``; clipped here to the action space.
+        key: consumed.
+
+    Returns:
+        Undiscounted return and number of steps.
+    """
+    space = env.action_space(env_params)
+    reset_key, key = jax.random.split(key)
+    observation, env_state = _strongly_typed(env.reset(reset_key, env_params))
+
+    def step(carry: tuple) -> tuple:
+        key, env_state, observation, total, length, _ = carry
+        key, choose_key, env_key = jax.random.split(key, 3)
+        action = to_action_space(space, choose(observation, choose_key))
+        observation, env_state, reward, terminated, truncated, _ = env.step(
+            env_key, env_state, action, env_params
+        )
+        done = (terminated | truncated).astype(bool)
+        return key, env_state, observation, total + reward.astype(jnp.float32), length + 1, done
+
+    start = (key, env_state, observation, jnp.float32(0), jnp.int32(0), jnp.bool_(False))
+    *_, total, length, _ = jax.lax.while_loop(lambda carry: ~carry[-1], step, start)
+    return total, length

@@ -1,0 +1,90 @@
+"""The reinforcement-learning editor: PPO as a `Search` on a world."""
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from modeledit_jax.agents import ppo
+from modeledit_jax.agents.config import PPOConfig
+from modeledit_jax.agents.networks import Network, default_network
+from modeledit_jax.envs.world import World, WorldParams
+from modeledit_jax.types import Array, Field, Key
+
+
+@struct.dataclass
+class PPOSearch:
+    """Trains a policy on the task's world; the edit is its deterministic episode.
+
+    Attributes:
+      config: of PPO; its numbers may be batched by `jax.vmap`.
+      network: of the policy; None: the default MLP actor-critic over the observation.
+    """
+
+    config: Field
+    network: Network | None = struct.field(pytree_node=False, default=None)
+
+    @property
+    def evaluations_per_update(self) -> int:
+        """Every environment step evaluates the reward once."""
+        return self.config.batch_size
+
+    @property
+    def gradient_steps_per_update(self) -> int:
+        """Minibatches of all epochs."""
+        return self.config.num_epochs * self.config.num_minibatches
+
+    def init(self, env: World, params: WorldParams, key: Key) -> ppo.PPOState:
+        """Centres the policy where the parametrization says a search should start."""
+        start_key, key = jax.random.split(key)
+        start = env.edit.start(start_key)
+        return ppo.init(env, params, self.config, key, network=self.network, start_action=start)
+
+    def update(
+        self, env: World, params: WorldParams, state: ppo.PPOState
+    ) -> tuple[ppo.PPOState, dict[str, Array]]:
+        """One rollout and its epochs; the metrics of `ppo.update` and those of a `Search`."""
+        state, metrics = ppo.update(env, params, self.config, state, network=self.network)
+        metrics["score"] = metrics["info/score"]
+        metrics["invalid_reward"] = metrics["info/invalid_reward"]
+        return state, metrics
+
+    def plan(self, env: World, params: WorldParams, state: ppo.PPOState) -> Array:
+        """Actions of the deterministic episode, ``[T, A]``.
+
+        The first action needs no evaluation. Later ones see the score of the edits before them,
+        at one evaluation of the reward each.
+        """
+        network = self.network or default_network(
+            env.action_space(params), self.config.hidden_sizes
+        )
+        unused = jax.random.key(0)  # worlds are deterministic
+        observation, world = env.reset_env(unused, params)
+        actions = []
+        for step in range(env.horizon):
+            action = ppo.policy_mode(network, state, observation)
+            actions.append(action)
+            if step + 1 < env.horizon:
+                observation, world, *_ = env.step_env(unused, world, action, params)
+        return jnp.stack(actions)
+
+
+def default_ppo_config(budget: int, horizon: int = 1) -> PPOConfig:
+    """The settings for editing with few evaluations.
+
+    Args:
+      budget: reward evaluations.
+      horizon: edits of an episode.
+    """
+    num_envs = max(20 // horizon, 2)
+    return PPOConfig(
+        learning_rate=1e-3,
+        action_learning_rate=0.03,
+        gamma=1.0,
+        gae_lambda=0.95,
+        initial_std=0.3,
+        num_envs=num_envs,
+        num_steps=horizon,
+        num_epochs=4,
+        num_minibatches=1,
+        num_updates=max(budget // (num_envs * horizon), 1),
+    )

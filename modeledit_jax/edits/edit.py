@@ -1,0 +1,76 @@
+"""An edit: the site's leaves, a parametrization and an operator in one."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from modeledit_jax.edits.operator import Operator
+from modeledit_jax.edits.parametrization import LowRank, Parametrization, Shape
+from modeledit_jax.types import Array, Key, Leaves
+
+
+@dataclass(frozen=True)
+class Edit:
+    """Turns an action vector ``[A]`` into edited leaves.
+
+    Attributes:
+      operator: what the matrices do to the weights (`mask`, `shift` or a function of yours).
+      shapes: ``(path, shape)`` of every edited leaf; their action entries follow in this order.
+      parametrization: how a stretch of the action becomes a leaf's matrix.
+    """
+
+    operator: Operator
+    shapes: tuple[tuple[str, Shape], ...]
+    parametrization: Parametrization = LowRank()
+
+    @classmethod
+    def of(
+        cls, leaves: Leaves, operator: Operator, parametrization: Parametrization | None = None
+    ) -> "Edit":
+        """The edit that fits these leaves."""
+        shapes = tuple((path, tuple(leaf.shape)) for path, leaf in leaves.items())
+        return cls(operator, shapes, parametrization or LowRank())
+
+    @property
+    def action_size(self) -> int:
+        """``A``, the number of action entries over all leaves."""
+        return sum(self.parametrization.size(shape) for _, shape in self.shapes)
+
+    def matrices(self, action: Float[Array, " a"]) -> Leaves:
+        """Returns the matrix of every leaf, ``{path: M}``."""
+        matrices, begin = {}, 0
+        for path, shape in self.shapes:
+            end = begin + self.parametrization.size(shape)
+            matrices[path] = self.parametrization.matrix(action[begin:end], shape)
+            begin = end
+        return matrices
+
+    def start(self, key: Key) -> Float[Array, " a"]:
+        """Returns where a search over actions should be centred at first."""
+        keys = jax.random.split(key, len(self.shapes))
+        parts = [
+            self.parametrization.start(k, shape)
+            for k, (_, shape) in zip(keys, self.shapes, strict=True)
+        ]
+        return jnp.concatenate(parts)
+
+    def __call__(self, leaves: Leaves, original: Leaves, action: Float[Array, " a"]) -> Leaves:
+        """Applies one action.
+
+        Args:
+          leaves: the current weights; in an episode of several steps, edited already.
+          original: the unedited weights, whose spread sets the unit of a shift.
+          action: ``[A]``; zeros change nothing.
+        """
+        return {
+            path: self.operator(leaves[path], matrix, spread(original[path]))
+            for path, matrix in self.matrices(action).items()
+        }
+
+
+def spread(leaf: Float[Array, "..."]) -> Float[Array, ""]:
+    """Standard deviation of a leaf's weights; 1 where they are all equal, so that it can divide."""
+    deviation = jnp.std(leaf)
+    return jnp.where(deviation > 0, deviation, 1.0)

@@ -1,0 +1,119 @@
+"""How an action vector becomes one matrix per edited leaf.
+
+Every parametrization is linear or bilinear in the action and maps the zero action to the zero
+matrix. A leaf of more than two axes (a convolution kernel) is read as the matrix ``[D, H]`` whose
+columns are the last axis; a leaf of one axis (a bias) as a single row.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from modeledit_jax.types import Array, Key
+
+Shape = tuple[int, ...]
+
+
+def matrix_shape(shape: Shape) -> tuple[int, int]:
+    """Returns ``(D, H)``: the leaf's leading axes flattened to rows, its last axis as columns."""
+    if not shape:
+        raise ValueError("a scalar leaf cannot be edited as a matrix; choose an array leaf")
+    return math.prod(shape[:-1]), shape[-1]
+
+
+@runtime_checkable
+class Parametrization(Protocol):
+    """Maps an action vector to a matrix of a leaf's shape."""
+
+    def size(self, shape: Shape) -> int:
+        """Number of action entries that a leaf of this shape takes."""
+        ...
+
+    def matrix(self, action: Float[Array, " a"], shape: Shape) -> Array:
+        """The matrix ``M`` (of the leaf's shape) that ``action`` stands for."""
+        ...
+
+    def start(self, key: Key, shape: Shape) -> Float[Array, " a"]:
+        """Where a search distribution over actions should be centred at first."""
+        ...
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """``M = A Bᵀ / √R`` with ``A [D, R]`` and ``B [H, R]`` (Malik 2026, factorised actions).
+
+    ``start`` draws both factors from ``N(0, start_scale²)``: at zero the product has no
+    first-order signal, so a search centred there would not move.
+    """
+
+    rank: int = 4
+    start_scale: float = 0.3
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise ValueError(f"rank must be at least 1, got {self.rank}")
+
+    def size(self, shape: Shape) -> int:
+        return self.rank * sum(matrix_shape(shape))
+
+    def matrix(self, action: Float[Array, " a"], shape: Shape) -> Array:
+        rows, columns = matrix_shape(shape)
+        left, right = jnp.split(action, [rows * self.rank])
+        product = jnp.matmul(
+            left.reshape(rows, self.rank),
+            right.reshape(columns, self.rank).T,
+            precision=jax.lax.Precision.HIGHEST,
+        )
+        return (product / math.sqrt(self.rank)).reshape(shape)
+
+    def start(self, key: Key, shape: Shape) -> Float[Array, " a"]:
+        return self.start_scale * jax.random.normal(key, (self.size(shape),))
+
+
+@dataclass(frozen=True)
+class PerWeight:
+    """One action entry for every weight."""
+
+    def size(self, shape: Shape) -> int:
+        return math.prod(matrix_shape(shape))
+
+    def matrix(self, action: Float[Array, " a"], shape: Shape) -> Array:
+        return action.reshape(shape)
+
+    def start(self, key: Key, shape: Shape) -> Float[Array, " a"]:
+        del key
+        return jnp.zeros(self.size(shape))
+
+
+@dataclass(frozen=True)
+class PerRow:
+    """One action entry for every row, that is for every input neuron of the edited layer."""
+
+    def size(self, shape: Shape) -> int:
+        return matrix_shape(shape)[0]
+
+    def matrix(self, action: Float[Array, " a"], shape: Shape) -> Array:
+        return jnp.broadcast_to(action[:, None], matrix_shape(shape)).reshape(shape)
+
+    def start(self, key: Key, shape: Shape) -> Float[Array, " a"]:
+        del key
+        return jnp.zeros(self.size(shape))
+
+
+@dataclass(frozen=True)
+class PerColumn:
+    """One action entry for every column, that is for every output neuron of the edited layer."""
+
+    def size(self, shape: Shape) -> int:
+        return matrix_shape(shape)[1]
+
+    def matrix(self, action: Float[Array, " a"], shape: Shape) -> Array:
+        return jnp.broadcast_to(action[None, :], matrix_shape(shape)).reshape(shape)
+
+    def start(self, key: Key, shape: Shape) -> Float[Array, " a"]:
+        del key
+        return jnp.zeros(self.size(shape))

@@ -1,0 +1,67 @@
+"""Where an edit acts: leaves of a parameter pytree, chosen by path pattern.
+
+A path joins the keys of a leaf with slashes (``"fc2/kernel"``). A pattern is a shell-style glob
+(``"fc2/kernel"``, ``"conv*/kernel"``) that has to match a whole path or its end, so that
+``"fc2/kernel"`` also finds ``"params/fc2/kernel"``.
+"""
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+import jax
+
+from modeledit_jax.types import Leaves, Params
+
+
+def leaf_paths(params: Params) -> tuple[str, ...]:
+    """Returns the path of every leaf of ``params``, in the order of `jax.tree.leaves`."""
+    paths_and_leaves, _ = jax.tree_util.tree_flatten_with_path(params)
+    return tuple(
+        jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in paths_and_leaves
+    )
+
+
+def match_paths(params: Params, patterns: str | Sequence[str]) -> tuple[str, ...]:
+    """Returns the paths of the leaves that match at least one pattern.
+
+    Raises:
+      ValueError: a pattern matches no leaf, or a matched leaf is not a float array with at least
+        one axis; the message lists the leaves there are.
+    """
+    patterns = (patterns,) if isinstance(patterns, str) else tuple(patterns)
+    paths = leaf_paths(params)
+    matched: set[str] = set()
+    for pattern in patterns:
+        found = [p for p in paths if fnmatchcase(p, pattern) or fnmatchcase(p, f"*/{pattern}")]
+        if not found:
+            raise ValueError(
+                f"no parameter matches the site pattern {pattern!r}; the leaves are: "
+                + ", ".join(paths)
+            )
+        matched.update(found)
+    if not matched:
+        raise ValueError("a site needs at least one pattern; the leaves are: " + ", ".join(paths))
+    return tuple(path for path in paths if path in matched)
+
+
+def get_leaves(params: Params, paths: Sequence[str]) -> Leaves:
+    """Returns ``{path: leaf}`` for the exact ``paths`` (see `match_paths`)."""
+    by_path = dict(zip(leaf_paths(params), jax.tree.leaves(params), strict=True))
+    return {path: by_path[path] for path in paths}
+
+
+def set_leaves(params: Params, leaves: Leaves) -> Params:
+    """Returns ``params`` with the named leaves replaced; every other leaf is the same object.
+
+    Raises:
+      ValueError: a path of ``leaves`` is not in ``params``.
+    """
+    paths = leaf_paths(params)
+    unknown = set(leaves) - set(paths)
+    if unknown:
+        raise ValueError(
+            f"no leaf named {', '.join(sorted(unknown))}; the leaves are: {', '.join(paths)}"
+        )
+    values, treedef = jax.tree.flatten(params)
+    edited = [leaves.get(path, value) for path, value in zip(paths, values, strict=True)]
+    return jax.tree.unflatten(treedef, edited)

@@ -1,0 +1,260 @@
+"""The editing environment: an action edits the weights, the change of the score is the reward.
+
+A `World` is a gymnax environment. What is static (the edit, the split network, the horizon's
+upper bound) lives on the object; every array lives in `WorldParams`, so that `jax.vmap` over
+params trains many subjects, requests and reward weights at once. The state holds the edited
+leaves alone, never the whole network.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from gymnax.environments import spaces
+from gymnax.environments.environment import Environment, EnvParams, EnvState
+from jaxtyping import Float
+
+from modeledit_jax.edits.edit import Edit, spread
+from modeledit_jax.edits.operator import Operator
+from modeledit_jax.edits.parametrization import Parametrization
+from modeledit_jax.edits.partial import Features, split_apply
+from modeledit_jax.subjects.subject import Subject
+from modeledit_jax.tasks.reward import EditedWeights, Reward, SetOutputs
+from modeledit_jax.tasks.task import EvaluationSets, Task
+from modeledit_jax.types import Array, Field, Key, Leaves
+
+Observation = Literal["weights", "time"]
+
+
+@struct.dataclass
+class WorldParams(EnvParams):
+    """Everything that may differ between tasks trained side by side."""
+
+    original: Field = None  # {path: unedited leaf}
+    features: Features = None  # type: ignore[assignment]  # cached prefix of the reward examples
+    targets: Field = None  # [N] int32
+    weights: Field = None  # {set name: [N] float32}
+    original_outputs: Field = None  # [N, C] float32
+    reward: Reward = None  # type: ignore[assignment]
+    score: Field = None  # [] float32, score of the unedited network
+    parts: Field = None  # {part name: [] float32}, parts of that score
+    max_steps_in_episode: Field = 1  # T, edits of an episode
+
+
+@struct.dataclass
+class WorldState(EnvState):
+    """The network under edit."""
+
+    time: Field  # [] int32, edits made
+    leaves: Field  # {path: current leaf}
+    score: Field  # [] float32
+    parts: Field  # {part name: [] float32}
+
+
+class World(Environment[WorldState, WorldParams]):
+    """Edits a network step by step (Malik 2026; `MaskWorld` and `ShiftWorld` fix the operator).
+
+    | | |
+    |---|---|
+    | action | ``Box [A]`` float32, one matrix per leaf through the parametrization |
+    | observation | ``[D·H + P + 1]`` float32: current weights in units of the unedited leaf |
+    |             | (mean 0, spread 1), the parts of the last score, the fraction of time gone |
+    | reward | score after the edit minus score before; sums to the final improvement |
+    | termination | after ``max_steps_in_episode`` edits; there is no truncation |
+    | info | ``score``, every part as ``part_<name>``, ``invalid_reward`` (0 or 1) |
+
+    A network with non-finite outputs scores the reward's ``minimum``. A reward function that
+    returns a non-finite score for finite outputs is a mistake of the function: it scores the
+    minimum too and sets ``invalid_reward``, for the caller to raise on.
+    """
+
+    _supports_transition_gradients = True
+    action_bound = 10.0
+
+    def __init__(
+        self,
+        task: Task,
+        operator: Operator,
+        *,
+        parametrization: Parametrization | None = None,
+        horizon: int = 1,
+        observation: Observation = "weights",
+    ):
+        """Builds the environment of ``task``.
+
+        Args:
+          task: supplies the default params; `params` gives those of other tasks.
+          operator: what an action's matrices do to the weights.
+          parametrization: action → matrix; default ``LowRank(4)``.
+          horizon: edits of an episode.
+          observation: ``"weights"`` as above, or ``"time"`` to show the fraction of time alone.
+
+        Raises:
+          ValueError: a horizon below 1, an unknown observation, or a site without effect.
+        """
+        if horizon < 1:
+            raise ValueError(f"an episode needs at least one edit, got horizon={horizon}")
+        if observation not in ("weights", "time"):
+            raise ValueError(f"observation must be 'weights' or 'time', got {observation!r}")
+        self.edit = Edit.of(task.leaves, operator, parametrization)
+        self.horizon = horizon
+        self.observation = observation
+        split = split_apply(
+            task.subject.apply, task.subject.params, jnp.asarray(task.roles["reward"].x), task.site
+        )
+        self._prefix, self._suffix = jax.jit(split.prefix), split.suffix
+        self._default_params = self.params(task)
+
+    @property
+    def default_params(self) -> WorldParams:
+        """Params of the task the environment was built with."""
+        return self._default_params
+
+    def features(self, subject: Subject, sets: EvaluationSets) -> Features:
+        """Runs the prefix of the network over the examples of ``sets``, in batches."""
+        x = np.asarray(sets.x)
+        batches = [
+            self._prefix(subject.params, x[begin : begin + 4096])
+            for begin in range(0, len(x), 4096)
+        ]
+        per_example = jax.tree.map(lambda *b: jnp.concatenate(b), *[b.per_example for b in batches])
+        return Features(shared=batches[0].shared, per_example=per_example)
+
+    def params(self, task: Task, features: Features | None = None) -> WorldParams:
+        """The params of a task whose site and example shapes equal those of this environment.
+
+        Args:
+          task: the problem; its ``reward`` role and no other is read.
+          features: of the reward role, where they are at hand (tasks that share a subject).
+
+        Raises:
+          ValueError: other leaves than this environment edits, or a reward that is not finite on
+            the unedited network.
+        """
+        shapes = tuple((path, tuple(leaf.shape)) for path, leaf in task.leaves.items())
+        if shapes != self.edit.shapes:
+            raise ValueError(f"the task edits {shapes}, the environment {self.edit.shapes}")
+        sets = task.roles["reward"]
+        leaves = {path: jnp.asarray(leaf) for path, leaf in task.leaves.items()}
+        features = self.features(task.subject, sets) if features is None else features
+        params = WorldParams(
+            original=leaves,
+            features=features,
+            targets=jnp.asarray(sets.targets),
+            weights={name: jnp.asarray(weight) for name, weight in sets.weights.items()},
+            original_outputs=jax.jit(self._suffix)(leaves, features),
+            reward=task.reward,
+            max_steps_in_episode=jnp.int32(self.horizon),
+        )
+        score, parts, invalid = jax.jit(self.evaluate)(leaves, params)
+        if bool(invalid):
+            raise ValueError(
+                "the reward function returned a value that is not finite for the unedited network; "
+                "guard its logarithms and divisions (an empty set has mean NaN)"
+            )
+        return params.replace(score=score, parts=parts)
+
+    def outputs(self, leaves: Leaves, features: Features) -> Float[Array, "n c"]:
+        """Outputs of the network with these leaves on cached features (`features`)."""
+        return self._suffix(leaves, features)
+
+    def evaluate(
+        self, leaves: Leaves, params: WorldParams
+    ) -> tuple[Array, dict[str, Array], Array]:
+        """Scores edited leaves: ``(score [], parts {name: []}, invalid [] bool)``."""
+        outputs = self.outputs(leaves, params.features)
+        sets = {
+            name: SetOutputs(outputs, params.original_outputs, params.targets, weight)
+            for name, weight in params.weights.items()
+        }
+        score, parts = params.reward(sets, EditedWeights(leaves, params.original))
+        finite_outputs = jnp.all(jnp.isfinite(outputs))
+        finite_score = jnp.isfinite(score)
+        for part in parts.values():
+            finite_score &= jnp.isfinite(part)
+        usable = finite_outputs & finite_score
+        minimum = jnp.asarray(params.reward.minimum, jnp.float32)
+        score = jnp.where(usable, score, minimum)
+        # Where the network is broken its parts are unknown; zero keeps observations finite.
+        parts = {name: jnp.where(usable, part, 0.0) for name, part in parts.items()}
+        return score, parts, finite_outputs & ~finite_score
+
+    def step_env(
+        self, key: Key, state: WorldState, action: Float[Array, " a"], params: WorldParams
+    ) -> tuple[Array, WorldState, Array, Array, dict[str, Array]]:
+        """Applies one edit; see the class for what is returned."""
+        leaves = self.edit(state.leaves, params.original, action)
+        score, parts, invalid = self.evaluate(leaves, params)
+        new_state = WorldState(time=state.time + 1, leaves=leaves, score=score, parts=parts)
+        observation = self.observe(key, new_state, action, params)
+        info = {
+            "score": score,
+            **{f"part_{name}": value for name, value in parts.items()},
+            "invalid_reward": invalid.astype(jnp.float32),
+        }
+        reward = score - state.score
+        terminated = self.is_terminated(new_state, params)
+        observation, new_state = self._apply_transition_gradient_policy(observation, new_state)
+        return observation, new_state, reward, terminated, info
+
+    def reset_env(self, key: Key, params: WorldParams) -> tuple[Array, WorldState]:
+        """Starts from the unedited network; costs no evaluation."""
+        state = WorldState(
+            time=jnp.int32(0), leaves=params.original, score=params.score, parts=params.parts
+        )
+        return self.observe(key, state, None, params), state
+
+    def observe(
+        self, key: Key, state: WorldState, action: Array | None, params: WorldParams
+    ) -> Float[Array, " observation"]:
+        """The flat observation vector of the class docstring."""
+        del key, action
+        gone = jnp.asarray(state.time / params.max_steps_in_episode, jnp.float32)[None]
+        if self.observation == "time":
+            return gone
+        weights = [
+            ((leaf - jnp.mean(params.original[path])) / spread(params.original[path])).ravel()
+            for path, leaf in state.leaves.items()
+        ]
+        parts = [jnp.asarray(value, jnp.float32)[None] for value in state.parts.values()]
+        return jnp.concatenate([*weights, *parts, gone])
+
+    def is_terminated(self, state: WorldState, params: WorldParams) -> Array:
+        """True once all edits of the episode are made."""
+        return state.time >= params.max_steps_in_episode
+
+    def is_truncated(self, state: WorldState, params: WorldParams) -> Array:
+        """Never: the number of edits is part of the problem and is observed."""
+        return jnp.zeros_like(self.is_terminated(state, params))
+
+    @property
+    def num_actions(self) -> int:
+        """``A``."""
+        return self.edit.action_size
+
+    def action_space(self, params: WorldParams | None = None) -> spaces.Box:
+        """``[A]``, bounded far beyond useful edits so that random agents stay finite."""
+        bound = self.action_bound
+        return spaces.Box(-bound, bound, (self.edit.action_size,), jnp.float32)
+
+    def observation_space(self, params: WorldParams | None = None) -> spaces.Box:
+        """Flat float32 vector."""
+        params = self.default_params if params is None else params
+        shape = jax.eval_shape(lambda p: self.reset_env(jax.random.key(0), p)[0], params).shape
+        return spaces.Box(-jnp.inf, jnp.inf, shape, jnp.float32)
+
+    def apply_plan(self, plan: Float[Array, "t a"], params: WorldParams) -> Leaves:
+        """Returns the leaves after the edits of a whole episode, without evaluating them."""
+
+        def step(leaves: Leaves, action: Array) -> tuple[Leaves, None]:
+            return self.edit(leaves, params.original, action), None
+
+        return jax.lax.scan(step, params.original, plan)[0]
+
+
+def stack_params(params: Sequence[WorldParams]) -> WorldParams:
+    """Stacks the params of several tasks along a new leading axis, for `jax.vmap`."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *params)

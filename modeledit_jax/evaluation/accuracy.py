@@ -1,0 +1,113 @@
+"""Classification metrics of logits, weighted per example.
+
+Every function takes logits with any leading axes, ``[..., N, C]``, against one set of labels
+``[N]`` and weights ``[N]``: E candidate edits are judged against the same examples in one call.
+Weights make fixed shapes possible (zero marks padding) and are never normalised by the caller.
+Logits are read in float32 whatever their dtype.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Num
+
+
+def weighted_mean(
+    values: Num[Array, "*batch n"] | Bool[Array, "*batch n"], weights: Num[Array, " n"]
+) -> Float[Array, "*batch"]:
+    """Weighted mean ``sum(w * v) / sum(w)`` over the last axis, accumulated in float32.
+
+    An example of weight zero has no influence even if its value is not finite, so padding needs
+    no valid contents. A set of zero total weight has no mean: the result is NaN, not zero, so
+    that an empty set cannot pass for a perfectly forgotten one.
+
+    Args:
+        values: ``[..., N]`` of any real dtype or bool.
+        weights: ``[N]``, non-negative.
+
+    Returns:
+        ``[...]`` float32.
+    """
+    weights = weights.astype(jnp.float32)
+    contributions = jnp.where(weights > 0, weights * values.astype(jnp.float32), 0.0)
+    return jnp.sum(contributions, axis=-1) / jnp.sum(weights)
+
+
+def accuracy(
+    logits: Float[Array, "*batch n c"], labels: Int[Array, " n"], weights: Num[Array, " n"]
+) -> Float[Array, "*batch"]:
+    """Fraction of examples whose largest logit is the label's, 0...1, higher is better.
+
+    Ties go to the lowest class index and NaN counts as largest, as in `numpy.argmax`.
+
+    Args:
+        logits: ``[..., N, C]`` float.
+        labels: ``[N]`` class indices.
+        weights: ``[N]``, non-negative; zero total weight gives NaN.
+
+    Returns:
+        ``[...]`` float32.
+    """
+    return weighted_mean(jnp.argmax(logits, axis=-1) == labels, weights)
+
+
+def true_class_probability(
+    logits: Float[Array, "*batch n c"], labels: Int[Array, " n"], weights: Num[Array, " n"]
+) -> Float[Array, "*batch"]:
+    """Mean softmax probability of the label, ``mean p_y``, 0...1: accuracy made differentiable.
+
+    Shapes as in `accuracy`.
+    """
+    return weighted_mean(jnp.exp(_label_log_probability(logits, labels)), weights)
+
+
+def cross_entropy(
+    logits: Float[Array, "*batch n c"], labels: Int[Array, " n"], weights: Num[Array, " n"]
+) -> Float[Array, "*batch"]:
+    """Mean negative log-likelihood of the label, ``mean -log p_y``, in nats; lower is better.
+
+    Shapes as in `accuracy`.
+    """
+    return weighted_mean(-_label_log_probability(logits, labels), weights)
+
+
+def confusion_matrix(
+    logits: Float[Array, "*batch n c"],
+    labels: Int[Array, " n"],
+    num_classes: int,
+    weights: Num[Array, " n"] | None = None,
+) -> Float[Array, "*batch classes classes"]:
+    """Total weight of examples by true class (row) and predicted class (column).
+
+    Args:
+        logits: ``[..., N, C]`` float; the prediction is the first largest.
+        labels: ``[N]`` class indices.
+        num_classes: number of rows and columns, at least ``C``.
+        weights: ``[N]``; None counts every example once.
+
+    Returns:
+        ``[..., num_classes, num_classes]`` float32, not normalised (counts are exact to 2^24).
+
+    Raises:
+        ValueError: if ``num_classes`` cannot hold every predicted class.
+    """
+    if num_classes < logits.shape[-1]:
+        raise ValueError(
+            f"num_classes={num_classes} is less than the {logits.shape[-1]} logits per example; "
+            "pass the number of logits"
+        )
+    true = jax.nn.one_hot(labels, num_classes)
+    if weights is not None:
+        true = true * weights.astype(jnp.float32)[:, None]
+    predicted = jax.nn.one_hot(jnp.argmax(logits, axis=-1), num_classes)
+    # Full precision: the accelerators' default would round the weights.
+    return jnp.einsum("nt,...np->...tp", true, predicted, precision=jax.lax.Precision.HIGHEST)
+
+
+def _label_log_probability(
+    logits: Float[Array, "*batch n c"], labels: Int[Array, " n"]
+) -> Float[Array, "*batch n"]:
+    """``log softmax(logits)[label]`` in float32."""
+    logits = logits.astype(jnp.float32)
+    index = labels.reshape((1,) * (logits.ndim - 2) + (-1, 1))
+    own = jnp.take_along_axis(logits, index, axis=-1)[..., 0]
+    return own - jax.nn.logsumexp(logits, axis=-1)

@@ -1,0 +1,140 @@
+"""Runs a search over many tasks in compiled chunks: progress, checkpoints, resume.
+
+All tasks advance side by side in one jitted, vmapped call per chunk. Between chunks this plain
+Python loop reports, saves and notices an interrupt; nothing inside the compiled code calls back.
+A resumed search continues from the newest checkpoint and gives the same bits as one that was
+never stopped, because chunks are cut at the same updates either way.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from modeledit_jax.editors.editor import (
+    Cost,
+    Search,
+    SearchTrace,
+    check_rewards,
+    run_updates,
+    updates_within,
+)
+from modeledit_jax.envs.world import World, WorldParams
+from modeledit_jax.run.checkpoint import SearchCheckpoints
+from modeledit_jax.types import Key, PyTree
+
+Report = Callable[[int, int, SearchTrace], None]
+
+
+@dataclass(frozen=True)
+class SearchRun:
+    """What a search over ``B`` tasks found.
+
+    Attributes:
+      trace: plans ``[B, K, T, A]`` and metrics ``{name: [B, K]}`` as NumPy arrays.
+      cost: of one task; ``seconds`` is the time of all tasks divided by ``B``.
+    """
+
+    trace: SearchTrace
+    cost: Cost
+
+
+def run_search(
+    search: Search,
+    env: World,
+    params: WorldParams,
+    keys: Key,
+    budget: int,
+    *,
+    folder: Path | None = None,
+    chunk: int = 10,
+    report: Report | None = None,
+) -> SearchRun:
+    """Searches for ``B`` tasks at once.
+
+    Args:
+      search: any `Search`.
+      env: world of all tasks.
+      params: stacked, leading axis ``B`` (`stack_params`).
+      keys: ``[B]``.
+      budget: reward evaluations of each task.
+      folder: for checkpoints; a search found there is continued. None: keep nothing.
+      chunk: updates of one compiled call.
+      report: called after every chunk with ``(updates done, of, trace of the chunk)``.
+
+    Raises:
+      ValueError: a budget below one update, a reward function that returned NaN, or a checkpoint
+        of another configuration.
+      KeyboardInterrupt: passed on after the last whole chunk was saved.
+    """
+    total, tasks = updates_within(search, budget), keys.shape[0]
+    state = jax.jit(jax.vmap(partial(search.init, env)))(params, keys)
+    shapes = jax.eval_shape(jax.vmap(partial(_advance, search, env, 1)), params, state)[1]
+    record = jax.tree.map(lambda s: np.zeros((tasks, total, *s.shape[2:]), s.dtype), shapes)
+    saved: dict[str, Any] = {"state": state, "record": record, "seconds": np.float64(0.0)}
+    done = 0
+    checkpoints = SearchCheckpoints(folder) if folder else None
+    if checkpoints and (found := checkpoints.restore(saved)):
+        done, saved = found
+        saved["record"] = jax.tree.map(np.array, saved["record"])
+
+    @partial(jax.jit, static_argnames="length", donate_argnames="state")
+    def advance(params: WorldParams, state: PyTree, length: int) -> tuple[PyTree, SearchTrace]:
+        return jax.vmap(partial(_advance, search, env, length))(params, state)
+
+    state, record, seconds = saved["state"], saved["record"], float(saved["seconds"])
+    begin, last_save, unsaved = time.perf_counter(), time.perf_counter(), False
+    try:
+        while done < total:
+            length = min(chunk, total - done)
+            state, trace = jax.block_until_ready(advance(params, state, length))
+            check_rewards(trace.metrics)
+            jax.tree.map(partial(_write, begin=done), record, trace)
+            done, unsaved = done + length, True
+            if report:
+                report(done, total, trace)
+            now = time.perf_counter()
+            if checkpoints and (now - last_save > 2.0 or done == total):
+                _save(checkpoints, done, state, record, seconds + now - begin)
+                last_save, unsaved = time.perf_counter(), False
+    except KeyboardInterrupt:
+        if checkpoints and unsaved:
+            _save(checkpoints, done, state, record, seconds + time.perf_counter() - begin)
+        raise
+    finally:
+        if checkpoints:
+            checkpoints.close()
+    cost = Cost(
+        reward_evaluations=total * search.evaluations_per_update,
+        gradient_steps=total * search.gradient_steps_per_update,
+        seconds=(seconds + time.perf_counter() - begin) / tasks,
+    )
+    return SearchRun(trace=record, cost=cost)
+
+
+def _advance(
+    search: Search, env: World, length: int, params: WorldParams, state: PyTree
+) -> tuple[PyTree, SearchTrace]:
+    return run_updates(search, env, params, state, length)
+
+
+def _write(target: np.ndarray, values: jax.Array, *, begin: int) -> None:
+    target[:, begin : begin + values.shape[1]] = np.asarray(values)
+
+
+def _save(
+    checkpoints: SearchCheckpoints, done: int, state: PyTree, record: SearchTrace, seconds: float
+) -> None:
+    tree = {"state": state, "record": record, "seconds": np.float64(seconds)}
+    checkpoints.save(done, tree)
+
+
+def final_plans(run: SearchRun) -> jax.Array:
+    """The plans ``[B, T, A]`` the search has settled for."""
+    return jnp.asarray(run.trace.plans[:, -1])

@@ -1,0 +1,111 @@
+"""Rewards: how good is an edited network, judged by its outputs on named evaluation sets.
+
+A reward is a function ``(sets, edit) -> score`` or ``-> (score, parts)``: ``sets`` maps a name
+(``"retain"``, ``"forget"``, …) to a `SetOutputs`, ``edit`` says how far the weights have moved,
+``parts`` is a dictionary of named scalars that are logged and shown to the agent. It runs inside
+``jit`` and ``vmap``. The environment pays the *change* of the score at every step, so that the
+rewards of an episode add up to the final improvement.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Float
+
+from modeledit_jax.evaluation import accuracy as metrics
+from modeledit_jax.evaluation.forgetting import relative_edit_size
+from modeledit_jax.types import Array, Field
+
+
+@struct.dataclass
+class SetOutputs:
+    """Outputs of the edited network on one named set; every mean below is weighted."""
+
+    outputs: Field  # [N, C] logits of the edited network
+    original: Field  # [N, C] logits of the unedited network
+    targets: Field  # [N] int32 labels
+    weights: Field  # [N] membership of the set; examples of weight 0 are not in it
+
+    def accuracy(self) -> Float[Array, ""]:
+        """Fraction of the set that is classified correctly."""
+        return metrics.accuracy(self.outputs, self.targets, self.weights)
+
+    def probability(self) -> Float[Array, ""]:
+        """Mean softmax probability of the true class."""
+        return metrics.true_class_probability(self.outputs, self.targets, self.weights)
+
+    def cross_entropy(self) -> Float[Array, ""]:
+        """Mean cross-entropy against the true class, in nats."""
+        return metrics.cross_entropy(self.outputs, self.targets, self.weights)
+
+
+@struct.dataclass
+class EditedWeights:
+    """The edited leaves beside the unedited ones."""
+
+    leaves: Field  # {path: edited leaf}
+    original: Field  # {path: unedited leaf}
+
+    def size(self) -> Float[Array, ""]:
+        """Frobenius norm of the change relative to that of the unedited leaves."""
+        return relative_edit_size(self.original, self.leaves)
+
+
+Sets: TypeAlias = Mapping[str, SetOutputs]
+RewardFunction: TypeAlias = Callable[[Sets, EditedWeights], Any]
+Part: TypeAlias = Callable[[Sets, EditedWeights], Array]
+
+
+@struct.dataclass
+class Reward:
+    """A reward function as a pytree, so that numeric weights can differ between tasks.
+
+    ``minimum`` is what a network with non-finite outputs scores.
+    """
+
+    minimum: Field  # [] float32
+
+    def __call__(self, sets: Sets, edit: EditedWeights) -> tuple[Array, dict[str, Array]]:
+        """Returns the score (a scalar, higher is better) and its named parts."""
+        raise TypeError("Reward is a base class; use WeightedSum or as_reward(function)")
+
+
+@struct.dataclass
+class WeightedSum(Reward):
+    """``Σ weight · part``: named parts whose weights are arrays (sweep them with `jax.vmap`)."""
+
+    weights: Field = struct.field(default_factory=dict)  # {name: [] float32}
+    parts: tuple[tuple[str, Part], ...] = struct.field(pytree_node=False, default=())
+
+    def __call__(self, sets: Sets, edit: EditedWeights) -> tuple[Array, dict[str, Array]]:
+        values = {name: part(sets, edit) for name, part in self.parts}
+        score = sum(self.weights[name] * value for name, value in values.items())
+        return jnp.asarray(score), values
+
+
+@struct.dataclass
+class FunctionReward(Reward):
+    """A user's function as a reward."""
+
+    function: RewardFunction = struct.field(pytree_node=False, default=None)
+
+    def __call__(self, sets: Sets, edit: EditedWeights) -> tuple[Array, dict[str, Array]]:
+        result = self.function(sets, edit)
+        score, parts = result if isinstance(result, tuple) else (result, {})
+        parts = {name: jnp.asarray(value, jnp.float32) for name, value in parts.items()}
+        return jnp.asarray(score, jnp.float32), parts
+
+
+def as_reward(function: RewardFunction | Reward, *, minimum: float = -1.0) -> Reward:
+    """Returns ``function`` as a `Reward`; a `Reward` is returned as it is.
+
+    Args:
+      function: ``(sets, edit) -> score`` or ``-> (score, parts)``.
+      minimum: score of a network whose outputs are not finite; at most the least score that
+        ``function`` gives.
+    """
+    if isinstance(function, Reward):
+        return function
+    return FunctionReward(minimum=jnp.float32(minimum), function=function)

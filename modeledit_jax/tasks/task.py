@@ -1,0 +1,73 @@
+"""A task: what should change in a network, what must not, and how both are judged."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import jax.numpy as jnp
+from flax import struct
+
+from modeledit_jax.edits.site import get_leaves, match_paths
+from modeledit_jax.subjects.subject import Subject
+from modeledit_jax.tasks.reward import Reward
+from modeledit_jax.types import Field, Leaves
+
+ROLES = ("train", "reward", "select", "test")
+
+
+@struct.dataclass
+class EvaluationSets:
+    """One batch of examples and named, weighted subsets of it.
+
+    All sets of a role share one batch, so that one forward pass serves them all, and tasks whose
+    sets differ in size (the classes of a data set) keep equal shapes and stack under `jax.vmap`.
+    """
+
+    x: Field  # [N, ...] float32
+    targets: Field  # [N] int32
+    weights: Field  # {set name: [N] float32}
+
+
+@dataclass(frozen=True)
+class Task:
+    """An editing problem.
+
+    Attributes:
+      name: short, unique within an experiment, e.g. ``"forget-7"``.
+      subject: the network to edit.
+      roles: evaluation sets for ``train`` (what the subject was trained on), ``reward`` (what an
+        editor may query), ``select`` (for choosing hyper-parameters) and ``test`` (for the final
+        report alone). An environment holds the ``reward`` role and no other.
+      reward: scores the edited network on the ``reward`` role.
+      site: exact paths of the leaves that may be edited.
+      forget_classes: the classes to forget, where the task is to forget classes.
+      head_bias: path of the output layer's bias, for editors that act on the outputs.
+    """
+
+    name: str
+    subject: Subject
+    roles: Mapping[str, EvaluationSets]
+    reward: Reward
+    site: tuple[str, ...]
+    forget_classes: tuple[int, ...] = ()
+    head_bias: str | None = field(default=None)
+
+    @property
+    def leaves(self) -> Leaves:
+        """The unedited leaves of the site."""
+        return get_leaves(self.subject.params, self.site)
+
+
+def find_site(subject: Subject, patterns: str | Sequence[str]) -> tuple[str, ...]:
+    """Returns the exact paths of a site and checks that they can be edited.
+
+    Raises:
+      ValueError: a pattern matches nothing, or a matched leaf is a scalar or no float array.
+    """
+    paths = match_paths(subject.params, patterns)
+    for path, leaf in get_leaves(subject.params, paths).items():
+        if not jnp.issubdtype(leaf.dtype, jnp.floating) or leaf.ndim == 0:
+            raise ValueError(
+                f"the leaf {path!r} has dtype {leaf.dtype} and shape {leaf.shape}; "
+                "only float arrays with at least one axis can be edited: choose another site"
+            )
+    return paths

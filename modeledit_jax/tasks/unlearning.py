@@ -1,0 +1,182 @@
+"""Machine unlearning: forget classes, or single training samples, and keep everything else."""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+import numpy as np
+
+from modeledit_jax.data.splits import Splits
+from modeledit_jax.edits.site import match_paths
+from modeledit_jax.subjects.subject import Subject
+from modeledit_jax.tasks.reward import (
+    EditedWeights,
+    Reward,
+    RewardFunction,
+    Sets,
+    WeightedSum,
+    as_reward,
+)
+from modeledit_jax.tasks.task import ROLES, EvaluationSets, Task, find_site
+from modeledit_jax.types import Array, Examples
+
+
+def _retained_accuracy(sets: Sets, edit: EditedWeights) -> Array:
+    return sets["retain"].accuracy()
+
+
+def _lost_accuracy(sets: Sets, edit: EditedWeights) -> Array:
+    return 1.0 - sets["forget"].accuracy()
+
+
+def _retained_probability(sets: Sets, edit: EditedWeights) -> Array:
+    return sets["retain"].probability()
+
+
+def _lost_probability(sets: Sets, edit: EditedWeights) -> Array:
+    return 1.0 - sets["forget"].probability()
+
+
+def _edit_size(sets: Sets, edit: EditedWeights) -> Array:
+    return -edit.size()
+
+
+REWARD_KINDS = {
+    "accuracy": (_retained_accuracy, _lost_accuracy),
+    "soft": (_retained_probability, _lost_probability),
+}
+
+
+def unlearning_reward(
+    kind: str = "accuracy", *, utility: float = 1.0, forgetting: float = 1.0, edit_size: float = 0.0
+) -> Reward:
+    """Utility preservation plus the editing term: ``utility·U + forgetting·F − edit_size·S``.
+
+    With ``kind="accuracy"``, U is the accuracy on ``retain`` and F one minus the accuracy on
+    ``forget`` (Malik 2026); ``"soft"`` takes the mean true-class probability instead, which is
+    differentiable and less grainy; S is the relative size of the edit. Parts: ``utility``, ``forgetting``, ``edit_size``.
+
+    Raises:
+      ValueError: unknown kind.
+    """
+    if kind not in REWARD_KINDS:
+        raise ValueError(f"unknown reward {kind!r}; choose one of {', '.join(REWARD_KINDS)}")
+    keep, forget = REWARD_KINDS[kind]
+    weights = {"utility": utility, "forgetting": forgetting}
+    parts = [("utility", keep), ("forgetting", forget)]
+    if edit_size:
+        weights["edit_size"] = edit_size
+        parts.append(("edit_size", _edit_size))
+    return WeightedSum(
+        minimum=jnp.float32(0.0),
+        weights={name: jnp.float32(weight) for name, weight in weights.items()},
+        parts=tuple(parts),
+    )
+
+
+def forget_classes(
+    subject: Subject,
+    splits: Splits,
+    classes: int | Sequence[int],
+    *,
+    site: str | Sequence[str] = "fc2/kernel",
+    reward: Reward | RewardFunction | None = None,
+    head_bias: str = "head/bias",
+) -> Task:
+    """The task to forget one class or several.
+
+    Args:
+      subject: the trained classifier.
+      splits: its data in four roles.
+      classes: class index or indices.
+      site: pattern(s) of the leaves that may be edited.
+      reward: a reward or a function ``(sets, edit) -> score`` of yours, with the sets ``"retain"``
+        and ``"forget"``. Default: `unlearning_reward`.
+      head_bias: pattern of the output bias, which the logit-mask reference acts on.
+
+    Raises:
+      ValueError: a class out of range, none or all of them, or a site that matches nothing.
+    """
+    chosen = tuple(sorted({classes} if isinstance(classes, int) else set(classes)))
+    outside = [c for c in chosen if not 0 <= c < splits.num_classes]
+    if outside or not 0 < len(chosen) < splits.num_classes:
+        raise ValueError(
+            f"cannot forget class {', '.join(map(str, outside or chosen)) or 'none'}: choose at "
+            f"least one and not all of the classes 0 to {splits.num_classes - 1}"
+        )
+
+    def sets(examples: Examples) -> EvaluationSets:
+        forget = np.isin(np.asarray(examples.y), chosen)
+        return _evaluation_sets(examples, forget)
+
+    roles = {role: sets(getattr(splits, role)) for role in ROLES}
+    name = "forget-" + "-".join(map(str, chosen))
+    return _task(name, subject, roles, site, reward, head_bias, chosen)
+
+
+def forget_samples(
+    subject: Subject,
+    splits: Splits,
+    indices: Sequence[int],
+    *,
+    site: str | Sequence[str] = "fc2/kernel",
+    reward: Reward | RewardFunction | None = None,
+    head_bias: str = "head/bias",
+) -> Task:
+    """The task to forget single training samples, given by their rows in ``splits.train``.
+
+    The samples are the ``forget`` set of every role (there is no held-out copy of a sample); the
+    ``retain`` set is the role's own examples, in ``train`` without the samples.
+
+    Raises:
+      ValueError: no index, or one outside the training set.
+    """
+    rows = np.unique(np.asarray(list(indices), dtype=np.int64))
+    size = len(splits.train)
+    if rows.size == 0 or rows[0] < 0 or rows[-1] >= size:
+        raise ValueError(
+            f"sample indices must be in 0 … {size - 1} (rows of the training set) and at least "
+            f"one; got {list(indices)[:5]}"
+        )
+    x, y = np.asarray(splits.train.x), np.asarray(splits.train.y)
+
+    def sets(role: str) -> EvaluationSets:
+        if role == "train":
+            return _evaluation_sets(splits.train, np.isin(np.arange(size), rows))
+        own = getattr(splits, role)
+        joined = Examples(np.concatenate([own.x, x[rows]]), np.concatenate([own.y, y[rows]]))
+        return _evaluation_sets(joined, np.arange(len(joined)) >= len(own))
+
+    roles = {role: sets(role) for role in ROLES}
+    return _task(f"forget-{rows.size}-samples", subject, roles, site, reward, head_bias, ())
+
+
+def _evaluation_sets(examples: Examples, forget: np.ndarray) -> EvaluationSets:
+    return EvaluationSets(
+        x=examples.x,
+        targets=examples.y,
+        weights={
+            "retain": (~forget).astype(np.float32),
+            "forget": forget.astype(np.float32),
+        },
+    )
+
+
+def _task(
+    name: str,
+    subject: Subject,
+    roles: dict[str, EvaluationSets],
+    site: str | Sequence[str],
+    reward: Reward | RewardFunction | None,
+    head_bias: str,
+    classes: tuple[int, ...],
+) -> Task:
+    bias = match_paths(subject.params, head_bias)
+    return Task(
+        name=name,
+        subject=subject,
+        roles=roles,
+        reward=unlearning_reward() if reward is None else as_reward(reward),
+        site=find_site(subject, site),
+        forget_classes=classes,
+        head_bias=bias[0],
+    )

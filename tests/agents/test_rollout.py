@@ -1,0 +1,118 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+from gymnax.environments import spaces
+from gymnax.wrappers import LogWrapper
+from probes import Clock, DiscountedReward, EchoAction, ProbeParams
+
+from modeledit_jax.agents.distributions import Categorical, Gaussian
+from modeledit_jax.agents.rollout import play_episode, reset, rollout, to_action_space
+
+CLOCK = Clock()
+LIMIT = ProbeParams(max_steps_in_episode=3)  # times 0, 1, 2, then a reset
+
+
+def read_clock(observation):
+    """A policy for two actions, and a value that shows what was observed."""
+    return Categorical(jnp.zeros(2)), 10.0 + observation[0]
+
+
+def play(env, params, actor_critic, num_steps=7, num_envs=5, **options):
+    state = reset(env, params, num_envs, jax.random.key(0))
+    return rollout(
+        env, params, actor_critic, state, jax.random.key(1), num_steps=num_steps, **options
+    )
+
+
+def test_transitions_of_a_truncated_episode():
+    state, steps, metrics = play(CLOCK, LIMIT, read_clock)
+    time = np.array([0, 1, 2, 0, 1, 2, 0])
+    for e in range(5):
+        np.testing.assert_array_equal(steps.observation[:, e, 0], time)
+        np.testing.assert_array_equal(steps.reward[:, e], time)
+        np.testing.assert_array_equal(steps.value[:, e], 10 + time)
+        # After time 2 comes 3, although the environment shows 0 of the next episode.
+        np.testing.assert_array_equal(steps.next_value[:, e], 11 + time)
+        np.testing.assert_array_equal(steps.truncated[:, e], time == 2)
+    assert not steps.terminated.any()
+    np.testing.assert_array_equal(state.observation, np.ones((5, 1)))
+    np.testing.assert_array_equal(state.episode_return, np.zeros(5))
+    assert metrics["episodes"] == 2 * 5
+    assert metrics["episode_return"] == 0 + 1 + 2
+    np.testing.assert_allclose(metrics["reward"], time.mean(), rtol=1e-6)
+
+
+def test_episodes_go_on_in_the_next_rollout():
+    first, _, metrics = play(CLOCK, LIMIT, read_clock, num_steps=2)
+    assert metrics["episodes"] == 0 and np.isnan(metrics["episode_return"])
+    _, steps, metrics = rollout(
+        CLOCK, LIMIT, read_clock, first, jax.random.key(2), num_steps=1, env_batch_size=None
+    )
+    np.testing.assert_array_equal(steps.observation, np.full((1, 5, 1), 2))
+    assert metrics["episodes"] == 5 and metrics["episode_return"] == 3
+
+
+def test_termination_is_reported_apart_from_truncation():
+    env = DiscountedReward()
+    _, steps, _ = play(env, env.default_params, read_clock, num_steps=4)
+    np.testing.assert_array_equal(steps.terminated, np.tile([[0], [1], [0], [1]], (1, 5)))
+    assert not steps.truncated.any()
+
+
+def test_actions_are_clipped_for_the_environment_alone():
+    env = EchoAction(continuous=True)
+    _, steps, _ = play(
+        env, env.default_params, lambda _: (Gaussian(jnp.ones(1), jnp.log(3.0) + jnp.zeros(1)), 0.0)
+    )
+    action = np.asarray(steps.action[..., 0])
+    assert np.abs(action).max() > 2
+    np.testing.assert_array_equal(steps.reward, np.clip(action, -2, 2))
+    expected = -0.5 * ((action - 1) / 3) ** 2 - np.log(3 * np.sqrt(2 * np.pi))
+    np.testing.assert_allclose(steps.log_prob, expected, rtol=1e-5)
+
+
+def test_environments_see_different_actions_and_steps():
+    env = EchoAction(continuous=True)
+    _, steps, _ = play(
+        env, env.default_params, lambda _: (Gaussian(jnp.zeros(1), jnp.zeros(1)), 0.0)
+    )
+    assert np.unique(np.asarray(steps.action)).size == steps.action.size
+
+
+def test_scalar_info_becomes_metrics_and_nothing_else_does():
+    env = DiscountedReward()
+    _, _, metrics = play(env, env.default_params, read_clock, num_steps=4)
+    info = {name: float(x) for name, x in metrics.items() if name.startswith("info/")}
+    # "vector" is no scalar; flags and the final observation are not logged.
+    assert info == {"info/doubled": 1.0, "info/terminal": 0.5}
+
+
+def test_gymnax_wrappers_can_be_played():
+    _, _, metrics = play(LogWrapper(CLOCK), LIMIT, read_clock)
+    np.testing.assert_allclose(metrics["info/returned_episode"], 2 / 7, rtol=1e-6)
+
+
+def test_env_batch_size_changes_no_bit():
+    env = EchoAction(continuous=True)
+    play_all = lambda size: jax.jit(  # noqa: E731
+        lambda: play(env, env.default_params, lambda x: (Gaussian(x, x), x[0]), env_batch_size=size)
+    )()
+    for size in (1, 2, 5):  # two does not divide the five environments
+        jax.tree.map(np.testing.assert_array_equal, play_all(None), play_all(size))
+
+
+def test_action_spaces():
+    box = spaces.Box(jnp.array([-1.0, 0.0]), jnp.array([1.0, 0.5]), (2,), jnp.float32)
+    np.testing.assert_array_equal(to_action_space(box, jnp.array([-3.0, 3.0])), [-1.0, 0.5])
+    assert to_action_space(spaces.Discrete(3), jnp.int32(2)) == 2
+
+
+def test_whole_episodes():
+    seen = play_episode(CLOCK, LIMIT, lambda x, key: jnp.int32(0), jax.random.key(0))
+    assert [float(x) for x in seen] == [0 + 1 + 2, 3]
+
+    env = EchoAction(continuous=True)
+    total, length = play_episode(
+        env, env.default_params, lambda x, key: jnp.full(1, 7.0), jax.random.key(0)
+    )
+    assert (total, length) == (2.0, 1)
