@@ -8,6 +8,7 @@ from modeledit_jax.types import Field
 
 SCHEDULES = ("constant", "linear", "cosine")
 ADVANTAGE_NORMALIZATIONS = ("minibatch", "batch", "none")
+SEARCH_OPTIMIZERS = ("adam", "natural")
 
 
 def _static(default: Any) -> Any:
@@ -27,6 +28,7 @@ class PPOConfig:
 
     learning_rate: Field = 3e-4  # () Adam step size
     action_learning_rate: Field = None  # () for `action_mean` and `log_std`; None: learning_rate
+    std_learning_rate: Field = None  # () for `log_std`; None: action_learning_rate
     gamma: Field = 0.99  # () discount per step
     gae_lambda: Field = 0.95  # () 0: one-step temporal difference, 1: Monte Carlo
     clip_epsilon: Field = 0.2  # () the ratio is clipped to 1 ± clip_epsilon
@@ -43,6 +45,7 @@ class PPOConfig:
     num_minibatches: int = _static(4)  # per epoch
     num_updates: int = _static(100)  # length of `train`, and horizon of the schedule
     hidden_sizes: tuple[int, ...] = _static((64, 64))  # of the default network; may be ()
+    search_optimizer: str = _static("adam")  # one of SEARCH_OPTIMIZERS, of mean and `log_std`
     schedule: str = _static("constant")  # one of SCHEDULES, of both learning rates, down to zero
     normalize_advantage: str = _static("minibatch")  # one of ADVANTAGE_NORMALIZATIONS
     normalize_observations: bool = _static(False)  # by running mean and variance
@@ -65,6 +68,7 @@ class PPOConfig:
             )
         for name, choices in (
             ("schedule", SCHEDULES),
+            ("search_optimizer", SEARCH_OPTIMIZERS),
             ("normalize_advantage", ADVANTAGE_NORMALIZATIONS),
         ):
             if getattr(self, name) not in choices:

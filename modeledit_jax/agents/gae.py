@@ -45,6 +45,6 @@ def generalized_advantages(
         return advantage, advantage
 
     _, advantages = jax.lax.scan(
-        step, jnp.zeros_like(delta[0]), (delta, decay), reverse=True, unroll=16
+        step, jnp.zeros_like(delta[0]), (delta, decay), reverse=True, unroll=1
     )
     return advantages

@@ -118,12 +118,14 @@ def parameter_name(path: tuple[Any, ...]) -> str:
     return jax.tree_util.keystr(path[-1:], simple=True)
 
 
-def search_labels(params: Params) -> PyTree:
-    """``"search"`` for the parameters in `SEARCH_PARAMETERS`, ``"network"`` for all others."""
-    return jax.tree_util.tree_map_with_path(
-        lambda path, _: "search" if parameter_name(path) in SEARCH_PARAMETERS else "network",
-        params,
-    )
+def parameter_labels(params: Params) -> PyTree:
+    """The names in `SEARCH_PARAMETERS` where they stand, ``"network"`` for all others."""
+
+    def label(path: tuple[Any, ...], _: Array) -> str:
+        name = parameter_name(path)
+        return name if name in SEARCH_PARAMETERS else "network"
+
+    return jax.tree_util.tree_map_with_path(label, params)
 
 
 def with_search_distribution(

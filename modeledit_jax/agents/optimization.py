@@ -1,6 +1,7 @@
 """Gradient steps of PPO: minibatches, schedule and optimiser."""
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ from jaxtyping import Float, Int
 
 from modeledit_jax.agents.config import PPOConfig
 from modeledit_jax.agents.loss import Batch, loss
-from modeledit_jax.agents.networks import Network, search_labels
+from modeledit_jax.agents.networks import Network, parameter_labels, parameter_name
 from modeledit_jax.types import Array, Key, Params
 
 
@@ -47,7 +48,7 @@ def optimize(
         minibatch = jax.tree.map(lambda x: x[indices], batch)
         gradients, metrics = gradient(params, minibatch)
         change, optimizer_state = optimizer.update(gradients, optimizer_state, params)
-        metrics["grad_norm"] = optax.global_norm(gradients)
+        metrics["grad_norm"] = optax.tree.norm(gradients)
         return (optax.apply_updates(params, change), optimizer_state), metrics
 
     (params, optimizer_state), metrics = jax.lax.scan(
@@ -74,15 +75,48 @@ def schedule_fraction(config: PPOConfig, updates: Int[Array, ""]) -> Float[Array
 
 
 def make_optimizer(config: PPOConfig, updates: Int[Array, ""]) -> optax.GradientTransformation:
-    """Adam with one rate for the search distribution and one for the rest of the network."""
-    rates = {"network": config.learning_rate, "search": config.action_learning_rate}
-    if config.action_learning_rate is None:
-        rates["search"] = config.learning_rate
+    """Adam for the network; Adam or the natural gradient for the search distribution.
+
+    Gradients are clipped by their global norm, except where they are made natural: there the
+    Fisher matrix sets the scale, and a step is measured in standard deviations of the policy.
+    """
     fraction = schedule_fraction(config, updates)
-    return optax.chain(
+    action_rate = config.action_learning_rate
+    action_rate = config.learning_rate if action_rate is None else action_rate
+    std_rate = action_rate if config.std_learning_rate is None else config.std_learning_rate
+    rates = {"network": config.learning_rate, "action_mean": action_rate, "log_std": std_rate}
+    descend = {name: optax.scale(-rate * fraction) for name, rate in rates.items()}
+    adam = optax.chain(
         optax.clip_by_global_norm(config.max_grad_norm),
         optax.scale_by_adam(eps=config.adam_epsilon),
-        optax.partition(
-            {name: optax.scale(-rate * fraction) for name, rate in rates.items()}, search_labels
-        ),
     )
+    if config.search_optimizer == "adam":
+        return optax.chain(adam, optax.partition(descend, parameter_labels))
+    descend["network"] = optax.chain(adam, descend["network"])
+    return optax.chain(natural_gradient(), optax.partition(descend, parameter_labels))
+
+
+def natural_gradient() -> optax.GradientTransformation:
+    """Multiplies the search distribution's gradient by its inverse Fisher matrix.
+
+    For a diagonal Gaussian with parameters ``action_mean`` and ``log_std`` that matrix is diagonal:
+    σ² for the mean and ½ for the log standard deviation (Wierstra et al. 2014, Natural Evolution
+    Strategies). Other parameters pass through.
+    """
+
+    def update(
+        gradients: Params, state: optax.EmptyState, params: Params | None = None
+    ) -> tuple[Params, optax.EmptyState]:
+        by_name = {
+            parameter_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+        }
+
+        def precondition(path: tuple[Any, ...], gradient: Array) -> Array:
+            name = parameter_name(path)
+            if name == "action_mean":
+                return gradient * jnp.exp(2.0 * by_name["log_std"])
+            return 0.5 * gradient if name == "log_std" else gradient
+
+        return jax.tree_util.tree_map_with_path(precondition, gradients), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)

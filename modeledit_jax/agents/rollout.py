@@ -94,10 +94,10 @@ def rollout(
         action = policy.sample(key)
         return action, policy.log_prob(action), value
 
-    def step(state: RolloutState, key: Key) -> tuple[RolloutState, tuple[Transition, dict]]:
+    def step(state: RolloutState, key: Key) -> tuple[RolloutState, tuple]:
         act_keys, env_keys = jax.random.split(key, (2, state.episode_return.shape[0]))
         action, log_prob, value = jax.vmap(act)(state.observation, act_keys)
-        observation, env_state, reward, terminated, truncated, info = _map_environments(
+        observation, env_state, reward, terminated, truncated, info = _map(
             lambda xs: env.step(*xs, env_params),
             (env_keys, state.env_state, to_action_space(space, action)),
             env_batch_size,
@@ -110,38 +110,41 @@ def rollout(
         transition = Transition(
             state.observation, action, log_prob, value, next_value, reward, terminated, truncated
         )
-        logged = {"returns": jnp.sum(returns * done), "episodes": jnp.sum(done)}
-        logged |= {"reward": reward.mean(), **_scalar_info(info)}
         state = RolloutState(env_state, observation, jnp.where(done, 0.0, returns))
-        return state, (transition, logged)
+        return state, (transition, returns, _scalars(info))
 
-    state, (transitions, logged) = jax.lax.scan(step, state, jax.random.split(key, num_steps))
-    return state, transitions, _summary(logged)
+    keys = jax.random.split(key, num_steps)
+    state, (transitions, returns, info) = jax.lax.scan(step, state, keys)
+    return state, transitions, _summary(transitions, returns, info)
 
 
-def _map_environments(step: Callable, inputs: PyTree, batch_size: int | None) -> PyTree:
+def _map(function: Callable, inputs: PyTree, batch_size: int | None) -> PyTree:
     if batch_size is None:
-        return jax.vmap(step)(inputs)
-    return jax.lax.map(step, inputs, batch_size=batch_size)
+        return jax.vmap(function)(inputs)
+    return jax.lax.map(function, inputs, batch_size=batch_size)
 
 
-def _scalar_info(info: dict[str, PyTree]) -> dict[str, Array]:
-    """Mean over environments of the scalar entries; other entries are not kept."""
+def _scalars(info: dict[str, PyTree]) -> dict[str, Float[Array, " E"]]:
+    """The entries with one number per environment."""
     return {
-        f"info/{name}": entry.astype(jnp.float32).mean()
+        name: entry.astype(jnp.float32)
         for name, entry in info.items()
         if name not in _NOT_LOGGED and isinstance(entry, jax.Array) and entry.ndim == 1
     }
 
 
-def _summary(logged: dict[str, Array]) -> dict[str, Array]:
-    """Metrics of a rollout from those of its steps, [T] each."""
-    metrics = {name: x.mean() for name, x in logged.items() if name not in ("returns", "episodes")}
-    episodes = logged["episodes"].sum()
-    returns = logged["returns"].sum() / jnp.maximum(episodes, 1)
-    return metrics | {
+def _summary(
+    steps: Transition, returns: Float[Array, "T E"], info: dict[str, Float[Array, "T E"]]
+) -> dict[str, Array]:
+    """Metrics of a rollout; ``returns`` are those of the episodes up to each step."""
+    done = steps.terminated | steps.truncated
+    episodes = done.sum()
+    mean_return = jnp.sum(returns * done) / jnp.maximum(episodes, 1)
+    return {
+        "reward": steps.reward.mean(),
         "episodes": episodes,
-        "episode_return": jnp.where(episodes > 0, returns, jnp.nan),
+        "episode_return": jnp.where(episodes > 0, mean_return, jnp.nan),
+        **{f"info/{name}": entry.mean() for name, entry in info.items()},
     }
 
 

@@ -68,23 +68,27 @@ class PPOSearch:
         return jnp.stack(actions)
 
 
-def default_ppo_config(budget: int, horizon: int = 1) -> PPOConfig:
+def default_ppo_config(budget: int, horizon: int = 1, world: str = "shift") -> PPOConfig:
     """The settings for editing with few evaluations.
 
     Args:
       budget: reward evaluations.
       horizon: edits of an episode.
+      world: ``"mask"`` or ``"shift"``; the two differ in the spread of useful actions.
     """
-    num_envs = max(20 // horizon, 2)
+    num_envs = max(10 // horizon, 2)
     return PPOConfig(
-        learning_rate=1e-3,
-        action_learning_rate=0.03,
+        learning_rate=3e-4,
+        search_optimizer="natural",
+        action_learning_rate=2.0 if world == "shift" else 1.5,
+        std_learning_rate=0.0,
+        schedule="linear",
         gamma=1.0,
         gae_lambda=0.95,
         initial_std=0.3,
         num_envs=num_envs,
         num_steps=horizon,
-        num_epochs=4,
+        num_epochs=1,
         num_minibatches=1,
         num_updates=max(budget // (num_envs * horizon), 1),
     )

@@ -139,7 +139,7 @@ def edit_with_search(search: Search, env: World, task: Task, key: Key, budget: i
     def run(params: WorldParams, key: Key) -> tuple[dict[str, Array], SearchTrace]:
         state = search.init(env, params, key)
         state, trace = run_updates(search, env, params, state, updates)
-        return env.apply_plan(search.plan(env, params, state), params), trace
+        return env.apply_plan(search.plan(env, params, state), params.original), trace
 
     leaves, trace = jax.block_until_ready(run(params, key))
     check_rewards(trace.metrics)

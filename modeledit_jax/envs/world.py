@@ -61,7 +61,8 @@ class World(Environment[WorldState, WorldParams]):
     |---|---|
     | action | ``Box [A]`` float32, one matrix per leaf through the parametrization |
     | observation | ``[D·H + P + 1]`` float32: current weights in units of the unedited leaf |
-    |             | (mean 0, spread 1), the parts of the last score, the fraction of time gone |
+    |             | (mean 0, spread 1), the parts of the last score, the fraction of time gone; |
+    |             | leaves and parts in the order of their names |
     | reward | score after the edit minus score before; sums to the final improvement |
     | termination | after ``max_steps_in_episode`` edits; there is no truncation |
     | info | ``score``, every part as ``part_<name>``, ``invalid_reward`` (0 or 1) |
@@ -215,11 +216,13 @@ class World(Environment[WorldState, WorldParams]):
         gone = jnp.asarray(state.time / params.max_steps_in_episode, jnp.float32)[None]
         if self.observation == "time":
             return gone
+        # Sorted, because JAX sorts the keys of a dictionary that passes through a transformation:
+        # as it stands, the order right after an edit would differ from that after a reset.
         weights = [
             ((leaf - jnp.mean(params.original[path])) / spread(params.original[path])).ravel()
-            for path, leaf in state.leaves.items()
+            for path, leaf in sorted(state.leaves.items())
         ]
-        parts = [jnp.asarray(value, jnp.float32)[None] for value in state.parts.values()]
+        parts = [jnp.asarray(part, jnp.float32)[None] for _, part in sorted(state.parts.items())]
         return jnp.concatenate([*weights, *parts, gone])
 
     def is_terminated(self, state: WorldState, params: WorldParams) -> Array:
@@ -246,13 +249,18 @@ class World(Environment[WorldState, WorldParams]):
         shape = jax.eval_shape(lambda p: self.reset_env(jax.random.key(0), p)[0], params).shape
         return spaces.Box(-jnp.inf, jnp.inf, shape, jnp.float32)
 
-    def apply_plan(self, plan: Float[Array, "t a"], params: WorldParams) -> Leaves:
-        """Returns the leaves after the edits of a whole episode, without evaluating them."""
+    def apply_plan(self, plan: Float[Array, "t a"], original: Leaves) -> Leaves:
+        """Returns the leaves after all edits of an episode, without evaluating them.
+
+        Args:
+          plan: the actions of the episode.
+          original: the unedited leaves (`WorldParams.original`).
+        """
 
         def step(leaves: Leaves, action: Array) -> tuple[Leaves, None]:
-            return self.edit(leaves, params.original, action), None
+            return self.edit(leaves, original, action), None
 
-        return jax.lax.scan(step, params.original, plan)[0]
+        return jax.lax.scan(step, original, plan)[0]
 
 
 def stack_params(params: Sequence[WorldParams]) -> WorldParams:

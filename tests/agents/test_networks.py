@@ -13,7 +13,7 @@ from modeledit_jax.agents.networks import (
     Network,
     default_network,
     flatten,
-    search_labels,
+    parameter_labels,
     with_search_distribution,
 )
 
@@ -90,12 +90,16 @@ class _NoSearch(nn.Module):
 
 def test_search_parameters_are_found_by_name():
     network = ActorCritic(GaussianHead((3,)), (8,))
-    labels = search_labels(network.init(jax.random.key(0), jnp.zeros(4)))["params"]
-    assert labels["head"]["action_mean"] == labels["head"]["log_std"] == "search"
-    assert labels["head"]["Dense_0"]["kernel"] == labels["value"]["bias"] == "network"
+    labels = parameter_labels(network.init(jax.random.key(0), jnp.zeros(4)))["params"]
+    assert labels["head"] == {
+        "action_mean": "action_mean",
+        "log_std": "log_std",
+        "Dense_0": {"kernel": "network"},
+    }
+    assert labels["value"]["bias"] == "network"
 
     other = _NoSearch().init(jax.random.key(0), jnp.zeros(4))
-    assert set(jax.tree.leaves(search_labels(other))) == {"network"}
+    assert set(jax.tree.leaves(parameter_labels(other))) == {"network"}
     unchanged = with_search_distribution(other, None, 0.5)
     np.testing.assert_array_equal(
         unchanged["params"]["Dense_0"]["kernel"], other["params"]["Dense_0"]["kernel"]

@@ -62,7 +62,9 @@ def test_termination_is_reported_apart_from_truncation():
 def test_actions_are_clipped_for_the_environment_alone():
     env = EchoAction(continuous=True)
     _, steps, _ = play(
-        env, env.default_params, lambda _: (Gaussian(jnp.ones(1), jnp.log(3.0) + jnp.zeros(1)), 0.0)
+        env,
+        env.default_params,
+        lambda _: (Gaussian(jnp.ones(1), jnp.log(3.0) + jnp.zeros(1)), jnp.float32(0)),
     )
     action = np.asarray(steps.action[..., 0])
     assert np.abs(action).max() > 2
@@ -74,7 +76,7 @@ def test_actions_are_clipped_for_the_environment_alone():
 def test_environments_see_different_actions_and_steps():
     env = EchoAction(continuous=True)
     _, steps, _ = play(
-        env, env.default_params, lambda _: (Gaussian(jnp.zeros(1), jnp.zeros(1)), 0.0)
+        env, env.default_params, lambda _: (Gaussian(jnp.zeros(1), jnp.zeros(1)), jnp.float32(0))
     )
     assert np.unique(np.asarray(steps.action)).size == steps.action.size
 

@@ -1,0 +1,324 @@
+"""What the unlearning experiment leaves behind: summary, metrics, weights, figures, report."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.unlearning import Config
+from modeledit_jax.editors.editor import Cost
+from modeledit_jax.edits.site import set_leaves
+from modeledit_jax.evaluation.accuracy import confusion_matrix
+from modeledit_jax.evaluation.forgetting import tow
+from modeledit_jax.run.checkpoint import save_tree
+from modeledit_jax.run.config import as_json
+from modeledit_jax.run.figures import (
+    confusion_before_after,
+    edit_heatmap,
+    forget_retain_plane,
+    learning_curves,
+)
+from modeledit_jax.run.results import (
+    Column,
+    Row,
+    aggregate,
+    atomic_write_text,
+    markdown_table,
+    write_metrics_csv,
+    write_summary,
+)
+from modeledit_jax.tasks.task import Task
+from modeledit_jax.tasks.unlearning_metrics import (
+    TEST_METRICS,
+    edit_metrics,
+    set_accuracies,
+    unlearning_metrics,
+)
+from modeledit_jax.types import Leaves
+
+COLUMNS = (
+    Column("forget_accuracy_test", "highest"),
+    Column("retain_accuracy_test", "lowest"),
+    Column("retain_drop_test", "highest"),
+    Column("tow", "lowest", percent=False, digits=4),
+)
+TARGET_FORGET, TARGET_DROP = 0.01, 0.01
+"""A task is solved at forget accuracy ≤ 1 % and retain accuracy ≥ original − 1 point (test)."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One editor on all ``B`` tasks.
+
+    Searches also have the edited leaves, and the course of the search at ``K`` updates.
+    """
+
+    editor: str
+    outputs: Sequence[Mapping[str, np.ndarray]]  # of each task: {role: logits [N, C]}
+    costs: Sequence[Cost]
+    leaves: Sequence[Leaves] | None = None
+    evaluations: np.ndarray | None = None  # [K] reward evaluations spent
+    score: np.ndarray | None = None  # [B, K] mean score of the candidates
+    curves: Mapping[str, np.ndarray] = field(default_factory=dict)  # {set: accuracy [B, K], test}
+
+
+def write_report(
+    config: Config, tasks: Sequence[Task], seeds: Sequence[int], results: Sequence[Result]
+) -> None:
+    """Writes everything into ``config.run_dir``."""
+    run_dir = config.run_dir
+    assert run_dir is not None
+    by_name = {result.editor: result for result in results}
+    rows = make_rows(tasks, seeds, by_name)
+    aggregates = aggregate(rows)
+    searches = [result for result in results if result.evaluations is not None]
+    write_metrics_csv(run_dir, long_format(tasks, seeds, searches, by_name))
+    save_weights(run_dir, tasks, seeds, searches)
+    write_figures(run_dir, tasks, by_name, searches)
+    text = report_text(config, tasks, rows, searches, by_name)
+    atomic_write_text(run_dir / "report.md", text)
+    write_summary(run_dir, "unlearning", as_json(config), rows, aggregates)
+    print(markdown_table(rows, COLUMNS[:3]))
+
+
+def make_rows(
+    tasks: Sequence[Task], seeds: Sequence[int], results: Mapping[str, Result]
+) -> list[Row]:
+    """One row for every editor and task."""
+    rows = []
+    for name, result in results.items():
+        solved = evaluations_to_target(result, tasks, results["original"])
+        for index, (task, seed) in enumerate(zip(tasks, seeds, strict=True)):
+            metrics = unlearning_metrics(
+                task,
+                result.outputs[index],
+                results["original"].outputs[index],
+                results["retrain"].outputs[index],
+            )
+            if result.leaves is not None:
+                metrics |= edit_metrics(task.leaves, result.leaves[index])
+                metrics["evaluations_to_target"] = float(solved[index])
+            rows.append(Row(name, task.name, seed, metrics, result.costs[index]))
+    return rows
+
+
+def evaluations_to_target(result: Result, tasks: Sequence[Task], original: Result) -> np.ndarray:
+    """Reward evaluations of every task until its edit first meets the target; NaN if never."""
+    if result.evaluations is None:
+        return np.full(len(tasks), np.nan)
+    base = np.array(
+        [
+            set_accuracies(task, {"test": outputs["test"]})["retain_accuracy_test"]
+            for task, outputs in zip(tasks, original.outputs, strict=True)
+        ]
+    )
+    met = (result.curves["forget"] <= TARGET_FORGET) & (
+        result.curves["retain"] >= base[:, None] - TARGET_DROP
+    )
+    first = result.evaluations[met.argmax(axis=1)].astype(np.float64)
+    return np.where(met.any(axis=1), first, np.nan)
+
+
+def tow_curves(result: Result, tasks: Sequence[Task], retrain: Result) -> np.ndarray:
+    """Test Tug-of-War of every task along a search, ``[B, K]``."""
+    reference = [
+        set_accuracies(task, {"test": outputs["test"]})
+        for task, outputs in zip(tasks, retrain.outputs, strict=True)
+    ]
+    columns = {
+        name: np.array([entry[name] for entry in reference])[:, None] for name in TEST_METRICS
+    }
+    curves = {f"{name}_accuracy_test": values for name, values in result.curves.items()}
+    return np.asarray(tow(curves, columns, TEST_METRICS))
+
+
+def long_format(
+    tasks: Sequence[Task],
+    seeds: Sequence[int],
+    searches: Sequence[Result],
+    results: Mapping[str, Result],
+) -> dict[str, list[Any]]:
+    """The course of every search, one line per task and update."""
+    columns: dict[str, list[Any]] = {
+        name: []
+        for name in ("editor", "task", "seed", "reward_evaluations", "score")
+        + (*TEST_METRICS, "tow_test")
+    }
+    for result in searches:
+        assert result.evaluations is not None and result.score is not None
+        towards = tow_curves(result, tasks, results["retrain"])
+        for index, (task, seed) in enumerate(zip(tasks, seeds, strict=True)):
+            count = len(result.evaluations)
+            columns["editor"] += [result.editor] * count
+            columns["task"] += [task.name] * count
+            columns["seed"] += [seed] * count
+            columns["reward_evaluations"] += result.evaluations.tolist()
+            columns["score"] += result.score[index].tolist()
+            columns["forget_accuracy_test"] += result.curves["forget"][index].tolist()
+            columns["retain_accuracy_test"] += result.curves["retain"][index].tolist()
+            columns["tow_test"] += towards[index].tolist()
+    return columns
+
+
+def save_weights(
+    run_dir: Path, tasks: Sequence[Task], seeds: Sequence[int], searches: Sequence[Result]
+) -> None:
+    """Saves the networks PPO edited, whole, each in a folder of its own."""
+    for result in searches:
+        if not result.editor.startswith("ppo") or result.leaves is None:
+            continue
+        for task, seed, leaves in zip(tasks, seeds, result.leaves, strict=True):
+            folder = run_dir / "weights" / result.editor / f"{task.name}-seed-{seed}"
+            save_tree(folder, set_leaves(task.subject.params, leaves))
+
+
+def write_figures(
+    run_dir: Path,
+    tasks: Sequence[Task],
+    results: Mapping[str, Result],
+    searches: Sequence[Result],
+) -> None:
+    """Learning curves, forget–retain plane, heatmap of the edit, confusion matrices."""
+    figures = run_dir / "figures"
+    test = {
+        name: [
+            set_accuracies(t, {"test": o["test"]}) for t, o in zip(tasks, r.outputs, strict=True)
+        ]
+        for name, r in results.items()
+    }
+    points = {
+        name: tuple(np.array([entry[metric] for entry in own]) for metric in TEST_METRICS)
+        for name, own in test.items()
+    }
+    means = {name: (float(f.mean()), float(r.mean())) for name, (f, r) in points.items()}
+    forget_retain_plane(
+        {name: pair for name, pair in points.items() if name not in ("original", "retrain")},
+        figures / "forget_retain.png",
+        original=means["original"],
+        retrain=means["retrain"],
+    )
+    if not searches:
+        return
+    learning_curves(
+        {result.editor: tow_curves(result, tasks, results["retrain"]) for result in searches},
+        {r.editor: r.evaluations for r in searches if r.evaluations is not None},
+        "Tug-of-War on test (1 = as retrained)",
+        figures / "learning_curves.png",
+        title="Present edit of each search",
+        percent=False,
+    )
+    shown = [result for result in searches if result.editor.startswith("ppo")] or list(searches)
+    edit_heatmap(
+        {
+            result.editor: matrix_of_change(tasks[0].leaves, result.leaves[0])
+            for result in shown
+            if result.leaves is not None
+        },
+        figures / "edit.png",
+    )
+    sets = tasks[0].roles["test"]
+    count = results["original"].outputs[0]["test"].shape[-1]
+    for result in shown:
+        before, after = (
+            np.asarray(confusion_matrix(each.outputs[0]["test"], sets.targets, count))
+            for each in (results["original"], result)
+        )
+        forgotten = tasks[0].forget_classes
+        confusion_before_after(
+            before,
+            after,
+            [str(index) for index in range(count)],
+            figures / f"confusion_{result.editor.replace('-', '_')}.png",
+            forgotten=forgotten[0] if forgotten else None,
+        )
+
+
+def matrix_of_change(original: Leaves, edited: Leaves) -> np.ndarray:
+    """Change of the first edited leaf as a matrix ``[D, H]``."""
+    path, leaf = next(iter(original.items()))
+    return np.asarray(edited[path] - leaf).reshape(-1, leaf.shape[-1])
+
+
+def report_text(
+    config: Config,
+    tasks: Sequence[Task],
+    rows: Sequence[Row],
+    searches: Sequence[Result],
+    results: Mapping[str, Result],
+) -> str:
+    """The report in Markdown."""
+    seeds = len({row.seed for row in rows})
+    names = list(dict.fromkeys(task.name for task in tasks))
+    lines = [
+        f"# Unlearning on {config.dataset} ({config.subject})",
+        "",
+        f"{len(names)} request(s) ({', '.join(names)}) on {seeds} network(s) trained from "
+        f"different seeds; {config.budget:,} reward evaluations per search and task. Edited: "
+        f"`{', '.join(tasks[0].site)}`. Every number is on test examples that neither the subject's "
+        "training nor any reward has seen, unless its name says otherwise.",
+        "",
+        "## Editors",
+        "",
+        markdown_table(rows, COLUMNS, costs=True),
+        "",
+        "`original` is the unedited network. `logit-mask` only hides the class at the output: it "
+        "scores like retraining and forgets nothing inside. `retrain-2` against `retrain` is the "
+        "noise floor: two networks that never saw the class differ that much.",
+        "",
+        *_speed_lines(tasks, searches, results),
+        "## Figures",
+        "",
+        *[
+            f"![{path.stem}](figures/{path.name})"
+            for path in sorted((Path(str(config.run_dir)) / "figures").glob("*.png"))
+        ],
+        "",
+        *_weights_lines(config, tasks, rows),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _speed_lines(
+    tasks: Sequence[Task], searches: Sequence[Result], results: Mapping[str, Result]
+) -> list[str]:
+    """How many reward evaluations each search needed."""
+    if not searches:
+        return []
+    lines = [
+        "## Reward evaluations to forget ≤ 1 % and retain ≥ original − 1 point",
+        "",
+        "| search | solved | median | 90th percentile |",
+        "| --- | ---: | ---: | ---: |",
+    ]
+    for result in searches:
+        needed = evaluations_to_target(result, tasks, results["original"])
+        solved = np.isfinite(needed)
+        ordered = np.sort(np.where(solved, needed, np.inf))
+        quantiles = [float(np.quantile(ordered, level, method="higher")) for level in (0.5, 0.9)]
+        cells = [f"{value:,.0f}" if np.isfinite(value) else "not reached" for value in quantiles]
+        lines.append(
+            f"| {result.editor} | {solved.sum()}/{len(needed)} | {cells[0]} | {cells[1]} |"
+        )
+    return [*lines, ""]
+
+
+def _weights_lines(config: Config, tasks: Sequence[Task], rows: Sequence[Row]) -> list[str]:
+    """How to load an edited network."""
+    ppo = [f"ppo-{world}" for world in config.worlds if "ppo" in config.searches]
+    if not ppo:
+        return []
+    count = np.asarray(tasks[0].subject.params["head"]["bias"]).shape[0]
+    folder = f"{config.run_dir}/weights/{ppo[-1]}/{tasks[0].name}-seed-{rows[0].seed}"
+    return [
+        "## Load an edited network",
+        "",
+        "```python",
+        "from modeledit_jax.run.checkpoint import load_params",
+        "from modeledit_jax.subjects.classifiers import make_classifier",
+        f'logits = make_classifier("{config.subject}", {count}).apply('
+        f'{{"params": load_params("{folder}")}}, x)',
+        "```",
+        "",
+    ]

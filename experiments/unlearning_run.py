@@ -1,0 +1,274 @@
+"""The course of the unlearning experiment: train, retrain, search, judge, report."""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from experiments.unlearning import Config, reward_function
+from experiments.unlearning_report import Result, write_report
+from modeledit_jax.data.images import default_cache_dir, load_images
+from modeledit_jax.data.splits import Splits, split_images
+from modeledit_jax.editors.agent import PPOSearch, default_ppo_config
+from modeledit_jax.editors.editor import Cost, Search, SearchTrace
+from modeledit_jax.editors.evolution import SNES, OpenES, RandomSearch
+from modeledit_jax.editors.references import LogitMask, gradient_steps
+from modeledit_jax.edits.parametrization import (
+    LowRank,
+    Parametrization,
+    PerColumn,
+    PerRow,
+    PerWeight,
+)
+from modeledit_jax.envs.registration import WORLDS
+from modeledit_jax.envs.world import World, stack_params
+from modeledit_jax.run.checkpoint import cached_tree
+from modeledit_jax.run.config import as_json, open_run
+from modeledit_jax.run.judge import Judge
+from modeledit_jax.run.loop import run_search
+from modeledit_jax.run.scalars import ScalarWriter
+from modeledit_jax.subjects.classifiers import make_classifier
+from modeledit_jax.subjects.subject import Subject, flax_apply, predict
+from modeledit_jax.subjects.training import TrainingConfig, train_classifiers
+from modeledit_jax.tasks.task import Task
+from modeledit_jax.tasks.unlearning import forget_classes, forget_samples
+from modeledit_jax.types import Array, Examples, Key, Params
+
+TRAINING = {  # recipes that converge on each data set
+    ("digits", "mlp"): TrainingConfig(epochs=60, batch_size=64),
+    ("digits", "cnn"): TrainingConfig(epochs=60, batch_size=64),
+    ("large", "mlp"): TrainingConfig(epochs=5, batch_size=128),
+    ("large", "cnn"): TrainingConfig(epochs=4, batch_size=128),
+}
+JUDGED = ("train", "reward", "test")
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What all editors of the experiment share."""
+
+    config: Config
+    module: nn.Module
+    training: TrainingConfig
+    splits: Splits
+    fingerprint: str  # of the data
+    cache: Path
+    tasks: list[Task]  # seeds × requests, seed by seed
+    seeds: list[int]  # of each task
+
+
+def run(config: Config) -> None:
+    """Runs the experiment and writes its folder."""
+    assert config.run_dir is not None
+    open_run(config.run_dir, config, resume=config.resume, free=("tensorboard",))
+    bench = prepare(config)
+    originals = [logits_of(bench, task, task.subject.params) for task in bench.tasks]
+    results = [Result("original", originals, [Cost()] * len(bench.tasks))]
+    if bench.tasks[0].forget_classes:
+        masked = [LogitMask().edit(task, jax.random.key(0)) for task in bench.tasks]
+        logits = [
+            logits_of(bench, task, edit.params)
+            for task, edit in zip(bench.tasks, masked, strict=True)
+        ]
+        results.append(Result("logit-mask", logits, [edit.cost for edit in masked]))
+    results += [retrain(bench, replicate) for replicate in (1, 2)]
+    for world in config.worlds:
+        results += search_world(bench, world)
+    write_report(config, bench.tasks, bench.seeds, results)
+    print(f"report: {config.run_dir / 'report.md'}")
+
+
+def prepare(config: Config) -> Bench:
+    """Loads the data, trains the subjects or takes them from the cache, and states the tasks."""
+    cache = config.cache_dir or default_cache_dir()
+    data = load_images(config.dataset, npz_path=config.npz_path, cache_dir=config.cache_dir)
+    splits = split_images(data)
+    module = make_classifier(config.subject, data.num_classes)
+    size = "large" if len(splits.train) >= 5000 else "digits"
+    training = TRAINING[size, config.subject]
+    bench = Bench(config, module, training, splits, data.fingerprint, cache, [], [])
+    reward = reward_function(config)
+    requests = parse_requests(config.forget_class, data.num_classes)
+    progress = tqdm(range(config.seed, config.seed + config.seeds), desc="train subjects")
+    for seed in progress:
+        trained = train_cached(bench, jax.random.split(jax.random.key(seed), 1), None, seed=seed)
+        params = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), trained)
+        subject = Subject(params=params, apply=flax_apply(module))
+        options: dict[str, Any] = {"site": config.site, "reward": reward}
+        if config.forget_samples:
+            tasks = [forget_samples(subject, splits, config.forget_samples, **options)]
+        else:
+            tasks = [forget_classes(subject, splits, request, **options) for request in requests]
+        bench.tasks.extend(tasks)
+        bench.seeds.extend([seed] * len(tasks))
+    return bench
+
+
+def parse_requests(text: str, num_classes: int) -> list[tuple[int, ...]]:
+    """Reads ``--forget-class``: the classes of each task.
+
+    Raises:
+      ValueError: not 'all' and no integers.
+    """
+    if text == "all":
+        return [(index,) for index in range(num_classes)]
+    try:
+        return [tuple(int(part) for part in text.split(","))]
+    except ValueError:
+        raise ValueError(
+            f"--forget-class must be a class, classes joined by commas, or 'all'; got {text!r}"
+        ) from None
+
+
+def train_cached(bench: Bench, keys: Key, weights: Array | None, **identity: Any) -> dict[str, Any]:
+    """Trains networks with the experiment's recipe, or takes them from the cache."""
+    key = {
+        "module": repr(bench.module),
+        "training": as_json(bench.training),
+        "data": bench.fingerprint,
+        "identity": identity,
+    }
+    train = Examples(jnp.asarray(bench.splits.train.x), jnp.asarray(bench.splits.train.y))
+    # One after another on CPU, where stacked networks thrash its caches.
+    at_once = 1 if jax.default_backend() == "cpu" else None
+    build = partial(
+        train_classifiers, bench.module, train, bench.training, keys, weights, at_once=at_once
+    )
+    return cached_tree(bench.cache / "subjects", key, build)
+
+
+def retrain(bench: Bench, replicate: int) -> Result:
+    """Retrains every task's network from scratch without what is to be forgotten."""
+    name = "retrain" if replicate == 1 else f"retrain-{replicate}"
+    outputs, costs = [], []
+    steps = gradient_steps(bench.training, len(bench.splits.train))
+    for task, seed in tqdm(
+        list(zip(bench.tasks, bench.seeds, strict=True)), desc=name, leave=False
+    ):
+        key = jax.random.fold_in(jax.random.key(seed), 1000 * replicate)
+        weights = jnp.asarray(task.roles["train"].weights["retain"])[None]
+        identity = {"seed": seed, "replicate": replicate, "task": task.name}
+        if bench.config.forget_samples:
+            identity["samples"] = list(bench.config.forget_samples)
+        trained = train_cached(bench, key[None], weights, **identity)
+        params = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), trained)
+        outputs.append(logits_of(bench, task, params))
+        costs.append(Cost(gradient_steps=steps))
+    return Result(name, outputs, costs)
+
+
+def logits_of(bench: Bench, task: Task, params: Params) -> dict[str, np.ndarray]:
+    """Logits of a network on the judged roles, by a full forward pass."""
+    return {
+        role: np.asarray(_predict(task.subject.apply, params, jnp.asarray(task.roles[role].x)))
+        for role in JUDGED
+    }
+
+
+_predict = jax.jit(predict, static_argnums=(0, 3))
+
+
+def search_world(bench: Bench, world: str) -> list[Result]:
+    """Runs every search in one world, all tasks side by side."""
+    config = bench.config
+    env = WORLDS[f"{world.capitalize()}World-v0"](
+        bench.tasks[0],
+        parametrization=make_parametrization(config),
+        horizon=config.horizon,
+        observation=config.observation,
+    )
+    judge = Judge(env, bench.tasks)
+    params = stack_params(
+        [env.params(task, judge.features(i, "reward")) for i, task in enumerate(bench.tasks)]
+    )
+    keys = jax.vmap(partial(jax.random.fold_in, jax.random.key(config.seed)))(
+        jnp.arange(len(bench.tasks))
+    )
+    results = []
+    for search_name in config.searches:
+        name = f"{search_name}-{world}"
+        search = make_search(search_name, world, config)
+        with ProgressReport(name, config, judge, params) as report:
+            found = run_search(
+                search,
+                env,
+                params,
+                keys,
+                config.budget,
+                folder=config.run_dir / "checkpoints" / name,
+                report=report,
+            )
+        results.append(_judged(name, env, judge, params, search, found, bench.tasks))
+    return results
+
+
+def _judged(
+    name: str, env: World, judge: Judge, params: Any, search: Search, found: Any, tasks: Any
+) -> Result:
+    accuracies = judge.accuracies(found.trace.plans, params, "test")
+    updates = found.trace.plans.shape[1]
+    evaluations = np.arange(1, updates + 1) * search.evaluations_per_update
+    apply_plan = jax.jit(jax.vmap(env.apply_plan))
+    leaves = apply_plan(jnp.asarray(found.trace.plans[:, -1]), params.original)
+    each = [jax.tree.map(lambda leaf, i=i: leaf[i], leaves) for i in range(len(tasks))]
+    outputs = [
+        {role: judge.outputs(index, own, role) for role in JUDGED} for index, own in enumerate(each)
+    ]
+    return Result(
+        name,
+        outputs,
+        [found.cost] * len(tasks),
+        leaves=each,
+        evaluations=evaluations,
+        score=np.asarray(found.trace.metrics["score"]),
+        curves=accuracies,
+    )
+
+
+def make_parametrization(config: Config) -> Parametrization:
+    """Returns the parametrization named on the command line."""
+    others = {"per-weight": PerWeight(), "per-row": PerRow(), "per-column": PerColumn()}
+    return others.get(config.parametrization) or LowRank(config.rank)
+
+
+def make_search(name: str, world: str, config: Config) -> Search:
+    """Returns a search with its tuned settings for a world."""
+    if name == "ppo":
+        return PPOSearch(default_ppo_config(config.budget, config.horizon, world))
+    return {"openes": OpenES, "snes": SNES, "random-search": RandomSearch}[name]()
+
+
+class ProgressReport:
+    """Progress bar and TensorBoard scalars of one search."""
+
+    def __init__(self, name: str, config: Config, judge: Judge, params: Any):
+        self._name, self._judge, self._params = name, judge, params
+        self._bar = tqdm(desc=name, unit="update")
+        self._scalars = ScalarWriter(config.run_dir / "tensorboard" if config.tensorboard else None)
+
+    def __enter__(self) -> "ProgressReport":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.close()
+        self._scalars.close()
+
+    def __call__(self, done: int, total: int, trace: SearchTrace) -> None:
+        """Shows the reward of the last update and how the present edit does on ``select``."""
+        found = self._judge.accuracies(trace.plans[:, -1:], self._params, "select")
+        values = {
+            "score": float(trace.metrics["score"][:, -1].mean()),
+            "forget_accuracy": float(found["forget"].mean()),
+            "retain_accuracy": float(found["retain"].mean()),
+        }
+        self._bar.total = total
+        self._bar.n = done
+        self._bar.set_postfix({name: f"{value:.3f}" for name, value in values.items()})
+        for name, value in values.items():
+            self._scalars.write(f"{self._name}/{name}", value, done)

@@ -1,0 +1,59 @@
+"""The configuration of a run on disk, and the check that a resumed run is the same run."""
+
+import dataclasses
+import json
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from modeledit_jax.run.results import atomic_write_text
+
+
+def open_run(run_dir: Path, config: Any, *, resume: bool, free: Collection[str] = ()) -> None:
+    """Makes the folder of a run and writes ``config.json``, or checks the one that is there.
+
+    Args:
+      run_dir: the folder.
+      config: a dataclass of JSON-like values and paths.
+      resume: continue a run in that folder.
+      free: fields that may differ between the parts of a run.
+
+    Raises:
+      ValueError: there is a run already and ``resume`` is not set; there is none to resume; or
+        its configuration differs, in which case the message lists the differences.
+      OSError: the folder cannot be written.
+    """
+    path = run_dir / "config.json"
+    mine = {key: value for key, value in as_json(config).items() if key not in {"resume", *free}}
+    if resume:
+        if not path.is_file():
+            raise ValueError(f"no run to resume in {run_dir}: leave out --resume to start one")
+        stored = json.loads(path.read_text())
+        keys = sorted((stored.keys() | mine.keys()) - set(free))
+        changed = [
+            f"{key} was {stored.get(key)!r}, now {mine.get(key)!r}"
+            for key in keys
+            if stored.get(key) != mine.get(key)
+        ]
+        if changed:
+            raise ValueError(
+                f"the run in {run_dir} has another configuration ({'; '.join(changed)}): "
+                "repeat its options, or choose another --run-dir"
+            )
+        return
+    if path.exists():
+        raise ValueError(
+            f"{run_dir} holds a run already: add --resume, or choose another --run-dir"
+        )
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        atomic_write_text(path, json.dumps(mine, indent=2) + "\n")
+    except OSError as error:
+        raise OSError(
+            f"cannot write to the run folder {run_dir} ({error.strerror}): choose another --run-dir"
+        ) from error
+
+
+def as_json(config: Any) -> dict[str, Any]:
+    """Returns a dataclass as JSON values: paths as strings, tuples as lists."""
+    return json.loads(json.dumps(dataclasses.asdict(config), default=str))

@@ -1,0 +1,92 @@
+"""The metrics of an unlearning report, computed from logits.
+
+Names are those of ``summary.json``; fractions are 0…1. What each says and where it comes from
+stands in `modeledit_jax.evaluation.forgetting`.
+"""
+
+from collections.abc import Mapping
+
+import jax.numpy as jnp
+import numpy as np
+
+from modeledit_jax.evaluation.accuracy import accuracy
+from modeledit_jax.evaluation.forgetting import (
+    numerical_rank,
+    relative_edit_size,
+    total_variation,
+    tow,
+)
+from modeledit_jax.tasks.task import Task
+from modeledit_jax.types import Array, Leaves
+
+TEST_METRICS = ("forget_accuracy_test", "retain_accuracy_test")
+"""The two accuracies of ``tow_test``, which learning curves show."""
+
+
+def set_accuracies(task: Task, outputs: Mapping[str, Array]) -> dict[str, float]:
+    """Returns ``<set>_accuracy_<role>`` for every role of ``outputs`` (logits ``[N, C]``)."""
+    values = {}
+    for role, logits in outputs.items():
+        sets = task.roles[role]
+        for name, weights in sets.weights.items():
+            value = accuracy(jnp.asarray(logits), jnp.asarray(sets.targets), jnp.asarray(weights))
+            values[f"{name}_accuracy_{role}"] = float(value)
+    return values
+
+
+def unlearning_metrics(
+    task: Task,
+    outputs: Mapping[str, Array],
+    original: Mapping[str, Array],
+    retrain: Mapping[str, Array],
+) -> dict[str, float]:
+    """Returns the report's metrics of one edited network.
+
+    Args:
+      task: the unlearning task.
+      outputs: logits of the edited network for the roles ``train``, ``reward`` and ``test``.
+      original: the same of the unedited network.
+      retrain: the same of a network retrained without the forgotten examples.
+
+    Returns:
+      Accuracies on the sets of ``train`` and ``test``; ``retain_drop_test`` against the original;
+      ``tow`` (train and test, as in RUM) and ``tow_test`` (test alone) against Retrain; total
+      variation to Retrain on both test sets; ``optimism``, how much more retain accuracy the
+      edit gains on the examples of the reward than on the test set.
+    """
+    values = set_accuracies(task, outputs)
+    before, reference = set_accuracies(task, original), set_accuracies(task, retrain)
+    gain = {
+        role: values[f"retain_accuracy_{role}"] - before[f"retain_accuracy_{role}"]
+        for role in ("reward", "test")
+    }
+    test = task.roles["test"]
+    return {
+        **{name: value for name, value in values.items() if not name.endswith("_reward")},
+        "retain_drop_test": -gain["test"],
+        "tow": float(tow(values, reference)),
+        "tow_test": float(tow(values, reference, TEST_METRICS)),
+        **{
+            f"total_variation_{name}_test": float(
+                total_variation(
+                    jnp.asarray(outputs["test"]), jnp.asarray(retrain["test"]), jnp.asarray(weights)
+                )
+            )
+            for name, weights in test.weights.items()
+        },
+        "optimism": gain["reward"] - gain["test"],
+    }
+
+
+def edit_metrics(original: Leaves, edited: Leaves) -> dict[str, float]:
+    """Returns ``edit_size`` (relative Frobenius norm) and ``edit_rank`` (summed over leaves)."""
+    ranks = [
+        numerical_rank(
+            jnp.asarray(edited[path] - leaf).reshape(-1, leaf.shape[-1]),
+        )
+        for path, leaf in original.items()
+    ]
+    return {
+        "edit_size": float(relative_edit_size(original, edited)),
+        "edit_rank": float(np.sum(ranks)),
+    }
