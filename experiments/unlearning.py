@@ -48,8 +48,8 @@ class Config:
     """Edits of an episode; above 1 only PPO runs."""
     observation: Literal["weights", "time"] = "weights"
     """What the policy sees: the current weights, or the time alone."""
-    reward: str = "accuracy"
-    """accuracy, soft, or a function of yours as module:name, called as f(sets, edit)."""
+    reward: str = "soft"
+    """soft (probabilities), accuracy, or a function f(sets, edit) of yours as module:name."""
     edit_size_penalty: float = 0.0
     """Weight of the relative edit size in the built-in rewards."""
     seeds: int = 3
@@ -84,6 +84,12 @@ def resolve(config: Config) -> Config:
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
         config = dataclasses.replace(config, run_dir=Path("runs") / f"unlearning-{stamp}")
     return config
+
+
+def run_folder(config: Config) -> Path:
+    """The folder of a resolved configuration's run."""
+    assert config.run_dir is not None
+    return config.run_dir
 
 
 def reward_function(config: Config) -> Any:

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
-from experiments.unlearning import Config
+from experiments.unlearning import Config, run_folder
 from modeledit_jax.editors.editor import Cost
 from modeledit_jax.edits.site import set_leaves
 from modeledit_jax.evaluation.accuracy import confusion_matrix
@@ -68,8 +69,7 @@ def write_report(
     config: Config, tasks: Sequence[Task], seeds: Sequence[int], results: Sequence[Result]
 ) -> None:
     """Writes everything into ``config.run_dir``."""
-    run_dir = config.run_dir
-    assert run_dir is not None
+    run_dir = run_folder(config)
     by_name = {result.editor: result for result in results}
     rows = make_rows(tasks, seeds, by_name)
     aggregates = aggregate(rows)
@@ -108,12 +108,7 @@ def evaluations_to_target(result: Result, tasks: Sequence[Task], original: Resul
     """Reward evaluations of every task until its edit first meets the target; NaN if never."""
     if result.evaluations is None:
         return np.full(len(tasks), np.nan)
-    base = np.array(
-        [
-            set_accuracies(task, {"test": outputs["test"]})["retain_accuracy_test"]
-            for task, outputs in zip(tasks, original.outputs, strict=True)
-        ]
-    )
+    _, base = test_accuracies(tasks, original)
     met = (result.curves["forget"] <= TARGET_FORGET) & (
         result.curves["retain"] >= base[:, None] - TARGET_DROP
     )
@@ -121,17 +116,21 @@ def evaluations_to_target(result: Result, tasks: Sequence[Task], original: Resul
     return np.where(met.any(axis=1), first, np.nan)
 
 
+def test_accuracies(tasks: Sequence[Task], result: Result) -> tuple[np.ndarray, np.ndarray]:
+    """Forget and retain accuracy of an editor on the test sets, ``[B]`` each."""
+    each = [
+        set_accuracies(task, {"test": outputs["test"]})
+        for task, outputs in zip(tasks, result.outputs, strict=True)
+    ]
+    forget, retain = (np.array([entry[name] for entry in each]) for name in TEST_METRICS)
+    return forget, retain
+
+
 def tow_curves(result: Result, tasks: Sequence[Task], retrain: Result) -> np.ndarray:
     """Test Tug-of-War of every task along a search, ``[B, K]``."""
-    reference = [
-        set_accuracies(task, {"test": outputs["test"]})
-        for task, outputs in zip(tasks, retrain.outputs, strict=True)
-    ]
-    columns = {
-        name: np.array([entry[name] for entry in reference])[:, None] for name in TEST_METRICS
-    }
+    reference = zip(TEST_METRICS, test_accuracies(tasks, retrain), strict=True)
     curves = {f"{name}_accuracy_test": values for name, values in result.curves.items()}
-    return np.asarray(tow(curves, columns, TEST_METRICS))
+    return np.asarray(tow(curves, {name: own[:, None] for name, own in reference}, TEST_METRICS))
 
 
 def long_format(
@@ -141,24 +140,25 @@ def long_format(
     results: Mapping[str, Result],
 ) -> dict[str, list[Any]]:
     """The course of every search, one line per task and update."""
-    columns: dict[str, list[Any]] = {
-        name: []
-        for name in ("editor", "task", "seed", "reward_evaluations", "score")
-        + (*TEST_METRICS, "tow_test")
-    }
+    names = ("editor", "task", "seed", "reward_evaluations", "score", *TEST_METRICS, "tow_test")
+    columns: dict[str, list[Any]] = {name: [] for name in names}
     for result in searches:
         assert result.evaluations is not None and result.score is not None
         towards = tow_curves(result, tasks, results["retrain"])
         for index, (task, seed) in enumerate(zip(tasks, seeds, strict=True)):
-            count = len(result.evaluations)
-            columns["editor"] += [result.editor] * count
-            columns["task"] += [task.name] * count
-            columns["seed"] += [seed] * count
-            columns["reward_evaluations"] += result.evaluations.tolist()
-            columns["score"] += result.score[index].tolist()
-            columns["forget_accuracy_test"] += result.curves["forget"][index].tolist()
-            columns["retain_accuracy_test"] += result.curves["retain"][index].tolist()
-            columns["tow_test"] += towards[index].tolist()
+            values = (
+                *(
+                    [constant] * len(result.evaluations)
+                    for constant in (result.editor, task.name, seed)
+                ),
+                result.evaluations,
+                result.score[index],
+                result.curves["forget"][index],
+                result.curves["retain"][index],
+                towards[index],
+            )
+            for name, own in zip(names, values, strict=True):
+                columns[name].extend(np.asarray(own).tolist())
     return columns
 
 
@@ -182,19 +182,10 @@ def write_figures(
 ) -> None:
     """Learning curves, forget–retain plane, heatmap of the edit, confusion matrices."""
     figures = run_dir / "figures"
-    test = {
-        name: [
-            set_accuracies(t, {"test": o["test"]}) for t, o in zip(tasks, r.outputs, strict=True)
-        ]
-        for name, r in results.items()
-    }
-    points = {
-        name: tuple(np.array([entry[metric] for entry in own]) for metric in TEST_METRICS)
-        for name, own in test.items()
-    }
+    points = {name: test_accuracies(tasks, result) for name, result in results.items()}
     means = {name: (float(f.mean()), float(r.mean())) for name, (f, r) in points.items()}
     forget_retain_plane(
-        {name: pair for name, pair in points.items() if name not in ("original", "retrain")},
+        {name: own for name, own in points.items() if name not in ("original", "retrain")},
         figures / "forget_retain.png",
         original=means["original"],
         retrain=means["retrain"],
@@ -210,29 +201,35 @@ def write_figures(
         percent=False,
     )
     shown = [result for result in searches if result.editor.startswith("ppo")] or list(searches)
-    edit_heatmap(
-        {
-            result.editor: matrix_of_change(tasks[0].leaves, result.leaves[0])
-            for result in shown
-            if result.leaves is not None
-        },
-        figures / "edit.png",
-    )
-    sets = tasks[0].roles["test"]
-    count = results["original"].outputs[0]["test"].shape[-1]
+    changes = {
+        result.editor: matrix_of_change(tasks[0].leaves, result.leaves[0])
+        for result in shown
+        if result.leaves is not None
+    }
+    edit_heatmap(changes, figures / "edit.png")
     for result in shown:
-        before, after = (
-            np.asarray(confusion_matrix(each.outputs[0]["test"], sets.targets, count))
-            for each in (results["original"], result)
+        write_confusion(figures, tasks[0], results["original"], result)
+
+
+def write_confusion(figures: Path, task: Task, original: Result, edited: Result) -> None:
+    """Confusion matrices of the first task before and after an edit."""
+    before, after = (
+        np.asarray(
+            confusion_matrix(
+                jnp.asarray(result.outputs[0]["test"]),
+                jnp.asarray(task.roles["test"].targets),
+                result.outputs[0]["test"].shape[-1],
+            )
         )
-        forgotten = tasks[0].forget_classes
-        confusion_before_after(
-            before,
-            after,
-            [str(index) for index in range(count)],
-            figures / f"confusion_{result.editor.replace('-', '_')}.png",
-            forgotten=forgotten[0] if forgotten else None,
-        )
+        for result in (original, edited)
+    )
+    confusion_before_after(
+        before,
+        after,
+        [str(index) for index in range(len(before))],
+        figures / f"confusion_{edited.editor.replace('-', '_')}.png",
+        forgotten=task.forget_classes[0] if task.forget_classes else None,
+    )
 
 
 def matrix_of_change(original: Leaves, edited: Leaves) -> np.ndarray:
@@ -256,8 +253,8 @@ def report_text(
         "",
         f"{len(names)} request(s) ({', '.join(names)}) on {seeds} network(s) trained from "
         f"different seeds; {config.budget:,} reward evaluations per search and task. Edited: "
-        f"`{', '.join(tasks[0].site)}`. Every number is on test examples that neither the subject's "
-        "training nor any reward has seen, unless its name says otherwise.",
+        f"`{', '.join(tasks[0].site)}`. Every number is on test examples that neither the "
+        "training of a network nor any reward has seen, unless its name says otherwise.",
         "",
         "## Editors",
         "",
@@ -272,7 +269,7 @@ def report_text(
         "",
         *[
             f"![{path.stem}](figures/{path.name})"
-            for path in sorted((Path(str(config.run_dir)) / "figures").glob("*.png"))
+            for path in sorted((run_folder(config) / "figures").glob("*.png"))
         ],
         "",
         *_weights_lines(config, tasks, rows),

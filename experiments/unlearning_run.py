@@ -9,9 +9,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 from tqdm import tqdm
 
-from experiments.unlearning import Config, reward_function
+from experiments.unlearning import Config, reward_function, run_folder
 from experiments.unlearning_report import Result, write_report
 from modeledit_jax.data.images import default_cache_dir, load_images
 from modeledit_jax.data.splits import Splits, split_images
@@ -27,11 +28,11 @@ from modeledit_jax.edits.parametrization import (
     PerWeight,
 )
 from modeledit_jax.envs.registration import WORLDS
-from modeledit_jax.envs.world import World, stack_params
+from modeledit_jax.envs.world import WorldParams, stack_params
 from modeledit_jax.run.checkpoint import cached_tree
 from modeledit_jax.run.config import as_json, open_run
 from modeledit_jax.run.judge import Judge
-from modeledit_jax.run.loop import run_search
+from modeledit_jax.run.loop import SearchRun, run_search
 from modeledit_jax.run.scalars import ScalarWriter
 from modeledit_jax.subjects.classifiers import make_classifier
 from modeledit_jax.subjects.subject import Subject, flax_apply, predict
@@ -65,8 +66,8 @@ class Bench:
 
 def run(config: Config) -> None:
     """Runs the experiment and writes its folder."""
-    assert config.run_dir is not None
-    open_run(config.run_dir, config, resume=config.resume, free=("tensorboard",))
+    logging.set_verbosity(logging.ERROR)  # Orbax reports every checkpoint at lower levels
+    open_run(run_folder(config), config, resume=config.resume, free=("tensorboard",))
     bench = prepare(config)
     originals = [logits_of(bench, task, task.subject.params) for task in bench.tasks]
     results = [Result("original", originals, [Cost()] * len(bench.tasks))]
@@ -81,7 +82,7 @@ def run(config: Config) -> None:
     for world in config.worlds:
         results += search_world(bench, world)
     write_report(config, bench.tasks, bench.seeds, results)
-    print(f"report: {config.run_dir / 'report.md'}")
+    print(f"report: {run_folder(config) / 'report.md'}")
 
 
 def prepare(config: Config) -> Bench:
@@ -201,40 +202,42 @@ def search_world(bench: Bench, world: str) -> list[Result]:
                 params,
                 keys,
                 config.budget,
-                folder=config.run_dir / "checkpoints" / name,
+                folder=run_folder(config) / "checkpoints" / name,
                 report=report,
             )
-        results.append(_judged(name, env, judge, params, search, found, bench.tasks))
+        results.append(judge_search(name, judge, params, search, found))
     return results
 
 
-def _judged(
-    name: str, env: World, judge: Judge, params: Any, search: Search, found: Any, tasks: Any
+def judge_search(
+    name: str, judge: Judge, params: WorldParams, search: Search, found: SearchRun
 ) -> Result:
-    accuracies = judge.accuracies(found.trace.plans, params, "test")
-    updates = found.trace.plans.shape[1]
-    evaluations = np.arange(1, updates + 1) * search.evaluations_per_update
-    apply_plan = jax.jit(jax.vmap(env.apply_plan))
-    leaves = apply_plan(jnp.asarray(found.trace.plans[:, -1]), params.original)
-    each = [jax.tree.map(lambda leaf, i=i: leaf[i], leaves) for i in range(len(tasks))]
-    outputs = [
-        {role: judge.outputs(index, own, role) for role in JUDGED} for index, own in enumerate(each)
-    ]
+    """Evaluates what a search found, and its course, on the roles it has not seen."""
+    plans = found.trace.plans
+    leaves = [judge.edited(index, plan[-1], params) for index, plan in enumerate(plans)]
     return Result(
         name,
-        outputs,
-        [found.cost] * len(tasks),
-        leaves=each,
-        evaluations=evaluations,
+        [
+            {role: judge.outputs(index, own, role) for role in JUDGED}
+            for index, own in enumerate(leaves)
+        ],
+        [found.cost] * len(leaves),
+        leaves=leaves,
+        evaluations=np.arange(1, plans.shape[1] + 1) * search.evaluations_per_update,
         score=np.asarray(found.trace.metrics["score"]),
-        curves=accuracies,
+        curves=judge.accuracies(plans, params, "test"),
     )
 
 
 def make_parametrization(config: Config) -> Parametrization:
     """Returns the parametrization named on the command line."""
-    others = {"per-weight": PerWeight(), "per-row": PerRow(), "per-column": PerColumn()}
-    return others.get(config.parametrization) or LowRank(config.rank)
+    kinds: dict[str, Parametrization] = {
+        "low-rank": LowRank(config.rank),
+        "per-weight": PerWeight(),
+        "per-row": PerRow(),
+        "per-column": PerColumn(),
+    }
+    return kinds[config.parametrization]
 
 
 def make_search(name: str, world: str, config: Config) -> Search:
@@ -250,7 +253,9 @@ class ProgressReport:
     def __init__(self, name: str, config: Config, judge: Judge, params: Any):
         self._name, self._judge, self._params = name, judge, params
         self._bar = tqdm(desc=name, unit="update")
-        self._scalars = ScalarWriter(config.run_dir / "tensorboard" if config.tensorboard else None)
+        self._scalars = ScalarWriter(
+            run_folder(config) / "tensorboard" if config.tensorboard else None
+        )
 
     def __enter__(self) -> "ProgressReport":
         return self

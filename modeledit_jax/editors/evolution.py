@@ -17,6 +17,7 @@ import optax
 from flax import struct
 from jaxtyping import Float
 
+from modeledit_jax.editors.batching import candidates_at_once
 from modeledit_jax.envs.world import World, WorldParams
 from modeledit_jax.types import Array, Field, Key
 
@@ -30,7 +31,7 @@ def evaluate_population(
       env: a world of horizon 1.
       params: its params.
       actions: ``[E, A]``.
-      batch_size: candidates evaluated side by side; None: all.
+      batch_size: candidates evaluated side by side; None: `candidates_at_once`.
 
     Returns:
       Rewards ``[E]`` and the metrics ``score`` (mean), ``best_score`` and ``invalid_reward``.
@@ -41,7 +42,8 @@ def evaluate_population(
         _, _, reward, _, info = env.step_env(jax.random.key(0), start, action, params)
         return reward, info
 
-    rewards, info = jax.lax.map(evaluate, actions, batch_size=batch_size or actions.shape[0])
+    batch_size = batch_size or candidates_at_once(env, params, actions.shape[0])
+    rewards, info = jax.lax.map(evaluate, actions, batch_size=batch_size)
     return rewards, {
         "score": info["score"].mean(),
         "best_score": info["score"].max(),

@@ -23,7 +23,7 @@ class Edit:
 
     operator: Operator
     shapes: tuple[tuple[str, Shape], ...]
-    parametrization: Parametrization = LowRank()
+    parametrization: Parametrization
 
     @classmethod
     def of(
@@ -39,7 +39,16 @@ class Edit:
         return sum(self.parametrization.size(shape) for _, shape in self.shapes)
 
     def matrices(self, action: Float[Array, " a"]) -> Leaves:
-        """Returns the matrix of every leaf, ``{path: M}``."""
+        """Returns the matrix of every leaf, ``{path: M}``.
+
+        Raises:
+          ValueError: the action has not ``action_size`` entries.
+        """
+        if action.shape != (self.action_size,):
+            raise ValueError(
+                f"this edit takes an action of {self.action_size} entries (action_size), "
+                f"got shape {action.shape}"
+            )
         matrices, begin = {}, 0
         for path, shape in self.shapes:
             end = begin + self.parametrization.size(shape)
@@ -63,9 +72,14 @@ class Edit:
           leaves: the current weights; in an episode of several steps, edited already.
           original: the unedited weights, whose spread sets the unit of a shift.
           action: ``[A]``; zeros change nothing.
+
+        Returns:
+          The edited leaves, each of the dtype it had.
         """
         return {
-            path: self.operator(leaves[path], matrix, spread(original[path]))
+            path: self.operator(leaves[path], matrix, spread(original[path])).astype(
+                leaves[path].dtype
+            )
             for path, matrix in self.matrices(action).items()
         }
 

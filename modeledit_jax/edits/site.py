@@ -25,8 +25,7 @@ def match_paths(params: Params, patterns: str | Sequence[str]) -> tuple[str, ...
     """Returns the paths of the leaves that match at least one pattern.
 
     Raises:
-      ValueError: a pattern matches no leaf, or a matched leaf is not a float array with at least
-        one axis; the message lists the leaves there are.
+      ValueError: no pattern, or one that matches no leaf; the message lists the leaves there are.
     """
     patterns = (patterns,) if isinstance(patterns, str) else tuple(patterns)
     paths = leaf_paths(params)

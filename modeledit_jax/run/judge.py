@@ -33,7 +33,22 @@ class Judge:
         self._env, self._tasks = env, list(tasks)
         self._features: dict[tuple[int, str, int], Features] = {}
         self._outputs = jax.jit(env.outputs)
+        self._apply_plan = jax.jit(env.apply_plan)
         self._accuracies = jax.jit(self._plan_accuracies)
+
+    def edited(self, index: int, plan: Float[Any, "t a"], params: WorldParams) -> Leaves:
+        """The leaves of task ``index``'s network after the edits of a plan."""
+        original = jax.tree.map(lambda leaf: leaf[index], params.original)
+        return self._apply_plan(jnp.asarray(plan), original)
+
+    def features(self, index: int, role: str) -> Features:
+        """Cached prefix of task ``index``'s network on a role's examples."""
+        task = self._tasks[index]
+        # Tasks of one subject that share a role's examples share the features too.
+        key = (id(task.subject), role, id(task.roles[role].x))
+        if key not in self._features:
+            self._features[key] = self._env.features(task.subject, task.roles[role])
+        return self._features[key]
 
     def outputs(self, index: int, leaves: Leaves, role: str) -> Float[np.ndarray, "n c"]:
         """Logits of task ``index``'s network with these leaves on a role's examples."""
@@ -70,11 +85,3 @@ class Judge:
             return jax.tree.map(partial(accuracy, logits, targets), weights)
 
         return jax.lax.map(judge, plans, batch_size=8)
-
-    def features(self, index: int, role: str) -> Features:
-        task = self._tasks[index]
-        # Tasks of one subject that share a role's examples share the features too.
-        key = (id(task.subject), role, id(task.roles[role].x))
-        if key not in self._features:
-            self._features[key] = self._env.features(task.subject, task.roles[role])
-        return self._features[key]

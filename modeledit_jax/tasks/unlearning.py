@@ -47,13 +47,16 @@ REWARD_KINDS = {
 
 
 def unlearning_reward(
-    kind: str = "accuracy", *, utility: float = 1.0, forgetting: float = 1.0, edit_size: float = 0.0
+    kind: str = "soft", *, utility: float = 1.0, forgetting: float = 1.0, edit_size: float = 0.0
 ) -> Reward:
     """Utility preservation plus the editing term: ``utility·U + forgetting·F − edit_size·S``.
 
-    With ``kind="accuracy"``, U is the accuracy on ``retain`` and F one minus the accuracy on
-    ``forget`` (Malik 2026); ``"soft"`` takes the mean true-class probability instead, which is
-    differentiable and less grainy; S is the relative size of the edit. Parts: ``utility``, ``forgetting``, ``edit_size``.
+    Args:
+      kind: ``"accuracy"``: U is the accuracy on ``retain``, F one minus the accuracy on ``forget``
+        (Malik 2026). ``"soft"``: the mean probability of the true class in place of accuracy,
+        which is differentiable, tells apart edits of equal accuracy, and generalises better.
+      utility, forgetting: weights of U and F.
+      edit_size: weight of S, the relative size of the edit; 0 leaves the part out.
 
     Raises:
       ValueError: unknown kind.

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from modeledit_jax.evaluation.accuracy import accuracy
 from modeledit_jax.evaluation.forgetting import (
@@ -17,13 +18,13 @@ from modeledit_jax.evaluation.forgetting import (
     tow,
 )
 from modeledit_jax.tasks.task import Task
-from modeledit_jax.types import Array, Leaves
+from modeledit_jax.types import Leaves
 
 TEST_METRICS = ("forget_accuracy_test", "retain_accuracy_test")
 """The two accuracies of ``tow_test``, which learning curves show."""
 
 
-def set_accuracies(task: Task, outputs: Mapping[str, Array]) -> dict[str, float]:
+def set_accuracies(task: Task, outputs: Mapping[str, ArrayLike]) -> dict[str, float]:
     """Returns ``<set>_accuracy_<role>`` for every role of ``outputs`` (logits ``[N, C]``)."""
     values = {}
     for role, logits in outputs.items():
@@ -36,9 +37,9 @@ def set_accuracies(task: Task, outputs: Mapping[str, Array]) -> dict[str, float]
 
 def unlearning_metrics(
     task: Task,
-    outputs: Mapping[str, Array],
-    original: Mapping[str, Array],
-    retrain: Mapping[str, Array],
+    outputs: Mapping[str, ArrayLike],
+    original: Mapping[str, ArrayLike],
+    retrain: Mapping[str, ArrayLike],
 ) -> dict[str, float]:
     """Returns the report's metrics of one edited network.
 

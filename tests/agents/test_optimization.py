@@ -1,4 +1,5 @@
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,7 @@ from modeledit_jax.agents.optimization import (
 )
 
 NETWORK = ActorCritic(GaussianHead((2,)), (4,))
+OPTIMIZE = jax.jit(partial(optimize, NETWORK))
 CONFIG = PPOConfig(num_envs=6, num_steps=2, num_epochs=3, num_minibatches=4, num_updates=10)
 
 
@@ -30,7 +32,8 @@ def run(config, params):
         value_target=jnp.ones(12),
     )
     state = make_optimizer(config, jnp.int32(0)).init(params)
-    return optimize(NETWORK, config, params, state, jnp.int32(0), batch, jax.random.key(1))
+    # Updates past those of the schedule are allowed, and change nothing if it is constant.
+    return OPTIMIZE(config, params, state, jnp.int32(20), batch, jax.random.key(1))
 
 
 @pytest.fixture(scope="module")

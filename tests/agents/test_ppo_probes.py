@@ -5,23 +5,16 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import probes
 import pytest
-from probes import (
-    ActionReward,
-    ConstantReward,
-    DiscountedReward,
-    Endless,
-    ObservationActionReward,
-    ObservationValue,
-    ProbeParams,
-)
 
 from modeledit_jax.agents import PPOConfig, default_network, policy_mode, train
 from modeledit_jax.agents.ppo import actor_critic
 
+GAMMA = 0.8
 CONFIG = PPOConfig(
     learning_rate=0.01,
-    gamma=0.8,
+    gamma=GAMMA,
     num_envs=32,
     num_steps=4,
     num_minibatches=2,
@@ -30,44 +23,50 @@ CONFIG = PPOConfig(
     initial_std=0.5,
     schedule="linear",
 )
+# Parameters, λ, {observation: value}, {observation: discrete action}, {…: continuous action}
+PROBES = {
+    "constant reward": (probes.CONSTANT_REWARD, 0.95, {0: 1}, {}, {}),
+    "observation value": (probes.OBSERVATION_VALUE, 0.95, {-1: -1, 1: 1}, {}, {}),
+    "discounted reward": (probes.DISCOUNTED_REWARD, 0.95, {0: GAMMA, 1: 1}, {}, {}),
+    "action reward": (probes.ACTION_REWARD, 0.95, {0: 1}, {0: 1}, {0: 0.5}),
+    "observation and action": (
+        *(probes.OBSERVATION_ACTION_REWARD, 0.95),
+        *({-1: 1, 1: 1}, {-1: 0, 1: 1}, {-1: -1, 1: 1}),
+    ),
+    # Reward 1 forever is worth 1 / (1 − γ) = 5, although no episode is played for more than
+    # three steps. Without a bootstrap at the limit the value is at most 1 + γ + γ² = 2.44.
+    "time limit": (probes.ENDLESS, 0.95, {0: 1 / (1 - GAMMA)}, {}, {}),
+    "time limit, one-step targets": (probes.ENDLESS, 0.0, {0: 1 / (1 - GAMMA)}, {}, {}),
+}
 
 
-def solve(env, params, **changes):
-    config = CONFIG.replace(**changes)
-    state, _ = jax.jit(partial(train, env))(params, config, jax.random.key(0))
-    network = default_network(env.action_space(params), config.hidden_sizes)
-    value = lambda x: actor_critic(network, state, jnp.array([x]))[1]  # noqa: E731
-    action = lambda x: policy_mode(network, state, jnp.array([x]))  # noqa: E731
-    return value, action
+@pytest.fixture(scope="module", params=[False, True], ids=["discrete", "continuous"])
+def solved(request):
+    """Values and actions at the observations −1, 0 and 1, for every probe."""
+    env = probes.Probe(continuous=request.param)
+    params, gae_lambda = zip(*((x[0], x[1]) for x in PROBES.values()), strict=True)
+    params = jax.tree.map(lambda *x: jnp.array(x), *params)
+    network = default_network(env.action_space(None), CONFIG.hidden_sizes)
+
+    @jax.jit
+    @jax.vmap
+    def solve(env_params, gae_lambda):
+        config = CONFIG.replace(gae_lambda=gae_lambda)
+        state, _ = train(env, env_params, config, jax.random.key(0))
+        observations = jnp.array([[-1.0], [0.0], [1.0]])
+        values = jax.vmap(lambda x: actor_critic(network, state, x)[1])(observations)
+        return values, jax.vmap(partial(policy_mode, network, state))(observations)
+
+    values, actions = map(np.asarray, solve(params, jnp.array(gae_lambda)))
+    return request.param, dict(zip(PROBES, zip(values, actions, strict=True), strict=True))
 
 
-@pytest.mark.parametrize("continuous", [False, True], ids=["discrete", "continuous"])
-@pytest.mark.parametrize(
-    ("probe", "values", "discrete_actions", "continuous_actions"),
-    [
-        (ConstantReward, {0.0: 1.0}, {}, {}),
-        (ObservationValue, {-1.0: -1.0, 1.0: 1.0}, {}, {}),
-        (DiscountedReward, {0.0: 0.8, 1.0: 1.0}, {}, {}),
-        (ActionReward, {0.0: 1.0}, {0.0: 1}, {0.0: 0.5}),
-        (ObservationActionReward, {-1.0: 1.0, 1.0: 1.0}, {-1.0: 0, 1.0: 1}, {-1.0: -1, 1.0: 1}),
-    ],
-    ids=lambda x: x.__name__ if isinstance(x, type) else "",
-)
-def test_probe_is_solved(probe, values, discrete_actions, continuous_actions, continuous):
-    env = probe(continuous)
-    value, action = solve(env, env.default_params)
-    for observation, expected in values.items():
-        np.testing.assert_allclose(value(observation), expected, atol=0.1)
-    for observation, expected in (continuous_actions if continuous else discrete_actions).items():
-        np.testing.assert_allclose(np.ravel(action(observation)), expected, atol=0.1)
-
-
-@pytest.mark.parametrize("gae_lambda", [0.0, 0.95])
-def test_a_time_limit_is_not_the_end_of_the_world(gae_lambda):
-    """Reward 1 forever is worth 1 / (1 − γ) = 5, although no episode lasts longer than 3 steps.
-
-    Without bootstrapping at the limit the value would lie between 1 and 1 + γ + γ² = 2.44.
-    """
-    env = Endless()
-    value, _ = solve(env, ProbeParams(max_steps_in_episode=3), gae_lambda=gae_lambda)
-    np.testing.assert_allclose(value(0.0), 5.0, atol=0.1)
+@pytest.mark.parametrize("probe", PROBES)
+def test_probe_is_solved(solved, probe):
+    continuous, results = solved
+    values, actions = results[probe]
+    _, _, expected_values, *expected_actions = PROBES[probe]
+    for observation, expected in expected_values.items():
+        np.testing.assert_allclose(values[observation + 1], expected, atol=0.1)
+    for observation, expected in expected_actions[continuous].items():
+        np.testing.assert_allclose(np.ravel(actions[observation + 1]), expected, atol=0.1)

@@ -1,15 +1,16 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from gymnax.environments import spaces
 from gymnax.wrappers import LogWrapper
-from probes import Clock, DiscountedReward, EchoAction, ProbeParams
+from probes import CLOCK, DISCOUNTED_REWARD, EchoAction, Probe
 
 from modeledit_jax.agents.distributions import Categorical, Gaussian
 from modeledit_jax.agents.rollout import play_episode, reset, rollout, to_action_space
 
-CLOCK = Clock()
-LIMIT = ProbeParams(max_steps_in_episode=3)  # times 0, 1, 2, then a reset
+PROBE, ECHO = Probe(), EchoAction()  # CLOCK shows the times 0, 1, 2 and is reset
 
 
 def read_clock(observation):
@@ -25,7 +26,7 @@ def play(env, params, actor_critic, num_steps=7, num_envs=5, **options):
 
 
 def test_transitions_of_a_truncated_episode():
-    state, steps, metrics = play(CLOCK, LIMIT, read_clock)
+    state, steps, metrics = play(PROBE, CLOCK, read_clock)
     time = np.array([0, 1, 2, 0, 1, 2, 0])
     for e in range(5):
         np.testing.assert_array_equal(steps.observation[:, e, 0], time)
@@ -43,27 +44,25 @@ def test_transitions_of_a_truncated_episode():
 
 
 def test_episodes_go_on_in_the_next_rollout():
-    first, _, metrics = play(CLOCK, LIMIT, read_clock, num_steps=2)
+    first, _, metrics = play(PROBE, CLOCK, read_clock, num_steps=2)
     assert metrics["episodes"] == 0 and np.isnan(metrics["episode_return"])
     _, steps, metrics = rollout(
-        CLOCK, LIMIT, read_clock, first, jax.random.key(2), num_steps=1, env_batch_size=None
+        PROBE, CLOCK, read_clock, first, jax.random.key(2), num_steps=1, env_batch_size=None
     )
     np.testing.assert_array_equal(steps.observation, np.full((1, 5, 1), 2))
     assert metrics["episodes"] == 5 and metrics["episode_return"] == 3
 
 
 def test_termination_is_reported_apart_from_truncation():
-    env = DiscountedReward()
-    _, steps, _ = play(env, env.default_params, read_clock, num_steps=4)
+    _, steps, _ = play(PROBE, DISCOUNTED_REWARD, read_clock, num_steps=4)
     np.testing.assert_array_equal(steps.terminated, np.tile([[0], [1], [0], [1]], (1, 5)))
     assert not steps.truncated.any()
 
 
 def test_actions_are_clipped_for_the_environment_alone():
-    env = EchoAction(continuous=True)
     _, steps, _ = play(
-        env,
-        env.default_params,
+        ECHO,
+        ECHO.default_params,
         lambda _: (Gaussian(jnp.ones(1), jnp.log(3.0) + jnp.zeros(1)), jnp.float32(0)),
     )
     action = np.asarray(steps.action[..., 0])
@@ -74,33 +73,33 @@ def test_actions_are_clipped_for_the_environment_alone():
 
 
 def test_environments_see_different_actions_and_steps():
-    env = EchoAction(continuous=True)
     _, steps, _ = play(
-        env, env.default_params, lambda _: (Gaussian(jnp.zeros(1), jnp.zeros(1)), jnp.float32(0))
+        ECHO, ECHO.default_params, lambda _: (Gaussian(jnp.zeros(1), jnp.zeros(1)), jnp.float32(0))
     )
     assert np.unique(np.asarray(steps.action)).size == steps.action.size
 
 
 def test_scalar_info_becomes_metrics_and_nothing_else_does():
-    env = DiscountedReward()
-    _, _, metrics = play(env, env.default_params, read_clock, num_steps=4)
+    _, _, metrics = play(PROBE, DISCOUNTED_REWARD, read_clock, num_steps=4)
     info = {name: float(x) for name, x in metrics.items() if name.startswith("info/")}
     # "vector" is no scalar; flags and the final observation are not logged.
     assert info == {"info/doubled": 1.0, "info/terminal": 0.5}
 
 
 def test_gymnax_wrappers_can_be_played():
-    _, _, metrics = play(LogWrapper(CLOCK), LIMIT, read_clock)
+    _, _, metrics = play(LogWrapper(PROBE), CLOCK, read_clock)
     np.testing.assert_allclose(metrics["info/returned_episode"], 2 / 7, rtol=1e-6)
 
 
 def test_env_batch_size_changes_no_bit():
-    env = EchoAction(continuous=True)
-    play_all = lambda size: jax.jit(  # noqa: E731
-        lambda: play(env, env.default_params, lambda x: (Gaussian(x, x), x[0]), env_batch_size=size)
-    )()
-    for size in (1, 2, 5):  # two does not divide the five environments
-        jax.tree.map(np.testing.assert_array_equal, play_all(None), play_all(size))
+    @partial(jax.jit, static_argnums=0)
+    def play_in_batches(size):
+        return play(
+            ECHO, ECHO.default_params, lambda x: (Gaussian(x, x), x[0]), env_batch_size=size
+        )
+
+    # Two does not divide the five environments.
+    jax.tree.map(np.testing.assert_array_equal, play_in_batches(None), play_in_batches(2))
 
 
 def test_action_spaces():
@@ -110,11 +109,10 @@ def test_action_spaces():
 
 
 def test_whole_episodes():
-    seen = play_episode(CLOCK, LIMIT, lambda x, key: jnp.int32(0), jax.random.key(0))
+    seen = play_episode(PROBE, CLOCK, lambda x, key: jnp.int32(0), jax.random.key(0))
     assert [float(x) for x in seen] == [0 + 1 + 2, 3]
 
-    env = EchoAction(continuous=True)
     total, length = play_episode(
-        env, env.default_params, lambda x, key: jnp.full(1, 7.0), jax.random.key(0)
+        ECHO, ECHO.default_params, lambda x, key: jnp.full(1, 7.0), jax.random.key(0)
     )
     assert (total, length) == (2.0, 1)

@@ -1,0 +1,131 @@
+"""Training on the digits that scikit-learn carries, and on a few Gaussian clouds."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import tiny
+
+from modeledit_jax.data.images import load_images
+from modeledit_jax.data.splits import split_images
+from modeledit_jax.subjects.classifiers import CNN, MLP
+from modeledit_jax.subjects.subject import flax_apply
+from modeledit_jax.subjects.training import TrainingConfig, train_classifier, train_classifiers
+from modeledit_jax.types import Examples
+
+MODULE = MLP(tiny.CLASSES, (8,))
+CONFIG = TrainingConfig(epochs=3, batch_size=16, learning_rate=1e-2)
+KEYS = jax.random.split(jax.random.key(0), 3)
+
+
+@pytest.fixture(scope="module")
+def clouds():
+    return jax.tree.map(jnp.asarray, tiny.blobs(50, 0))
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return jax.tree.map(jnp.asarray, split_images(load_images("digits")))
+
+
+def test_seeds_side_by_side_equal_one_by_one(clouds):
+    weights = jnp.stack([jnp.ones(50), (clouds.y != 1) * 1.0, (clouds.y != 2) * 1.0])
+    together = train_classifiers(MODULE, clouds, CONFIG, KEYS, weights)
+    in_turn = train_classifiers(MODULE, clouds, CONFIG, KEYS, weights, at_once=1)
+    in_pairs = train_classifiers(MODULE, clouds, CONFIG, KEYS, weights, at_once=2)
+    train = jax.jit(lambda key, weight: train_classifier(MODULE, clouds, CONFIG, key, weight))
+    for index in range(3):
+        alone = train(KEYS[index], weights[index])
+        for several in (together, in_turn, in_pairs):
+            jax.tree.map(
+                lambda one, many, i=index: np.testing.assert_allclose(
+                    many[i], one, rtol=1e-3, atol=1e-4
+                ),
+                alone,
+                several,
+            )
+
+
+def test_same_key_same_bits_and_other_key_other_network(clouds):
+    first, again = (train_classifiers(MODULE, clouds, CONFIG, KEYS[:2]) for _ in range(2))
+    jax.tree.map(np.testing.assert_array_equal, first, again)
+    assert np.all(np.asarray(first["fc1"]["kernel"][0] != first["fc1"]["kernel"][1]))
+
+
+def test_weights_default_to_one(clouds):
+    default = train_classifiers(MODULE, clouds, CONFIG, KEYS[:1])
+    ones = train_classifiers(MODULE, clouds, CONFIG, KEYS[:1], jnp.ones((1, 50)))
+    jax.tree.map(np.testing.assert_array_equal, default, ones)
+
+
+def test_one_full_batch_step_is_adamw_on_the_weighted_mean_loss(clouds):
+    """One step of one batch: the order of the examples does not matter."""
+    weights = jnp.linspace(0.0, 2.0, 50)
+    config = TrainingConfig(epochs=1, batch_size=50, learning_rate=1e-2, weight_decay=0.1)
+    key = jax.random.key(7)
+    trained = train_classifier(MODULE, clouds, config, key, weights)
+
+    start = MODULE.init(jax.random.split(key)[0], clouds.x[:1])["params"]
+
+    def loss(params):
+        logits = MODULE.apply({"params": params}, clouds.x)
+        own = -jax.nn.log_softmax(logits)[jnp.arange(50), clouds.y]
+        return jnp.average(own, weights=weights)
+
+    optimiser = optax.adamw(1e-2, weight_decay=0.1)  # the schedule starts at its peak
+    updates, _ = optimiser.update(jax.grad(loss)(start), optimiser.init(start), start)
+    expected = optax.apply_updates(start, updates)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), trained, expected
+    )
+
+
+def test_examples_of_weight_zero_have_no_influence_even_if_not_finite(clouds):
+    weights = (jnp.arange(50) >= 10) * 1.0
+    spoilt = Examples(clouds.x.at[:10].add(100.0), clouds.y.at[:10].set(0))
+    clean = train_classifiers(MODULE, clouds, CONFIG, KEYS[:1], weights[None])
+    other = train_classifiers(MODULE, spoilt, CONFIG, KEYS[:1], weights[None])
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), clean, other
+    )
+
+
+def test_a_batch_without_weight_keeps_the_network_finite(clouds):
+    trained = train_classifier(MODULE, clouds, CONFIG, KEYS[0], jnp.zeros(50))
+    assert all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(trained))
+
+
+def test_a_batch_larger_than_the_data_is_the_data(clouds):
+    config = TrainingConfig(epochs=2, batch_size=1000)
+    same = TrainingConfig(epochs=2, batch_size=50)
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        train_classifier(MODULE, clouds, config, KEYS[0]),
+        train_classifier(MODULE, clouds, same, KEYS[0]),
+    )
+
+
+def _predictions(module, params, x):
+    return np.asarray(flax_apply(module)(params, x)).argmax(-1)
+
+
+def test_digits_are_learned_and_a_class_of_weight_zero_is_never_predicted(digits):
+    module, config = MLP(10), TrainingConfig(epochs=40, batch_size=64, learning_rate=3e-3)
+    weights = jnp.stack([jnp.ones(len(digits.train)), (digits.train.y != 7) * 1.0])
+    params = train_classifiers(module, digits.train, config, KEYS[:2], weights)
+    whole, without = (jax.tree.map(lambda leaf, i=i: leaf[i], params) for i in range(2))
+    y = np.asarray(digits.test.y)
+    assert (_predictions(module, whole, digits.test.x) == y).mean() > 0.94
+
+    predicted = _predictions(module, without, digits.test.x)
+    assert not np.any(predicted == 7)
+    assert (predicted == y)[y != 7].mean() > 0.94
+
+
+@pytest.mark.slow
+def test_cnn_learns_digits(digits):
+    module, config = CNN(10), TrainingConfig(epochs=30, batch_size=64, learning_rate=3e-3)
+    params = train_classifiers(module, digits.train, config, KEYS[:1], at_once=1)
+    predicted = _predictions(module, jax.tree.map(lambda leaf: leaf[0], params), digits.test.x)
+    assert (predicted == np.asarray(digits.test.y)).mean() > 0.95
