@@ -44,7 +44,5 @@ def generalized_advantages(
         advantage = delta_t + decay_t * later
         return advantage, advantage
 
-    _, advantages = jax.lax.scan(
-        step, jnp.zeros_like(delta[0]), (delta, decay), reverse=True, unroll=1
-    )
+    _, advantages = jax.lax.scan(step, jnp.zeros_like(delta[0]), (delta, decay), reverse=True)
     return advantages

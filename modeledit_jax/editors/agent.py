@@ -80,7 +80,7 @@ def default_ppo_config(budget: int, horizon: int = 1, world: str = "shift") -> P
     return PPOConfig(
         learning_rate=3e-4,
         search_optimizer="natural",
-        action_learning_rate=2.0 if world == "shift" else 1.5,
+        action_learning_rate=1.0 if world == "shift" else 2.0,
         std_learning_rate=0.0,
         schedule="linear",
         gamma=1.0,

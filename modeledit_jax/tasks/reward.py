@@ -95,7 +95,14 @@ class FunctionReward(Reward):
         result = self.function(sets, edit)
         score, parts = result if isinstance(result, tuple) else (result, {})
         parts = {name: jnp.asarray(value, jnp.float32) for name, value in parts.items()}
-        return jnp.asarray(score, jnp.float32), parts
+        score = jnp.asarray(score, jnp.float32)
+        for name, value in {"score": score, **parts}.items():
+            if value.shape != ():
+                raise ValueError(
+                    f"the reward function returned {name!r} of shape {value.shape}; return "
+                    "scalars, e.g. the mean over the examples"
+                )
+        return score, parts
 
 
 def as_reward(function: RewardFunction | Reward, *, minimum: float = -1.0) -> Reward:

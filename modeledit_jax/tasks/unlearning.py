@@ -83,7 +83,7 @@ def forget_classes(
     *,
     site: str | Sequence[str] = "fc2/kernel",
     reward: Reward | RewardFunction | None = None,
-    head_bias: str = "head/bias",
+    head_bias: str | None = "head/bias",
 ) -> Task:
     """The task to forget one class or several.
 
@@ -94,7 +94,8 @@ def forget_classes(
       site: pattern(s) of the leaves that may be edited.
       reward: a reward or a function ``(sets, edit) -> score`` of yours, with the sets ``"retain"``
         and ``"forget"``. Default: `unlearning_reward`.
-      head_bias: pattern of the output bias, which the logit-mask reference acts on.
+      head_bias: pattern of the output bias, which the logit-mask reference acts on; None if the
+        network has none.
 
     Raises:
       ValueError: a class out of range, none or all of them, or a site that matches nothing.
@@ -123,7 +124,7 @@ def forget_samples(
     *,
     site: str | Sequence[str] = "fc2/kernel",
     reward: Reward | RewardFunction | None = None,
-    head_bias: str = "head/bias",
+    head_bias: str | None = "head/bias",
 ) -> Task:
     """The task to forget single training samples, given by their rows in ``splits.train``.
 
@@ -170,10 +171,10 @@ def _task(
     roles: dict[str, EvaluationSets],
     site: str | Sequence[str],
     reward: Reward | RewardFunction | None,
-    head_bias: str,
+    head_bias: str | None,
     classes: tuple[int, ...],
 ) -> Task:
-    bias = match_paths(subject.params, head_bias)
+    bias = None if head_bias is None else match_paths(subject.params, head_bias)[0]
     return Task(
         name=name,
         subject=subject,
@@ -181,5 +182,5 @@ def _task(
         reward=unlearning_reward() if reward is None else as_reward(reward),
         site=find_site(subject, site),
         forget_classes=classes,
-        head_bias=bias[0],
+        head_bias=bias,
     )
