@@ -12,13 +12,12 @@ import numpy as np
 from absl import logging
 from tqdm import tqdm
 
+from experiments.settings import make_search
 from experiments.unlearning import Config, reward_function, run_folder
 from experiments.unlearning_report import Result, write_report
 from modeledit_jax.data.images import default_cache_dir, load_images
 from modeledit_jax.data.splits import Splits, split_images
-from modeledit_jax.editors.agent import PPOSearch, default_ppo_config
 from modeledit_jax.editors.editor import Cost, Search, SearchTrace
-from modeledit_jax.editors.evolution import SNES, OpenES, RandomSearch
 from modeledit_jax.editors.references import LogitMask, gradient_steps
 from modeledit_jax.edits.parametrization import (
     LowRank,
@@ -194,7 +193,7 @@ def search_world(bench: Bench, world: str) -> list[Result]:
     results = []
     for search_name in config.searches:
         name = f"{search_name}-{world}"
-        search = make_search(search_name, world, config)
+        search = make_search(search_name, world, config.budget, horizon=config.horizon)
         with ProgressReport(name, config, judge, params) as report:
             found = run_search(
                 search,
@@ -238,13 +237,6 @@ def make_parametrization(config: Config) -> Parametrization:
         "per-column": PerColumn(),
     }
     return kinds[config.parametrization]
-
-
-def make_search(name: str, world: str, config: Config) -> Search:
-    """Returns a search with its tuned settings for a world."""
-    if name == "ppo":
-        return PPOSearch(default_ppo_config(config.budget, config.horizon, world))
-    return {"openes": OpenES, "snes": SNES, "random-search": RandomSearch}[name]()
 
 
 class ProgressReport:

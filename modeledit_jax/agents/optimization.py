@@ -99,8 +99,8 @@ def make_optimizer(config: PPOConfig, updates: Int[Array, ""]) -> optax.Gradient
 def natural_gradient() -> optax.GradientTransformation:
     """Multiplies the search distribution's gradient by its inverse Fisher matrix.
 
-    For a diagonal Gaussian with parameters ``action_mean`` and ``log_std`` that matrix is diagonal:
-    σ² for the mean and ½ for the log standard deviation (Wierstra et al. 2014, Natural Evolution
+    For a Gaussian with parameters ``action_mean`` and ``log_std`` the inverse is diagonal: σ² for
+    the mean and ½ for the log standard deviation (Wierstra et al. 2014, Natural Evolution
     Strategies). Other parameters pass through.
     """
 

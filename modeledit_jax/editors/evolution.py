@@ -68,13 +68,21 @@ class SearchState:
     std: Field  # [A] float32
     optimiser: Field  # state of the optimiser of the mean, or the best reward so far
     key: Field
+    updates: Field  # [] int32, updates made
+
+
+def linear_decay(updates: Array, num_updates: int | None) -> Array:
+    """Share of a step size in force after some updates: 1 to 0 over ``num_updates``; None: 1."""
+    if num_updates is None:
+        return jnp.ones(())
+    return jnp.maximum(1.0 - updates / num_updates, 0.0)
 
 
 def _search_state(env: World, key: Key, std: Array, optimiser: object) -> SearchState:
     check_one_step(env)
     start_key, key = jax.random.split(key)
     mean = env.edit.start(start_key)
-    return SearchState(mean, jnp.broadcast_to(std, mean.shape), optimiser, key)
+    return SearchState(mean, jnp.broadcast_to(std, mean.shape), optimiser, key, jnp.int32(0))
 
 
 def centred_ranks(rewards: Float[Array, " e"]) -> Float[Array, " e"]:
@@ -147,6 +155,7 @@ class OpenES:
     learning_rate: Field = 0.1  # []
     std: Field = 0.3  # []
     population: int = struct.field(pytree_node=False, default=20)
+    num_updates: int | None = struct.field(pytree_node=False, default=None)  # of the decay
     batch_size: int | None = struct.field(pytree_node=False, default=None)
 
     def __post_init__(self) -> None:
@@ -173,9 +182,11 @@ class OpenES:
         actions = state.mean + state.std * noise
         rewards, metrics = evaluate_population(env, params, actions, self.batch_size)
         ascent = centred_ranks(rewards) @ noise / (self.population * state.std)
-        updates, optimiser = optax.adam(self.learning_rate).update(-ascent, state.optimiser)
-        mean = optax.apply_updates(state.mean, updates)
-        return replace(state, mean=mean, optimiser=optimiser, key=key), metrics
+        rate = self.learning_rate * linear_decay(state.updates, self.num_updates)
+        step, optimiser = optax.adam(rate).update(-ascent, state.optimiser)
+        mean = optax.apply_updates(state.mean, step)
+        new = replace(state, mean=mean, optimiser=optimiser, key=key, updates=state.updates + 1)
+        return new, metrics
 
     def plan(self, env: World, params: WorldParams, state: SearchState) -> Array:
         return state.mean[None]
@@ -189,6 +200,7 @@ class SNES:
     std_learning_rate: Field = None  # [] of the log spread; None: (3 + ln A) / (5 √A)
     std: Field = 0.3  # [] initial spread
     population: int = struct.field(pytree_node=False, default=20)
+    num_updates: int | None = struct.field(pytree_node=False, default=None)  # of the decay
     batch_size: int | None = struct.field(pytree_node=False, default=None)
 
     def __post_init__(self) -> None:
@@ -218,9 +230,10 @@ class SNES:
         rate = self.std_learning_rate
         if rate is None:
             rate = (3 + math.log(size)) / (5 * math.sqrt(size))
-        mean = state.mean + self.learning_rate * state.std * (utilities @ noise)
+        step = self.learning_rate * linear_decay(state.updates, self.num_updates)
+        mean = state.mean + step * state.std * (utilities @ noise)
         std = state.std * jnp.exp(rate / 2 * (utilities @ (noise**2 - 1)))
-        return replace(state, mean=mean, std=std, key=key), metrics
+        return replace(state, mean=mean, std=std, key=key, updates=state.updates + 1), metrics
 
     def plan(self, env: World, params: WorldParams, state: SearchState) -> Array:
         return state.mean[None]

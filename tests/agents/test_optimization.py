@@ -12,6 +12,7 @@ from modeledit_jax.agents.networks import ActorCritic, GaussianHead
 from modeledit_jax.agents.optimization import (
     make_optimizer,
     minibatches,
+    natural_gradient,
     optimize,
     schedule_fraction,
 )
@@ -63,6 +64,49 @@ def test_two_learning_rates(params):
         assert moved["head"]["Dense_0"]["kernel"] == (frozen == "search")
     same = run(dataclasses.replace(CONFIG, action_learning_rate=CONFIG.learning_rate), params)
     jax.tree.map(np.testing.assert_array_equal, same, run(CONFIG, params))
+
+
+def test_spread_can_have_a_rate_of_its_own(params):
+    rates = {"learning_rate": 0.0, "action_learning_rate": 1e-2, "std_learning_rate": 0.0}
+    head = run(dataclasses.replace(CONFIG, **rates), params)[0]["params"]["head"]
+    assert np.any(head["action_mean"]) and not np.any(head["log_std"])
+
+
+def test_natural_gradient_divides_by_the_curvature_of_the_divergence():
+    mean, log_std = np.array([0.3, -1.0, 2.0]), np.array([-1.0, 0.0, 0.7])
+
+    def divergence(step):
+        """KL from the Gaussian to the one whose parameters are moved by ``step`` [2, 3]."""
+        ratio = np.exp(-2 * step[1])
+        shift = step[0] ** 2 / np.exp(2 * (log_std + step[1]))
+        return np.sum(step[1] + 0.5 * (ratio + shift) - 0.5)
+
+    fisher, h = np.zeros((2, 3)), 1e-3
+    for index in np.ndindex(2, 3):
+        step = np.zeros((2, 3))
+        step[index] = h
+        fisher[index] = (divergence(step) + divergence(-step)) / h**2
+
+    params = {"head": {"action_mean": jnp.asarray(mean, jnp.float32)}, "other": jnp.ones(2)}
+    params["head"]["log_std"] = jnp.asarray(log_std, jnp.float32)
+    gradient = jax.tree.map(lambda x: jnp.arange(1.0, 1.0 + x.size), params)
+    natural, _ = natural_gradient().update(gradient, natural_gradient().init(params), params)
+    np.testing.assert_allclose(natural["head"]["action_mean"], [1, 2, 3] / fisher[0], rtol=1e-4)
+    np.testing.assert_allclose(natural["head"]["log_std"], [1, 2, 3] / fisher[1], rtol=1e-4)
+    np.testing.assert_array_equal(natural["other"], gradient["other"])
+
+
+def test_natural_steps_are_neither_clipped_nor_scaled_by_adam():
+    config = dataclasses.replace(
+        CONFIG, search_optimizer="natural", action_learning_rate=0.5, learning_rate=0.1
+    )
+    params = {"action_mean": jnp.zeros(1), "log_std": jnp.log(2.0) * jnp.ones(1), "w": jnp.zeros(1)}
+    gradient = jax.tree.map(lambda x: 100.0 * jnp.ones_like(x), params)
+    optimizer = make_optimizer(config, jnp.int32(0))
+    change, _ = optimizer.update(gradient, optimizer.init(params), params)
+    np.testing.assert_allclose(change["action_mean"], [-0.5 * 100 * 2**2], rtol=1e-5)
+    np.testing.assert_allclose(change["log_std"], [-0.5 * 100 / 2], rtol=1e-5)
+    np.testing.assert_allclose(change["w"], [-0.1], rtol=1e-3)  # Adam's first step
 
 
 def test_first_step_is_adam_on_the_gradient_clipped_by_its_global_norm():

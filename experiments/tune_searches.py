@@ -1,0 +1,135 @@
+"""Tunes every search with the same number of trials, judged on the select split.
+
+    python -m experiments.tune_searches --dataset mnist
+
+A trial is one setting on all classes of networks whose seeds no other experiment uses. It is
+judged by the area under its curve: the mean, over the course of the budget, of
+``(1 − forget accuracy) · (1 − drop of the retain accuracy)``. That rewards a fast start and a good
+end alike. `experiments.unlearning` uses the best settings of this script (`experiments.settings`).
+"""
+
+import itertools
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import tyro
+from tqdm import tqdm
+
+from experiments.settings import make_search
+from experiments.unlearning import Config
+from experiments.unlearning_run import make_parametrization, prepare
+from modeledit_jax.editors.editor import run_updates, updates_within
+from modeledit_jax.envs.registration import WORLDS
+from modeledit_jax.envs.world import World, WorldParams, stack_params
+from modeledit_jax.run.judge import Judge
+from modeledit_jax.run.results import atomic_write_text
+from modeledit_jax.types import Array, Key
+
+GRIDS: dict[str, dict[str, tuple[float, ...]]] = {  # twelve trials each
+    "ppo": {"population": (10, 20), "std": (0.2, 0.3), "step": (0.7, 1.0, 1.5)},
+    "openes": {"population": (10, 20), "std": (0.2, 0.3), "step": (0.03, 0.06, 0.1)},
+    "snes": {"population": (10, 20), "std": (0.2, 0.3), "step": (0.7, 1.0, 1.5)},
+    "random-search": {
+        "population": (20,),
+        "std": (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0, 1.2, 1.5),
+        "step": (0.0,),
+    },
+}
+
+
+@dataclass(frozen=True)
+class TuneConfig(Config):
+    """Tune the searches of the unlearning experiment."""
+
+    forget_class: str = "all"
+    """As in the experiment."""
+    seeds: int = 1
+    """Networks."""
+    seed: int = 100
+    """First seed; keep it away from the experiment's."""
+    run_dir: Path | None = field(default=Path("runs/tuning"))
+    """Where tuning.json is written."""
+
+
+def trials(name: str) -> Iterator[dict[str, float]]:
+    """The settings of a search's grid."""
+    grid = GRIDS[name]
+    for values in itertools.product(*grid.values()):
+        yield dict(zip(grid, values, strict=True))
+
+
+def tune(config: TuneConfig) -> dict[str, list[dict[str, Any]]]:
+    """Runs all trials; returns them by search and world, best first."""
+    bench = prepare(config)
+    found: dict[str, list[dict[str, Any]]] = {}
+    for world in config.worlds:
+        env = WORLDS[f"{world.capitalize()}World-v0"](
+            bench.tasks[0], parametrization=make_parametrization(config)
+        )
+        judge = Judge(env, bench.tasks)
+        params = stack_params(
+            [env.params(task, judge.features(i, "reward")) for i, task in enumerate(bench.tasks)]
+        )
+        nothing = np.zeros((len(bench.tasks), 1, 1, env.edit.action_size), np.float32)
+        base = judge.accuracies(nothing, params, "select")["retain"]
+        keys = jax.random.split(jax.random.key(config.seed), len(bench.tasks))
+        for name in config.searches:
+            run = jax.jit(partial(run_trial, name, world, config.budget, env), static_argnums=0)
+            done = []
+            for trial in tqdm(list(trials(name)), desc=f"{name}-{world}"):
+                plans = run(int(trial["population"]), trial["std"], trial["step"], params, keys)
+                score = area(judge.accuracies(plans, params, "select"), base)
+                done.append({**trial, "area": score})
+            found[f"{name}-{world}"] = sorted(done, key=lambda trial: -trial["area"])
+    return found
+
+
+def run_trial(
+    name: str,
+    world: str,
+    budget: int,
+    env: World,
+    population: int,
+    std: Array,
+    step: Array,
+    params: WorldParams,
+    keys: Key,
+) -> Array:
+    """The course of one setting on all tasks: plans ``[B, K, T, A]``."""
+    search = make_search(name, world, budget, population=population, std=std, step=step)
+    updates = updates_within(search, budget)
+
+    def one(params: WorldParams, key: Key) -> Array:
+        return run_updates(search, env, params, search.init(env, params, key), updates)[1].plans
+
+    return jax.vmap(one)(params, keys)
+
+
+def area(accuracies: dict[str, np.ndarray], base: np.ndarray) -> float:
+    """Area under the curve of the module's docstring, mean over tasks."""
+    drop = np.maximum(base - accuracies["retain"], 0.0)
+    return float(((1 - accuracies["forget"]) * (1 - drop)).mean())
+
+
+def main(config: TuneConfig) -> int:
+    """Tunes and writes ``tuning.json``."""
+    found = tune(config)
+    assert config.run_dir is not None
+    text = json.dumps(
+        {"config": dataclasses.asdict(config), "trials": found}, indent=2, default=str
+    )
+    atomic_write_text(config.run_dir / "tuning.json", text + "\n")
+    for name, done in found.items():
+        print(name, *(f"{key}={value:g}" for key, value in done[0].items()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(tyro.cli(TuneConfig, description=__doc__)))

@@ -1,0 +1,293 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+from gymnax.wrappers import GymnaxToGymWrapper, LegacyStepAPIWrapper, LogWrapper
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from modeledit_jax.data.splits import Splits
+from modeledit_jax.edits.parametrization import LowRank, PerRow, PerWeight
+from modeledit_jax.edits.site import set_leaves
+from modeledit_jax.envs.check import check_env
+from modeledit_jax.envs.maskworld import MaskWorld
+from modeledit_jax.envs.shiftworld import ShiftWorld
+from modeledit_jax.envs.world import stack_params
+from modeledit_jax.tasks.unlearning import forget_classes, unlearning_reward
+
+KEY = jax.random.key(0)
+
+
+def _plan(env, seed, scale=0.5):
+    return scale * jax.random.normal(jax.random.key(seed), (env.horizon, env.num_actions))
+
+
+def _play(env, params, plan):
+    """Steps through an episode; the transitions without the automatic reset."""
+    _, state = env.reset_env(KEY, params)
+
+    def step(state, action):
+        observation, state, reward, terminated, info = env.step_env(KEY, state, action, params)
+        return state, (observation, reward, terminated, info, state.leaves)
+
+    return jax.lax.scan(step, state, plan)[1]
+
+
+def test_it_keeps_every_contract(world):
+    check_env(world, key=jax.random.key(1), num_steps=7, episode_length=3)
+
+
+@settings(deadline=None, max_examples=10)
+@given(seed=st.integers(0, 2**32 - 1), scale=st.sampled_from([0.1, 1.0, 10.0]))
+def test_rewards_of_an_episode_sum_to_the_final_improvement(world, seed, scale):
+    params = world.default_params
+    _, rewards, terminated, info, _ = _play(world, params, _plan(world, seed, scale))
+    improvement = info["score"][-1] - params.score
+    np.testing.assert_allclose(rewards.sum(), improvement, atol=1e-5)
+    np.testing.assert_array_equal(terminated, [False, False, True])
+
+
+def test_no_edit_no_reward(world):
+    params = world.default_params
+    _, rewards, _, info, leaves = _play(world, params, jnp.zeros((3, world.num_actions)))
+    np.testing.assert_allclose(rewards, 0.0, atol=1e-6)
+    np.testing.assert_allclose(info["score"], params.score, atol=1e-6)
+    for path, original in params.original.items():
+        np.testing.assert_array_equal(leaves[path], np.stack([original] * 3))
+
+
+def test_the_state_holds_the_edited_leaves_and_no_other(world):
+    _, state = world.reset(KEY)
+    assert set(state.leaves) == {"fc2/kernel"}
+    assert sum(leaf.size for leaf in jax.tree.leaves(state)) == 5 * 4 + 2 + 3  # time, score, parts
+
+
+def test_the_score_is_that_of_the_whole_network(world):
+    """Judged through `set_leaves` and the subject's own apply, without the cached features."""
+    task = tiny.task(0, reward=unlearning_reward("soft", edit_size=0.1))
+    sets = task.roles["reward"]
+    plan = _plan(world, 3)
+    *_, info, _ = _play(world, world.default_params, plan)
+    leaves = world.apply_plan(plan, world.default_params.original)
+    params = set_leaves(task.subject.params, leaves)
+    outputs = task.subject.apply(params, jnp.asarray(sets.x))
+    own = np.asarray(jax.nn.softmax(outputs))[np.arange(len(sets.x)), sets.targets]
+    np.testing.assert_allclose(
+        info["part_utility"][-1], np.average(own, weights=sets.weights["retain"]), rtol=1e-4
+    )
+    np.testing.assert_allclose(
+        info["part_forgetting"][-1], 1 - np.average(own, weights=sets.weights["forget"]), rtol=1e-4
+    )
+
+
+def test_apply_plan_gives_the_leaves_of_the_episode(world):
+    plan = _plan(world, 4)
+    *_, leaves = _play(world, world.default_params, plan)
+    planned = world.apply_plan(plan, world.default_params.original)
+    np.testing.assert_allclose(planned["fc2/kernel"], leaves["fc2/kernel"][-1], rtol=1e-6)
+
+
+def test_features_of_many_examples_are_those_of_one_batch():
+    x = tiny.blobs(4100, 9)  # more than the 4,096 of a batch
+    task = forget_classes(tiny.subject(), Splits(x, x, x, x, num_classes=tiny.CLASSES), 1)
+    env = ShiftWorld(task)
+    outputs = env.outputs(env.default_params.original, env.default_params.features)
+    expected = task.subject.apply(task.subject.params, jnp.asarray(x.x))
+    np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(env.default_params.original_outputs, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_it_holds_no_data_of_another_role():
+    """All roles but the one for rewards are filled with numbers that could not come by chance."""
+    splits = tiny.splits()
+    marks = {"train": 1001.5, "select": 1002.5, "test": 1003.5}
+    marked = {
+        role: getattr(splits, role).replace(x=np.full_like(getattr(splits, role).x, mark))
+        for role, mark in marks.items()
+    }
+    task = forget_classes(tiny.subject(), splits.replace(**marked), 0)
+    env = ShiftWorld(task)
+    _, state = env.reset(KEY)
+    leaves = jax.tree.leaves((env.default_params, state))
+    assert len(leaves) > 10
+    other_sizes = {tiny.SIZES[role] for role in marks}
+    for leaf in leaves:
+        assert not np.isin(np.asarray(leaf), list(marks.values())).any()
+        assert not other_sizes & set(leaf.shape)
+    # Nor does anything it computes depend on them.
+    plain = ShiftWorld(tiny.task(0))
+    jax.tree.map(np.testing.assert_array_equal, env.default_params, plain.default_params)
+
+
+def test_stacked_params_under_vmap_equal_one_by_one():
+    """Other networks, requests and reward weights side by side in one environment."""
+    tasks = [
+        tiny.task(classes, seed=seed, reward=unlearning_reward("soft", utility=utility))
+        for seed, classes, utility in ((0, 0, 1.0), (1, (1, 2), 0.5), (2, 1, 2.0))
+    ]
+    env = MaskWorld(tasks[0], horizon=2, parametrization=PerRow())
+    params = [env.params(task) for task in tasks]
+    plan = _plan(env, 0)
+    together = jax.jit(jax.vmap(lambda params: _play(env, params, plan)))(stack_params(params))
+    scores = []
+    for index, one in enumerate(params):
+        alone = jax.jit(lambda params: _play(env, params, plan))(one)
+        jax.tree.map(
+            lambda a, b, i=index: np.testing.assert_allclose(a[i], b, rtol=1e-4, atol=1e-5),
+            together,
+            alone,
+        )
+        scores.append(float(alone[3]["score"][-1]))
+    assert len(set(scores)) == 3
+
+
+def test_time_observation_shows_the_time_alone():
+    env = ShiftWorld(tiny.task(), horizon=4, observation="time", parametrization=PerRow())
+    observation, state = env.reset(KEY)
+    assert observation.shape == env.observation_space().shape == (1,)
+    for step in range(3):
+        action = jnp.ones(env.num_actions)
+        observation, state, *_ = env.step(KEY, state, action)
+        np.testing.assert_allclose(observation, [(step + 1) / 4])
+
+
+def test_a_random_agent_runs_in_parallel(world):
+    params = world.default_params
+
+    @jax.jit
+    def rollout(key):
+        def step(carry, key):
+            action_key, step_key = jax.random.split(key)
+            actions = jax.vmap(world.action_space(params).sample)(jax.random.split(action_key, 8))
+            observation, carry, reward, terminated, _, info = jax.vmap(
+                world.step, (0, 0, 0, None)
+            )(jax.random.split(step_key, 8), carry, actions, params)
+            return carry, (observation, reward, terminated, info)
+
+        _, state = jax.vmap(world.reset, (0, None))(jax.random.split(key, 8), params)
+        return jax.lax.scan(step, state, jax.random.split(key, 9))[1]
+
+    observation, reward, terminated, info = rollout(KEY)
+    assert observation.shape == (9, 8, 5 * 4 + 3 + 1)
+    assert bool(jnp.all(jnp.isfinite(observation))) and bool(jnp.all(jnp.isfinite(reward)))
+    np.testing.assert_array_equal(terminated[:, 0], [False, False, True] * 3)
+    assert not np.any(info["invalid_reward"])
+
+
+def test_wrappers_of_gymnax_run(shiftworld):
+    action = jnp.full(shiftworld.num_actions, 0.3)
+    logged = LogWrapper(shiftworld)
+    _, state = logged.reset(KEY, None)
+    for _ in range(3):
+        _, state, *_, info = logged.step(KEY, state, action, None)
+    improvement = info["score"] - shiftworld.default_params.score
+    np.testing.assert_allclose(info["returned_episode_returns"], improvement, atol=1e-5)
+    assert int(info["returned_episode_lengths"]) == 3
+
+    gym = GymnaxToGymWrapper(shiftworld, seed=0)
+    observation, _ = gym.reset()
+    assert gym.observation_space.shape == observation.shape
+    *_, terminated, truncated, _ = gym.step(np.asarray(action))
+    assert not terminated and not truncated
+
+    legacy = LegacyStepAPIWrapper(shiftworld)
+    _, state = legacy.reset(KEY, None)
+    assert len(legacy.step(KEY, state, action, None)) == 5
+
+
+def test_a_broken_network_scores_the_minimum_and_is_no_fault_of_the_reward():
+    reward = unlearning_reward("soft").replace(minimum=jnp.float32(-7.0))
+    env = ShiftWorld(tiny.task(reward=reward), horizon=2, parametrization=PerWeight())
+    params = env.default_params
+    for entry in (1e38, jnp.inf, jnp.nan):
+        plan = jnp.full((2, env.num_actions), entry)
+        _, rewards, _, info, _ = _play(env, params, plan)
+        np.testing.assert_array_equal(info["score"], -7.0)
+        np.testing.assert_array_equal(info["invalid_reward"], 0.0)
+        np.testing.assert_allclose(rewards, [-7.0 - params.score, 0.0], rtol=1e-6)
+        parts = [info[name] for name in info if name.startswith("part_")]
+        assert len(parts) == 2 and bool(jnp.all(jnp.isfinite(jnp.stack(parts))))
+
+
+@pytest.mark.parametrize("place", ["score", "part"])
+def test_a_reward_function_that_fails_after_an_edit_is_flagged(place):
+    def reward(sets, edit):
+        value = jnp.log(0.1 - edit.size())  # NaN once the edit is large
+        return (value, {}) if place == "score" else (0.0, {"own": value})
+
+    env = ShiftWorld(tiny.task(reward=reward), parametrization=PerWeight())
+    params = env.default_params
+    for scale, invalid in ((0.0, 0.0), (1.0, 1.0)):
+        plan = jnp.full((1, env.num_actions), scale)
+        _, rewards, _, info, _ = _play(env, params, plan)
+        np.testing.assert_array_equal(info["invalid_reward"], invalid)
+        assert bool(jnp.all(jnp.isfinite(rewards)))
+    np.testing.assert_array_equal(info["score"], -1.0)
+
+
+def test_a_reward_function_that_fails_on_the_unedited_network_is_refused():
+    task = tiny.task(reward=lambda sets, edit: sets["retain"].accuracy() / edit.size() * 0.0)
+    with pytest.raises(ValueError, match="not finite for the unedited network"):
+        ShiftWorld(task)
+
+
+def test_a_reward_may_read_the_outputs_of_the_unedited_network():
+    def reward(sets, edit):
+        return -jnp.abs(sets["retain"].outputs - sets["retain"].original).mean()
+
+    env = ShiftWorld(tiny.task(reward=reward), parametrization=PerWeight())
+    assert float(env.default_params.score) == 0.0
+    _, rewards, *_ = _play(env, env.default_params, jnp.ones((1, env.num_actions)))
+    assert float(rewards[0]) < -0.1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"horizon": 0}, "at least one edit, got horizon=0"),
+        ({"parametrization": LowRank(2), "horizon": -3}, "at least one edit"),
+    ],
+)
+def test_bad_options_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        ShiftWorld(tiny.task(), **options)
+
+
+def test_params_of_another_site_are_refused(world):
+    with pytest.raises(ValueError, match=r"the task edits .*fc1/kernel.* the environment .*fc2"):
+        world.params(tiny.task(site="fc1/kernel"))
+
+
+def _final_score(env, plan, params):
+    _, state = env.reset_env(KEY, params)
+    for action in plan:
+        _, state, *_ = env.step_env(KEY, state, action, params)
+    return state.score
+
+
+def test_transition_gradients_agree_with_finite_differences(world):
+    env, params = world.with_transition_gradients(), world.default_params
+    plan = _plan(world, 6, 0.4)
+    score = jax.jit(lambda plan: _final_score(env, plan, params))
+    gradient = jax.jit(jax.grad(score))(plan)
+    assert bool(jnp.all(jnp.linalg.norm(gradient, axis=1) > 1e-3))  # of every edit
+    for seed in range(3):
+        direction = jax.random.normal(jax.random.key(seed), plan.shape)
+        direction = direction / jnp.linalg.norm(direction)
+        slope = (score(plan + 1e-2 * direction) - score(plan - 1e-2 * direction)) / 2e-2
+        np.testing.assert_allclose(jnp.vdot(gradient, direction), slope, rtol=0.02, atol=5e-4)
+
+
+def test_transitions_are_detached_unless_gradients_are_asked_for(world):
+    plan = _plan(world, 6, 0.4)
+    gradient = jax.grad(lambda plan: _final_score(world, plan, world.default_params))(plan)
+    assert not np.any(gradient)
+
+
+@pytest.mark.parametrize("kind", [MaskWorld, ShiftWorld])
+def test_half_precision_networks_stay_half_precision(kind):
+    env = kind(tiny.task(base=tiny.subject(0, (5, 4), "bfloat16")), horizon=2)
+    check_env(env, key=KEY, episode_length=2, tolerance=0.05)
+    _, state = env.reset(KEY)
+    assert state.leaves["fc2/kernel"].dtype == jnp.bfloat16

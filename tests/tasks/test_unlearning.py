@@ -1,0 +1,131 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+from modeledit_jax.tasks.reward import EditedWeights, SetOutputs, WeightedSum
+from modeledit_jax.tasks.task import ROLES
+from modeledit_jax.tasks.unlearning import forget_classes, forget_samples, unlearning_reward
+
+
+def _weights(task, role):
+    sets = task.roles[role]
+    return np.asarray(sets.weights["retain"]), np.asarray(sets.weights["forget"])
+
+
+@pytest.mark.parametrize(
+    ("classes", "expected", "name"),
+    [(2, (2,), "forget-2"), ([2, 0], (0, 2), "forget-0-2"), ((1, 1), (1,), "forget-1")],
+)
+def test_classes_are_forgotten_and_every_other_example_is_retained(classes, expected, name):
+    task = forget_classes(tiny.subject(), tiny.splits(), classes)
+    assert task.forget_classes == expected and task.name == name
+    for role in ROLES:
+        examples = getattr(tiny.splits(), role)
+        retain, forget = _weights(task, role)
+        np.testing.assert_array_equal(forget, [float(y in expected) for y in examples.y])
+        np.testing.assert_array_equal(retain + forget, 1.0)
+        assert retain.dtype == forget.dtype == np.float32
+        np.testing.assert_array_equal(task.roles[role].x, examples.x)
+        np.testing.assert_array_equal(task.roles[role].targets, examples.y)
+
+
+@pytest.mark.parametrize("classes", [3, -1, [0, 5], [], [0, 1, 2]])
+def test_classes_out_of_range_none_or_all_are_refused(classes):
+    with pytest.raises(ValueError, match="at least one and not all of the classes 0 to 2"):
+        forget_classes(tiny.subject(), tiny.splits(), classes)
+
+
+def test_samples_are_the_forget_set_of_every_role():
+    rows = [7, 3, 7, 59]
+    task = forget_samples(tiny.subject(), tiny.splits(), rows)
+    train = tiny.splits().train
+    assert task.name == "forget-3-samples" and task.forget_classes == ()
+    for role in ROLES:
+        retain, forget = _weights(task, role)
+        chosen = forget.astype(bool)
+        np.testing.assert_array_equal(retain + forget, 1.0)
+        np.testing.assert_array_equal(task.roles[role].x[chosen], train.x[[3, 7, 59]])
+        np.testing.assert_array_equal(task.roles[role].targets[chosen], train.y[[3, 7, 59]])
+        kept = task.roles[role].x[~chosen]
+        if role == "train":
+            np.testing.assert_array_equal(kept, np.delete(train.x, rows, axis=0))
+        else:
+            np.testing.assert_array_equal(kept, getattr(tiny.splits(), role).x)
+
+
+@pytest.mark.parametrize("indices", [[], [-1], [60], [0, 1000]])
+def test_samples_outside_the_training_set_are_refused(indices):
+    with pytest.raises(ValueError, match=r"must be in 0 … 59"):
+        forget_samples(tiny.subject(), tiny.splits(), indices)
+
+
+def test_site_and_head_bias_are_exact_paths():
+    task = tiny.task(site=["fc*/kernel"], head_bias="h*/bias")
+    assert task.site == ("fc1/kernel", "fc2/kernel") and task.head_bias == "head/bias"
+    assert tiny.task(head_bias=None).head_bias is None
+
+
+@pytest.mark.parametrize("option", ["site", "head_bias"])
+def test_unknown_leaves_are_refused_with_those_there_are(option):
+    with pytest.raises(ValueError, match="'fc9/kernel'; the leaves are: fc1/bias"):
+        tiny.task(**{option: "fc9/kernel"})
+
+
+def test_a_function_serves_as_reward():
+    task = tiny.task(reward=lambda sets, edit: sets["retain"].accuracy())
+    assert float(task.reward.minimum) == -1.0
+    assert isinstance(tiny.task().reward, WeightedSum)  # the default
+
+
+@pytest.fixture(scope="module")
+def situation():
+    """Six examples of which four are retained: 3 of those are right, 1 of the other two."""
+    targets = jnp.array([0, 1, 2, 0, 1, 1])
+    outputs = 3.0 * jax.nn.one_hot(jnp.array([0, 1, 2, 1, 1, 0]), 3)
+    forget = jnp.array([0.0, 0.0, 0.0, 0.0, 1.0, 1.0])
+    sets = {
+        "retain": SetOutputs(outputs, outputs, targets, 1.0 - forget),
+        "forget": SetOutputs(outputs, outputs, targets, forget),
+    }
+    return sets, EditedWeights({"w": jnp.array([1.0, 2.0])}, {"w": jnp.array([1.0, 1.0])})
+
+
+def test_accuracy_reward_is_utility_plus_forgetting(situation):
+    score, parts = unlearning_reward("accuracy", utility=2.0, forgetting=0.5)(*situation)
+    assert {name: float(part) for name, part in parts.items()} == {
+        "utility": 0.75,
+        "forgetting": 0.5,
+    }
+    assert float(score) == 2.0 * 0.75 + 0.5 * 0.5
+
+
+def test_soft_reward_takes_probabilities_and_the_edit_size_its_share(situation):
+    right = np.exp(3.0) / (np.exp(3.0) + 2.0)
+    wrong = 1.0 / (np.exp(3.0) + 2.0)
+    score, parts = unlearning_reward("soft", edit_size=0.1)(*situation)
+    np.testing.assert_allclose(parts["utility"], (3 * right + wrong) / 4, rtol=1e-6)
+    np.testing.assert_allclose(parts["forgetting"], 1 - (right + wrong) / 2, rtol=1e-6)
+    np.testing.assert_allclose(parts["edit_size"], -np.sqrt(0.5), rtol=1e-6)
+    total = parts["utility"] + parts["forgetting"] + 0.1 * parts["edit_size"]
+    np.testing.assert_allclose(score, total, rtol=1e-6)
+
+
+def test_soft_reward_has_a_gradient_where_accuracy_has_none(situation):
+    sets, edit = situation
+
+    def score(outputs, kind):
+        changed = {name: value.replace(outputs=outputs) for name, value in sets.items()}
+        return unlearning_reward(kind)(changed, edit)[0]
+
+    gradient = jax.grad(score)
+    assert not np.any(gradient(sets["retain"].outputs, "accuracy"))
+    soft = np.asarray(gradient(sets["retain"].outputs, "soft"))
+    own = soft[np.arange(6), np.asarray(sets["retain"].targets)]
+    assert np.all(own[:4] > 0) and np.all(own[4:] < 0)  # keep the former, lose the latter
+
+
+def test_unknown_reward_names_the_known_ones():
+    with pytest.raises(ValueError, match="unknown reward 'hard'; choose one of accuracy, soft"):
+        unlearning_reward("hard")
