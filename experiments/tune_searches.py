@@ -122,9 +122,7 @@ def main(config: TuneConfig) -> int:
     """Tunes and writes ``tuning.json``."""
     found = tune(config)
     assert config.run_dir is not None
-    text = json.dumps(
-        {"config": dataclasses.asdict(config), "trials": found}, indent=2, default=str
-    )
+    text = json.dumps({"config": as_json(config), "trials": found}, indent=2)
     atomic_write_text(config.run_dir / "tuning.json", text + "\n")
     for name, done in found.items():
         print(name, *(f"{key}={value:g}" for key, value in done[0].items()))

@@ -56,6 +56,10 @@ class Config:
     """Networks trained from different seeds, each edited."""
     seed: int = 0
     """First seed."""
+    retrains: int = 2
+    """Networks retrained without what is to be forgotten, per task; 2 show the noise floor."""
+    epochs: int | None = None
+    """Passes over the training data; default: a recipe that converges."""
     run_dir: Path | None = None
     """Folder of the run; default: a new one in runs/."""
     resume: bool = False
@@ -76,6 +80,10 @@ def resolve(config: Config) -> Config:
         raise ValueError(f"--budget must be at least 1 reward evaluation, got {config.budget}")
     if config.seeds < 1:
         raise ValueError(f"--seeds must be at least 1, got {config.seeds}")
+    if config.retrains < 1:
+        raise ValueError("--retrains must be at least 1: Tug-of-War compares with a retraining")
+    if config.epochs is not None and config.epochs < 1:
+        raise ValueError(f"--epochs must be at least 1, got {config.epochs}")
     if config.resume and config.run_dir is None:
         raise ValueError("--resume needs --run-dir: the folder of the run to continue")
     if config.horizon > 1 and set(config.searches) != {"ppo"}:

@@ -1,6 +1,6 @@
 """The course of the unlearning experiment: train, retrain, search, judge, report."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ TRAINING = {  # recipes that converge on each data set
     ("digits", "mlp"): TrainingConfig(epochs=60, batch_size=64),
     ("digits", "cnn"): TrainingConfig(epochs=60, batch_size=64),
     ("large", "mlp"): TrainingConfig(epochs=5, batch_size=128),
-    ("large", "cnn"): TrainingConfig(epochs=4, batch_size=128),
+    ("large", "cnn"): TrainingConfig(epochs=3, batch_size=128, learning_rate=3e-3),
 }
 JUDGED = ("train", "reward", "test")
 
@@ -77,7 +77,7 @@ def run(config: Config) -> None:
             for task, edit in zip(bench.tasks, masked, strict=True)
         ]
         results.append(Result("logit-mask", logits, [edit.cost for edit in masked]))
-    results += [retrain(bench, replicate) for replicate in (1, 2)]
+    results += [retrain(bench, replicate) for replicate in range(1, config.retrains + 1)]
     for world in config.worlds:
         results += search_world(bench, world)
     write_report(config, bench.tasks, bench.seeds, results)
@@ -92,6 +92,8 @@ def prepare(config: Config) -> Bench:
     module = make_classifier(config.subject, data.num_classes)
     size = "large" if len(splits.train) >= 5000 else "digits"
     training = TRAINING[size, config.subject]
+    if config.epochs is not None:
+        training = replace(training, epochs=config.epochs)
     bench = Bench(config, module, training, splits, data.fingerprint, cache, [], [])
     reward = reward_function(config)
     requests = parse_requests(config.forget_class, data.num_classes)
