@@ -27,7 +27,8 @@ from experiments.unlearning import Config
 from experiments.unlearning_run import make_parametrization, prepare
 from modeledit_jax.editors.editor import run_updates, updates_within
 from modeledit_jax.envs.registration import WORLDS
-from modeledit_jax.envs.world import World, WorldParams, stack_params
+from modeledit_jax.envs.world import World, WorldParams
+from modeledit_jax.run.config import as_json
 from modeledit_jax.run.judge import Judge
 from modeledit_jax.run.results import atomic_write_text
 from modeledit_jax.types import Array, Key
@@ -74,9 +75,7 @@ def tune(config: TuneConfig) -> dict[str, list[dict[str, Any]]]:
             bench.tasks[0], parametrization=make_parametrization(config)
         )
         judge = Judge(env, bench.tasks)
-        params = stack_params(
-            [env.params(task, judge.features(i, "reward")) for i, task in enumerate(bench.tasks)]
-        )
+        params = judge.stacked_params()
         nothing = np.zeros((len(bench.tasks), 1, 1, env.edit.action_size), np.float32)
         base = judge.accuracies(nothing, params, "select")["retain"]
         keys = jax.random.split(jax.random.key(config.seed), len(bench.tasks))

@@ -27,18 +27,19 @@ from modeledit_jax.edits.parametrization import (
     PerWeight,
 )
 from modeledit_jax.envs.registration import WORLDS
-from modeledit_jax.envs.world import WorldParams, stack_params
+from modeledit_jax.envs.world import WorldParams
 from modeledit_jax.run.checkpoint import cached_tree
 from modeledit_jax.run.config import as_json, open_run
 from modeledit_jax.run.judge import Judge
 from modeledit_jax.run.loop import SearchRun, run_search
 from modeledit_jax.run.scalars import ScalarWriter
 from modeledit_jax.subjects.classifiers import make_classifier
-from modeledit_jax.subjects.subject import Subject, flax_apply, predict
+from modeledit_jax.subjects.subject import Subject, flax_apply
 from modeledit_jax.subjects.training import TrainingConfig, train_classifiers
 from modeledit_jax.tasks.task import Task
 from modeledit_jax.tasks.unlearning import forget_classes, forget_samples
-from modeledit_jax.types import Array, Examples, Key, Params
+from modeledit_jax.tasks.unlearning_metrics import JUDGED_ROLES, role_outputs
+from modeledit_jax.types import Array, Examples, Key
 
 TRAINING = {  # recipes that converge on each data set
     ("digits", "mlp"): TrainingConfig(epochs=60, batch_size=64),
@@ -46,7 +47,6 @@ TRAINING = {  # recipes that converge on each data set
     ("large", "mlp"): TrainingConfig(epochs=5, batch_size=128),
     ("large", "cnn"): TrainingConfig(epochs=3, batch_size=128, learning_rate=3e-3),
 }
-JUDGED = ("train", "reward", "test")
 
 
 @dataclass(frozen=True)
@@ -68,20 +68,28 @@ def run(config: Config) -> None:
     logging.set_verbosity(logging.ERROR)  # Orbax reports every checkpoint at lower levels
     open_run(run_folder(config), config, resume=config.resume, free=("tensorboard",))
     bench = prepare(config)
-    originals = [logits_of(bench, task, task.subject.params) for task in bench.tasks]
-    results = [Result("original", originals, [Cost()] * len(bench.tasks))]
-    if bench.tasks[0].forget_classes:
-        masked = [LogitMask().edit(task, jax.random.key(0)) for task in bench.tasks]
-        logits = [
-            logits_of(bench, task, edit.params)
-            for task, edit in zip(bench.tasks, masked, strict=True)
-        ]
-        results.append(Result("logit-mask", logits, [edit.cost for edit in masked]))
+    results = unedited(bench)
     results += [retrain(bench, replicate) for replicate in range(1, config.retrains + 1)]
     for world in config.worlds:
         results += search_world(bench, world)
     write_report(config, bench.tasks, bench.seeds, results)
     print(f"report: {run_folder(config) / 'report.md'}")
+
+
+def unedited(bench: Bench) -> list[Result]:
+    """The original networks and, where classes are to be forgotten, the masked ones."""
+    by_subject: dict[int, dict[str, np.ndarray]] = {}
+    originals, masked, costs = [], [], []
+    for task in tqdm(bench.tasks, desc="original", leave=False):
+        if id(task.subject) not in by_subject:  # tasks of one subject share its outputs
+            by_subject[id(task.subject)] = role_outputs(task, task.subject.params)
+        originals.append(by_subject[id(task.subject)])
+        if task.forget_classes:
+            edit = LogitMask().edit(task, jax.random.key(0))
+            masked.append(role_outputs(task, edit.params))
+            costs.append(edit.cost)
+    results = [Result("original", originals, [Cost()] * len(originals))]
+    return results + ([Result("logit-mask", masked, costs)] if masked else [])
 
 
 def prepare(config: Config) -> Bench:
@@ -160,20 +168,9 @@ def retrain(bench: Bench, replicate: int) -> Result:
             identity["samples"] = list(bench.config.forget_samples)
         trained = train_cached(bench, key[None], weights, **identity)
         params = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), trained)
-        outputs.append(logits_of(bench, task, params))
+        outputs.append(role_outputs(task, params))
         costs.append(Cost(gradient_steps=steps))
     return Result(name, outputs, costs)
-
-
-def logits_of(bench: Bench, task: Task, params: Params) -> dict[str, np.ndarray]:
-    """Logits of a network on the judged roles, by a full forward pass."""
-    return {
-        role: np.asarray(_predict(task.subject.apply, params, jnp.asarray(task.roles[role].x)))
-        for role in JUDGED
-    }
-
-
-_predict = jax.jit(predict, static_argnums=(0, 3))
 
 
 def search_world(bench: Bench, world: str) -> list[Result]:
@@ -186,9 +183,7 @@ def search_world(bench: Bench, world: str) -> list[Result]:
         observation=config.observation,
     )
     judge = Judge(env, bench.tasks)
-    params = stack_params(
-        [env.params(task, judge.features(i, "reward")) for i, task in enumerate(bench.tasks)]
-    )
+    params = judge.stacked_params()
     keys = jax.vmap(partial(jax.random.fold_in, jax.random.key(config.seed)))(
         jnp.arange(len(bench.tasks))
     )
@@ -219,7 +214,7 @@ def judge_search(
     return Result(
         name,
         [
-            {role: judge.outputs(index, own, role) for role in JUDGED}
+            {role: judge.outputs(index, own, role) for role in JUDGED_ROLES}
             for index, own in enumerate(leaves)
         ],
         [found.cost] * len(leaves),

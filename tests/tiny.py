@@ -1,4 +1,4 @@
-"""Networks, data and tasks so small that a test takes seconds; shared by the tests of all floors."""
+"""Networks, data and tasks so small that a test takes seconds; for the tests of all floors."""
 
 from functools import lru_cache
 
@@ -39,7 +39,9 @@ def subject(seed: int = 0, hidden: tuple[int, ...] = (5, 4), dtype: str = "float
     module = MLP(CLASSES, hidden)
     params = module.init(jax.random.key(0), jnp.zeros((1, FEATURES)))["params"]
     rng = np.random.default_rng(seed)
-    params = jax.tree.map(lambda leaf: jnp.asarray(0.6 * rng.normal(size=leaf.shape), dtype), params)
+    params = jax.tree.map(
+        lambda leaf: jnp.asarray(0.6 * rng.normal(size=leaf.shape), dtype), params
+    )
     return Subject(params, flax_apply(module))
 
 

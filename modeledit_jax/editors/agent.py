@@ -1,5 +1,7 @@
 """The reinforcement-learning editor: PPO as a `Search` on a world."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -7,6 +9,7 @@ from flax import struct
 from modeledit_jax.agents import ppo
 from modeledit_jax.agents.config import PPOConfig
 from modeledit_jax.agents.networks import Network, default_network
+from modeledit_jax.editors.editor import SearchEditor
 from modeledit_jax.envs.world import World, WorldParams
 from modeledit_jax.types import Array, Field, Key
 
@@ -91,4 +94,18 @@ def default_ppo_config(budget: int, horizon: int = 1, world: str = "shift") -> P
         num_epochs=1,
         num_minibatches=1,
         num_updates=max(budget // (num_envs * horizon), 1),
+    )
+
+
+def ppo_editor(world: str = "ShiftWorld-v0", **options: Any) -> SearchEditor:
+    """PPO with `default_ppo_config` as an editor: ``ppo_editor().edit(task, key, budget=2000)``.
+
+    Args:
+      world: ``"ShiftWorld-v0"`` or ``"MaskWorld-v0"``.
+      **options: of the world: ``parametrization``, ``horizon``, ``observation``.
+    """
+    kind = "mask" if world.startswith("Mask") else "shift"
+    horizon = options.get("horizon", 1)
+    return SearchEditor(
+        lambda budget: PPOSearch(default_ppo_config(budget, horizon, kind)), world, options
     )

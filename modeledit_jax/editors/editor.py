@@ -6,7 +6,8 @@ time under `jax.vmap`, in one compiled call or in chunks that can be saved and r
 """
 
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from modeledit_jax.edits.site import set_leaves
+from modeledit_jax.envs.registration import make
 from modeledit_jax.envs.world import World, WorldParams
 from modeledit_jax.tasks.task import Task
 from modeledit_jax.types import Array, Field, Key, Params, PyTree
@@ -149,6 +151,26 @@ def edit_with_search(search: Search, env: World, task: Task, key: Key, budget: i
         seconds=time.perf_counter() - begin,
     )
     return EditResult(set_leaves(task.subject.params, leaves), cost, trace)
+
+
+@dataclass(frozen=True)
+class SearchEditor:
+    """A search as an `Editor`: makes the task's world, searches, returns the edited network.
+
+    Attributes:
+      search: the search for a budget of reward evaluations.
+      world: name of the world (`modeledit_jax.make`).
+      options: of the world: ``parametrization``, ``horizon``, ``observation``.
+    """
+
+    search: Callable[[int], Search]
+    world: str = "ShiftWorld-v0"
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def edit(self, task: Task, key: Key, budget: int) -> EditResult:
+        """Searches with at most ``budget`` reward evaluations; raises as `edit_with_search`."""
+        env, _ = make(self.world, task, **self.options)
+        return edit_with_search(self.search(budget), env, task, key, budget)
 
 
 def check_rewards(metrics: dict[str, Array]) -> None:

@@ -9,7 +9,7 @@ two such networks differ by chance.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -77,14 +77,16 @@ class Retrain:
         sets = task.roles["train"]
         examples = Examples(jnp.asarray(sets.x), jnp.asarray(sets.targets))
 
-        @jax.jit
-        def run(examples: Examples, key: Key, weights: Array) -> Any:
-            return self.train(self.module, examples, self.config, key, weights)
-
-        params = run(examples, key, jnp.asarray(sets.weights["retain"]))
-        params = jax.block_until_ready(params)
+        retain = jnp.asarray(sets.weights["retain"])
+        params = jax.block_until_ready(_train(self, examples, key, retain))
         steps = gradient_steps(self.config, len(examples))
         return EditResult(params, Cost(gradient_steps=steps, seconds=time.perf_counter() - begin))
+
+
+@partial(jax.jit, static_argnums=0)
+def _train(retrain: Retrain, examples: Examples, key: Key, weights: Array) -> Params:
+    # Outside the method, so that the next task of equal shapes finds it compiled.
+    return retrain.train(retrain.module, examples, retrain.config, key, weights)
 
 
 def gradient_steps(config: TrainingConfig, num_examples: int) -> int:

@@ -52,12 +52,20 @@ def load_tree(path: Path, like: PyTree | None = None) -> PyTree:
                     path.absolute(), restore_args=_as_numpy(checkpointer, path.absolute())
                 )
         with ocp.StandardCheckpointer() as checkpointer:
-            return checkpointer.restore(path.absolute(), jax.eval_shape(lambda: like))
+            found = checkpointer.restore(path.absolute(), jax.eval_shape(lambda: like))
+        return _of_shapes(like, found)
     except Exception as error:
         raise ValueError(
             f"the checkpoint at {path} is damaged or of another configuration; delete that folder "
             f"to start afresh ({type(error).__name__})"
         ) from error
+
+
+def _of_shapes(like: PyTree, found: PyTree) -> PyTree:
+    """Returns ``found``; Orbax compares the shapes of JAX arrays, but not those of NumPy's."""
+    if jax.tree.map(np.shape, like) != jax.tree.map(np.shape, found):
+        raise ValueError("the shapes differ")
+    return found
 
 
 def _as_numpy(checkpointer: ocp.PyTreeCheckpointer, path: Path) -> PyTree:
@@ -118,7 +126,8 @@ class SearchCheckpoints:
             return None
         try:
             abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-            return step, self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
+            found = self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
+            return step, _of_shapes(like, found)
         except Exception as error:
             raise ValueError(
                 f"the checkpoint in {self._manager.directory} is damaged or of another "

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from modeledit_jax.edits.partial import Features
-from modeledit_jax.envs.world import World, WorldParams
+from modeledit_jax.envs.world import World, WorldParams, stack_params
 from modeledit_jax.evaluation.accuracy import accuracy
 from modeledit_jax.tasks.task import Task
 from modeledit_jax.types import Array, Leaves
@@ -35,6 +35,15 @@ class Judge:
         self._outputs = jax.jit(env.outputs)
         self._apply_plan = jax.jit(env.apply_plan)
         self._accuracies = jax.jit(self._plan_accuracies)
+
+    def stacked_params(self) -> WorldParams:
+        """The world's params of all tasks, stacked; tasks of one subject share its features."""
+        return stack_params(
+            [
+                self._env.params(task, self.features(index, "reward"))
+                for index, task in enumerate(self._tasks)
+            ]
+        )
 
     def edited(self, index: int, plan: Float[Any, "t a"], params: WorldParams) -> Leaves:
         """The leaves of task ``index``'s network after the edits of a plan."""

@@ -1,15 +1,16 @@
 """Runs a search over many tasks in compiled chunks: progress, checkpoints, resume.
 
 All tasks advance side by side in one jitted, vmapped call per chunk. Between chunks this plain
-Python loop reports, saves and notices an interrupt; nothing inside the compiled code calls back.
-A resumed search continues from the newest checkpoint and gives the same bits as one that was
-never stopped, because chunks are cut at the same updates either way.
+Python loop reports and saves; nothing inside the compiled code calls back. Whatever stops it, an
+interrupt or a kill, a resumed search continues from the newest checkpoint and gives the same bits
+as one that was never stopped, because chunks are cut at the same updates either way.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,17 @@ import numpy as np
 
 from modeledit_jax.editors.editor import (
     Cost,
+    EditResult,
     Search,
     SearchTrace,
     check_rewards,
     run_updates,
     updates_within,
 )
-from modeledit_jax.envs.world import World, WorldParams
+from modeledit_jax.edits.site import set_leaves
+from modeledit_jax.envs.world import World, WorldParams, stack_params
 from modeledit_jax.run.checkpoint import SearchCheckpoints
+from modeledit_jax.tasks.task import Task
 from modeledit_jax.types import Key, PyTree
 
 Report = Callable[[int, int, SearchTrace], None]
@@ -54,6 +58,7 @@ def run_search(
     *,
     folder: Path | None = None,
     chunk: int = 10,
+    save_every: float = 2.0,
     report: Report | None = None,
 ) -> SearchRun:
     """Searches for ``B`` tasks at once.
@@ -66,12 +71,12 @@ def run_search(
       budget: reward evaluations of each task.
       folder: for checkpoints; a search found there is continued. None: keep nothing.
       chunk: updates of one compiled call.
+      save_every: seconds between checkpoints, which follow a chunk; the last chunk is always saved.
       report: called after every chunk with ``(updates done, of, trace of the chunk)``.
 
     Raises:
       ValueError: a budget below one update, a reward function that returned NaN, or a checkpoint
         of another configuration.
-      KeyboardInterrupt: passed on after the last whole chunk was saved.
     """
     total, tasks = updates_within(search, budget), keys.shape[0]
     state = jax.jit(jax.vmap(partial(search.init, env)))(params, keys)
@@ -89,24 +94,20 @@ def run_search(
         return jax.vmap(partial(_advance, search, env, length))(params, state)
 
     state, record, seconds = saved["state"], saved["record"], float(saved["seconds"])
-    begin, last_save, unsaved = time.perf_counter(), time.perf_counter(), False
+    begin = last_save = time.perf_counter()
     try:
         while done < total:
             length = min(chunk, total - done)
             state, trace = jax.block_until_ready(advance(params, state, length))
             check_rewards(trace.metrics)
             jax.tree.map(partial(_write, begin=done), record, trace)
-            done, unsaved = done + length, True
+            done += length
             if report:
                 report(done, total, trace)
             now = time.perf_counter()
-            if checkpoints and (now - last_save > 2.0 or done == total):
+            if checkpoints and (now - last_save >= save_every or done == total):
                 _save(checkpoints, done, state, record, seconds + now - begin)
-                last_save, unsaved = time.perf_counter(), False
-    except KeyboardInterrupt:
-        if checkpoints and unsaved:
-            _save(checkpoints, done, state, record, seconds + time.perf_counter() - begin)
-        raise
+                last_save = time.perf_counter()
     finally:
         if checkpoints:
             checkpoints.close()
@@ -138,3 +139,44 @@ def _save(
 def final_plans(run: SearchRun) -> jax.Array:
     """The plans ``[B, T, A]`` the search has settled for."""
     return jnp.asarray(run.trace.plans[:, -1])
+
+
+def edit_tasks(
+    search: Search,
+    env: World,
+    tasks: Sequence[Task],
+    key: Key,
+    budget: int,
+    *,
+    chunk: int = 10,
+    report: Report | None = None,
+) -> list[EditResult]:
+    """Edits one network per task, all side by side: `run_search` from tasks to edited networks.
+
+    Args:
+      search: any `Search`.
+      env: a world whose site and example shapes are those of every task.
+      tasks: ``B`` tasks whose rewards are of one kind; networks, requests and the reward's
+        numbers may differ.
+      key: split once per task.
+      budget: reward evaluations of each task.
+      chunk, report: see `run_search`.
+
+    Returns:
+      The edited network of each task, with its own share of the trace (axes ``[K, ...]``).
+
+    Raises:
+      ValueError: as `run_search`, or a task that does not fit the world.
+    """
+    params = stack_params([env.params(task) for task in tasks])
+    keys = jax.random.split(key, len(tasks))
+    run = run_search(search, env, params, keys, budget, chunk=chunk, report=report)
+    leaves = jax.jit(jax.vmap(env.apply_plan))(final_plans(run), params.original)
+    return [
+        EditResult(
+            params=set_leaves(task.subject.params, jax.tree.map(itemgetter(index), leaves)),
+            cost=run.cost,
+            trace=jax.tree.map(itemgetter(index), run.trace),
+        )
+        for index, task in enumerate(tasks)
+    ]

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
+from operator import itemgetter
 from typing import Any
 
 import flax.linen as nn
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Float
 
+from modeledit_jax.subjects.subject import Subject, flax_apply
 from modeledit_jax.types import Array, Examples, Key, Params
 
 
@@ -112,3 +114,19 @@ def train_classifiers(
         (keys, weights),
         batch_size=at_once or keys.shape[0],
     )
+
+
+def train_subjects(
+    module: nn.Module, examples: Examples, config: TrainingConfig, keys: Key
+) -> list[Subject]:
+    """Trains one subject per key, all side by side in one compiled call.
+
+    Args:
+      module, examples, config: see `train_classifier`.
+      keys: ``[B]`` typed keys.
+    """
+    params = train_classifiers(module, examples, config, keys)
+    return [
+        Subject(params=jax.tree.map(itemgetter(index), params), apply=flax_apply(module))
+        for index in range(keys.shape[0])
+    ]

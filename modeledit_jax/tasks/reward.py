@@ -28,6 +28,10 @@ class SetOutputs:
     targets: Field  # [N] int32 labels
     weights: Field  # [N] membership of the set; examples of weight 0 are not in it
 
+    def mean(self, values: Float[Array, " n"]) -> Float[Array, ""]:
+        """Mean over the examples of the set, for a part of your own, e.g. one of `outputs`."""
+        return metrics.weighted_mean(values, self.weights)
+
     def accuracy(self) -> Float[Array, ""]:
         """Fraction of the set that is classified correctly."""
         return metrics.accuracy(self.outputs, self.targets, self.weights)

@@ -74,6 +74,25 @@ def test_learning_starts_from_the_policy_that_acted(trained):
     assert metrics["approx_kl"].max() > 1e-6  # and moves away from it
 
 
+def test_the_network_sees_normalized_observations(trained):
+    state, _ = trained
+    network = default_network(PENDULUM.action_space(PARAMS), CONFIG.hidden_sizes)
+    observation = np.array([0.5, -0.5, 4.0], np.float32)
+    statistics = state.observation_statistics
+    normal = (observation - statistics.mean) / np.sqrt(statistics.variance)
+    assert np.abs(normal - observation).max() > 0.5
+    expected = network.apply(state.params, normal)[0].mean
+    np.testing.assert_allclose(policy_mode(network, state, observation), expected, rtol=1e-4)
+
+
+def test_updates_play_with_fresh_randomness():
+    env = EchoAction()
+    config = PPOConfig(num_envs=2, num_steps=2, num_minibatches=1, learning_rate=0.0)
+    state = init(env, env.default_params, config, jax.random.key(0))
+    _, metrics = scan_updates(env, env.default_params, config, state, 5)
+    assert np.unique(metrics["reward"]).size == 5
+
+
 def test_chunks_give_the_bits_of_one_scan(trained):
     state = jax.jit(partial(init, PENDULUM))(PARAMS, CONFIG, jax.random.key(0))
     run = jax.jit(partial(scan_updates, PENDULUM), static_argnums=3)

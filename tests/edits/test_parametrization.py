@@ -2,9 +2,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from envs.numpy_world import matrix as numpy_matrix
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from envs.numpy_world import matrix as numpy_matrix
 
 from modeledit_jax.edits.parametrization import (
     LowRank,

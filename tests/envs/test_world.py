@@ -1,3 +1,5 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 from modeledit_jax.data.splits import Splits
 from modeledit_jax.edits.parametrization import LowRank, PerRow, PerWeight
 from modeledit_jax.edits.site import set_leaves
-from modeledit_jax.envs.check import check_env
+from modeledit_jax.envs.check import check_env, check_state_types
 from modeledit_jax.envs.maskworld import MaskWorld
 from modeledit_jax.envs.shiftworld import ShiftWorld
 from modeledit_jax.envs.world import stack_params
@@ -23,6 +25,7 @@ def _plan(env, seed, scale=0.5):
     return scale * jax.random.normal(jax.random.key(seed), (env.horizon, env.num_actions))
 
 
+@partial(jax.jit, static_argnums=0)
 def _play(env, params, plan):
     """Steps through an episode; the transitions without the automatic reset."""
     _, state = env.reset_env(KEY, params)
@@ -129,10 +132,10 @@ def test_stacked_params_under_vmap_equal_one_by_one():
     env = MaskWorld(tasks[0], horizon=2, parametrization=PerRow())
     params = [env.params(task) for task in tasks]
     plan = _plan(env, 0)
-    together = jax.jit(jax.vmap(lambda params: _play(env, params, plan)))(stack_params(params))
+    together = jax.vmap(lambda params: _play(env, params, plan))(stack_params(params))
     scores = []
     for index, one in enumerate(params):
-        alone = jax.jit(lambda params: _play(env, params, plan))(one)
+        alone = _play(env, one, plan)
         jax.tree.map(
             lambda a, b, i=index: np.testing.assert_allclose(a[i], b, rtol=1e-4, atol=1e-5),
             together,
@@ -160,9 +163,9 @@ def test_a_random_agent_runs_in_parallel(world):
         def step(carry, key):
             action_key, step_key = jax.random.split(key)
             actions = jax.vmap(world.action_space(params).sample)(jax.random.split(action_key, 8))
-            observation, carry, reward, terminated, _, info = jax.vmap(
-                world.step, (0, 0, 0, None)
-            )(jax.random.split(step_key, 8), carry, actions, params)
+            observation, carry, reward, terminated, _, info = jax.vmap(world.step, (0, 0, 0, None))(
+                jax.random.split(step_key, 8), carry, actions, params
+            )
             return carry, (observation, reward, terminated, info)
 
         _, state = jax.vmap(world.reset, (0, None))(jax.random.split(key, 8), params)
@@ -287,7 +290,10 @@ def test_transitions_are_detached_unless_gradients_are_asked_for(world):
 
 @pytest.mark.parametrize("kind", [MaskWorld, ShiftWorld])
 def test_half_precision_networks_stay_half_precision(kind):
-    env = kind(tiny.task(base=tiny.subject(0, (5, 4), "bfloat16")), horizon=2)
-    check_env(env, key=KEY, episode_length=2, tolerance=0.05)
-    _, state = env.reset(KEY)
-    assert state.leaves["fc2/kernel"].dtype == jnp.bfloat16
+    env = kind(tiny.task(base=tiny.subject(0, (5, 4), "bfloat16")), horizon=3)
+    params = env.default_params
+    check_state_types(env, params, KEY)
+    observation, rewards, _, info, leaves = _play(env, params, _plan(env, 0))
+    assert leaves["fc2/kernel"].dtype == jnp.bfloat16
+    assert observation.dtype == rewards.dtype == jnp.float32
+    np.testing.assert_allclose(rewards.sum(), info["score"][-1] - params.score, atol=1e-5)

@@ -42,9 +42,7 @@ def _world(case):
 
 
 @settings(deadline=None, max_examples=25)
-@given(
-    case=st.sampled_from(CASES), horizon=st.integers(1, 4), seed=st.integers(0, 2**32 - 1)
-)
+@given(case=st.sampled_from(CASES), horizon=st.integers(1, 4), seed=st.integers(0, 2**32 - 1))
 def test_episodes_agree(case, horizon, seed):
     task, env = _world(case)
     operator, parametrization, *_, kind = case

@@ -78,8 +78,9 @@ def test_patches_are_windows_of_the_padded_image(height, width, channels, size, 
         [
             np.stack(
                 [
-                    padded[:, r * stride : r * stride + size, c * stride : c * stride + size]
-                    .reshape(2, -1)
+                    padded[
+                        :, r * stride : r * stride + size, c * stride : c * stride + size
+                    ].reshape(2, -1)
                     for c in range(columns)
                 ],
                 axis=1,

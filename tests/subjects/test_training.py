@@ -86,9 +86,7 @@ def test_examples_of_weight_zero_have_no_influence_even_if_not_finite(clouds):
     spoilt = Examples(clouds.x.at[:10].add(100.0), clouds.y.at[:10].set(0))
     clean = train_classifiers(MODULE, clouds, CONFIG, KEYS[:1], weights[None])
     other = train_classifiers(MODULE, spoilt, CONFIG, KEYS[:1], weights[None])
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), clean, other
-    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), clean, other)
 
 
 def test_a_batch_without_weight_keeps_the_network_finite(clouds):

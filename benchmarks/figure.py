@@ -1,0 +1,123 @@
+"""The figure of the throughput benchmark, drawn from the contents of its JSON file."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
+from modeledit_jax.run.figures import DPI
+from modeledit_jax.run.results import atomic_write_bytes
+
+_WORLDS = {"shift": ("ShiftWorld", "#0072B2", "o"), "mask": ("MaskWorld", "#56B4E9", "s")}
+_BASELINES = {
+    "full_forward": ("full forward pass per candidate", "#D55E00"),
+    "torch_loop": ("PyTorch loop over candidates", "#8C564B"),
+}
+
+
+def draw(results: dict[str, Any], path: str | Path) -> Figure:
+    """Writes three panels as PNG: number of candidates, depth of the prefix, share of PPO."""
+    figure = Figure(figsize=(15, 4.6), layout="constrained")
+    candidates, depth, ppo = figure.subplots(1, 3, width_ratios=(1.5, 1.0, 1.0))
+    _draw_candidates(candidates, results)
+    _draw_depth(depth, results)
+    _draw_ppo(ppo, results)
+    device = results["device"]
+    figure.suptitle(
+        f"Reward evaluations on {device['name']} ({device['cpu_model']}), "
+        f"jax {results['software']['jax']}: medians with quartiles of "
+        f"{results['settings']['rounds']} rounds"
+    )
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI)
+    atomic_write_bytes(path, buffer.getvalue())
+    return figure
+
+
+def _draw_candidates(axes: Axes, results: dict[str, Any]) -> None:
+    section, settings = results["candidates"], results["settings"]
+    rates, ratios = section["evaluations_per_second"], section["ratios"]
+    numbers = list(settings["candidates"])
+    for world, (label, colour, marker) in _WORLDS.items():
+        points = [rates[f"{world}-{number}"] for number in numbers]
+        share = ratios[f"peak_fraction_{world}"]["median"]
+        label = f"{label}: {share:.0%} of peak at {settings['headline']:,}"
+        _line(axes, numbers, points, label, colour, marker)
+    peak = section["peak_flops_per_second"]["median"] / section["flops_per_evaluation"]
+    axes.axhline(peak, color="#000000", label="matrix-product peak of the device")
+    axes.axhline(peak / 2, color="#000000", linestyle=":", label="half of it")
+    for name, (label, colour) in _BASELINES.items():
+        if name in rates:
+            factor = ratios[f"speedup_over_{name}"]["median"]
+            axes.axhline(
+                rates[name]["median"], color=colour, linestyle="--", label=f"{label} (1/{factor:.0f})"
+            )
+    axes.set_yscale("log")
+    lowest, highest = axes.get_ylim()
+    axes.set_ylim(lowest, highest * 1.5)
+    _candidate_ticks(axes, numbers)
+    axes.set_xlabel("candidate edits in one call")
+    axes.set_ylabel("evaluations per second")
+    axes.set_title(f"128×32 layer, {settings['examples']:,} images, rank 4")
+    axes.legend(fontsize=8, loc="center right")
+
+
+def _draw_depth(axes: Axes, results: dict[str, Any]) -> None:
+    rates, depths = results["depth"]["evaluations_per_second"], results["settings"]["depths"]
+    for name, label, colour, marker in (
+        ("environment", "environment step (cached prefix)", "#0072B2", "o"),
+        ("full_forward", "full forward pass", "#D55E00", "D"),
+    ):
+        first = rates[f"{name}-{depths[0]}"]["median"]
+        points = [
+            {key: value / first for key, value in rates[f"{name}-{depth}"].items()}
+            for depth in depths
+        ]
+        _line(axes, list(depths), points, label, colour, marker)
+    axes.axhspan(0.9, 1.1, color="#0072B2", alpha=0.12, linewidth=0, label="within 10 %")
+    axes.set_ylim(0, 1.45)
+    _candidate_ticks(axes, depths)
+    axes.set_xlabel("depth of the convolutional prefix (multiple)")
+    axes.set_ylabel("evaluations per second, relative")
+    axes.set_title("A deeper prefix costs nothing")
+    axes.legend(fontsize=8, loc="upper right")
+
+
+def _draw_ppo(axes: Axes, results: dict[str, Any]) -> None:
+    section = results["ppo"]
+    per_update = section["evaluations_per_update"]
+    total = 1e3 * per_update / section["evaluations_per_second"]["training"]["median"]
+    share = section["ratios"]["ppo_share"]["median"]
+    axes.bar(["training step"], [total * (1 - share)], 0.5, color="#0072B2", label="environment")
+    axes.bar(
+        ["training step"], [total * share], 0.5, bottom=[total * (1 - share)],
+        color="#E69F00", label=f"PPO's own work: {share:.0%}",
+    )
+    axes.axhline(0.7 * total, color="#000000", linestyle=":", label="target: above this line at most PPO")
+    axes.set_xlim(-0.8, 0.8)
+    axes.set_ylim(0, 1.45 * total)
+    axes.set_ylabel("milliseconds per update")
+    axes.set_title(f"{per_update:.0f} edits on {results['settings']['ppo_examples']:,} images")
+    axes.legend(fontsize=8, loc="upper right")
+
+
+def _line(
+    axes: Axes, x: list[int], points: list[dict[str, float]], label: str, colour: str, marker: str
+) -> None:
+    """Medians with quartiles as error bars."""
+    middle = [point["median"] for point in points]
+    below = [point["median"] - point["low"] for point in points]
+    above = [point["high"] - point["median"] for point in points]
+    axes.errorbar(x, middle, (below, above), label=label, color=colour, marker=marker, capsize=3)
+
+
+def _candidate_ticks(axes: Axes, numbers: list[int]) -> None:
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(numbers)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.grid(color="#DDDDDD", linewidth=0.7)
+    axes.set_axisbelow(True)
