@@ -53,7 +53,10 @@ def _draw_candidates(axes: Axes, results: dict[str, Any]) -> None:
         if name in rates:
             factor = ratios[f"speedup_over_{name}"]["median"]
             axes.axhline(
-                rates[name]["median"], color=colour, linestyle="--", label=f"{label} (1/{factor:.0f})"
+                rates[name]["median"],
+                color=colour,
+                linestyle="--",
+                label=f"{label} (1/{factor:.0f})",
             )
     axes.set_yscale("log")
     lowest, highest = axes.get_ylim()
@@ -93,10 +96,16 @@ def _draw_ppo(axes: Axes, results: dict[str, Any]) -> None:
     share = section["ratios"]["ppo_share"]["median"]
     axes.bar(["training step"], [total * (1 - share)], 0.5, color="#0072B2", label="environment")
     axes.bar(
-        ["training step"], [total * share], 0.5, bottom=[total * (1 - share)],
-        color="#E69F00", label=f"PPO's own work: {share:.0%}",
+        ["training step"],
+        [total * share],
+        0.5,
+        bottom=[total * (1 - share)],
+        color="#E69F00",
+        label=f"PPO's own work: {share:.0%}",
     )
-    axes.axhline(0.7 * total, color="#000000", linestyle=":", label="target: above this line at most PPO")
+    axes.axhline(
+        0.7 * total, color="#000000", linestyle=":", label="target: above this line at most PPO"
+    )
     axes.set_xlim(-0.8, 0.8)
     axes.set_ylim(0, 1.45 * total)
     axes.set_ylabel("milliseconds per update")

@@ -22,7 +22,7 @@ import jax
 import tyro
 
 from benchmarks.figure import draw
-from benchmarks.timing import Contestant, Rates, fastest, flatness, measure, ratio, summary
+from benchmarks.timing import Contestant, fastest, flatness, measure, ratio, summary
 from benchmarks.torch_loop import available, torch_loop
 from benchmarks.workload import (
     DeepCNN,
@@ -35,7 +35,8 @@ from benchmarks.workload import (
 )
 from modeledit_jax.envs.maskworld import MaskWorld
 from modeledit_jax.envs.shiftworld import ShiftWorld
-from modeledit_jax.run.results import atomic_write_text, environment as software
+from modeledit_jax.run.results import atomic_write_text
+from modeledit_jax.run.results import environment as software
 from modeledit_jax.subjects.classifiers import CNN, MLP
 
 SCHEMA = 1
@@ -82,7 +83,12 @@ def compare_candidates(config: Config) -> dict[str, Any]:
         for name, world in worlds.items()
         for number in config.candidates
     }
-    others = {"full_forward": full_forward(worlds["shift"], task, config.full_candidates)}
+    soft = ShiftWorld(make_task(CNN(), config.examples, "soft"))
+    calls = _calls(config, config.headline)
+    others = {
+        "soft_reward": environment(soft, config.headline, calls),
+        "full_forward": full_forward(worlds["shift"], task, config.full_candidates),
+    }
     if available():
         others["torch_loop"] = torch_loop(worlds["shift"], task, config.full_candidates)
     products = {
@@ -93,9 +99,7 @@ def compare_candidates(config: Config) -> dict[str, Any]:
     peak = rates[fastest({name: rates[name] for name in products})]
     flops = evaluation_flops(task)
     headline = {name: rates[f"{name}-{config.headline}"] for name in worlds}
-    ratios = {
-        f"speedup_over_{other}": ratio(headline["shift"], rates[other]) for other in others
-    }
+    ratios = {f"speedup_over_{other}": ratio(headline["shift"], rates[other]) for other in others}
     for name in worlds:
         ratios[f"peak_fraction_{name}"] = ratio(headline[name], peak, factor=flops)
         every = [rates[f"{name}-{number}"] for number in config.candidates]
@@ -135,8 +139,8 @@ def compare_depths(config: Config) -> dict[str, Any]:
 
 
 def compare_ppo(config: Config) -> dict[str, Any]:
-    """Share of PPO's own work in a training step of one task."""
-    world = ShiftWorld(make_task(MLP(), config.ppo_examples))
+    """Share of PPO's own work in a training step of one task, with the default reward."""
+    world = ShiftWorld(make_task(MLP(), config.ppo_examples, "soft"))
     training, evaluations = ppo_training(world, config.ppo_updates)
     rates = measure({"training": training, "environment": evaluations}, config.rounds)
     environment_share = ratio(rates["training"], rates["environment"])

@@ -59,9 +59,7 @@ def measure(contestants: Mapping[str, Contestant], rounds: int) -> dict[str, Rat
         for name in order if index % 2 == 0 else reversed(order):
             samples[name].append(_sample(contestants[name]))
     return {
-        name: Rates(
-            *(contestant.work * contestant.calls / np.array(samples[name], np.float64).T)
-        )
+        name: Rates(*(contestant.work * contestant.calls / np.array(samples[name], np.float64).T))
         for name, contestant in contestants.items()
     }
 

@@ -26,7 +26,9 @@ def torch_loop(env: World, task: Task, candidates: int) -> Contestant:
     from torch.nn import functional
 
     device = "cuda" if torch.cuda.is_available() and jax.default_backend() == "gpu" else "cpu"
-    params = jax.tree.map(lambda leaf: torch.tensor(np.asarray(leaf)).to(device), task.subject.params)
+    params = jax.tree.map(
+        lambda leaf: torch.tensor(np.asarray(leaf)).to(device), task.subject.params
+    )
     sets = task.roles["reward"]
     images = torch.tensor(np.asarray(sets.x)).to(device).permute(0, 3, 1, 2).contiguous()
     targets = torch.tensor(np.asarray(sets.targets)).to(device)

@@ -23,7 +23,7 @@ from modeledit_jax.subjects.classifiers import unfold
 from modeledit_jax.subjects.subject import Subject, flax_apply
 from modeledit_jax.tasks.reward import EditedWeights, SetOutputs
 from modeledit_jax.tasks.task import Task
-from modeledit_jax.tasks.unlearning import forget_classes
+from modeledit_jax.tasks.unlearning import forget_classes, unlearning_reward
 from modeledit_jax.types import Array, Examples, Params
 
 CLASSES = 10
@@ -54,14 +54,22 @@ class DeepCNN(nn.Module):
         return nn.Dense(CLASSES, name="head")(x)
 
 
-def make_task(module: nn.Module, examples: int, seed: int = 0) -> Task:
-    """The task to forget one of ten classes, with random images ``[examples, 28, 28, 1]``."""
+def make_task(module: nn.Module, examples: int, reward: str = "accuracy", seed: int = 0) -> Task:
+    """The task to forget one of ten classes, with random images ``[examples, 28, 28, 1]``.
+
+    Args:
+      module: of the subject, with random weights.
+      examples: of the reward.
+      reward: kind of `unlearning_reward`.
+      seed: of images and weights.
+    """
     rng = np.random.default_rng(seed)
-    images = rng.random((examples, 28, 28, 1), dtype=np.float32)
+    images = rng.standard_normal((examples, 28, 28, 1), dtype=np.float32)
     batch = Examples(images, np.arange(examples, dtype=np.int32) % CLASSES)
-    params = module.init(jax.random.key(seed), batch.x[:1])["params"]
+    params = module.init(jax.random.key(seed), jnp.asarray(images[:1]))["params"]
     splits = Splits(train=batch, reward=batch, select=batch, test=batch, num_classes=CLASSES)
-    return forget_classes(Subject(params, flax_apply(module)), splits, FORGOTTEN_CLASS)
+    subject = Subject(params, flax_apply(module))
+    return forget_classes(subject, splits, FORGOTTEN_CLASS, reward=unlearning_reward(reward))
 
 
 def make_actions(env: World, number: int, seed: int = 1) -> Float[Array, "e a"]:
@@ -70,7 +78,7 @@ def make_actions(env: World, number: int, seed: int = 1) -> Float[Array, "e a"]:
 
 
 def evaluation_flops(task: Task) -> float:
-    """Floating-point operations of one evaluation: the suffix of an edit of ``fc2``, GEMMs alone."""
+    """Floating-point operations of one evaluation: the two matrix products from ``fc2`` on."""
     params = task.subject.params
     weights = params["fc2"]["kernel"].size + params["head"]["kernel"].size
     return 2.0 * len(task.roles["reward"].targets) * weights

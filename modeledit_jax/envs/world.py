@@ -107,6 +107,8 @@ class World(Environment[WorldState, WorldParams]):
             task.subject.apply, task.subject.params, jnp.asarray(task.roles["reward"].x), task.site
         )
         self._prefix, self._suffix = jax.jit(split.prefix), split.suffix
+        # Kept, so that the params of further tasks find both compiled.
+        self._jitted_suffix, self._jitted_evaluate = jax.jit(split.suffix), jax.jit(self.evaluate)
         self._default_params = self.params(task)
 
     @property
@@ -146,11 +148,11 @@ class World(Environment[WorldState, WorldParams]):
             features=features,
             targets=jnp.asarray(sets.targets),
             weights={name: jnp.asarray(weight) for name, weight in sets.weights.items()},
-            original_outputs=jax.jit(self._suffix)(leaves, features),
+            original_outputs=self._jitted_suffix(leaves, features),
             reward=task.reward,
             max_steps_in_episode=jnp.int32(self.horizon),
         )
-        score, parts, invalid = jax.jit(self.evaluate)(leaves, params)
+        score, parts, invalid = self._jitted_evaluate(leaves, params)
         if bool(invalid):
             raise ValueError(
                 "the reward function returned a value that is not finite for the unedited network; "

@@ -77,9 +77,9 @@ def test_learning_starts_from_the_policy_that_acted(trained):
 def test_the_network_sees_normalized_observations(trained):
     state, _ = trained
     network = default_network(PENDULUM.action_space(PARAMS), CONFIG.hidden_sizes)
-    observation = np.array([0.5, -0.5, 4.0], np.float32)
+    observation = jnp.array([0.5, -0.5, 4.0])
     statistics = state.observation_statistics
-    normal = (observation - statistics.mean) / np.sqrt(statistics.variance)
+    normal = (observation - statistics.mean) / jnp.sqrt(statistics.variance)
     assert np.abs(normal - observation).max() > 0.5
     expected = network.apply(state.params, normal)[0].mean
     np.testing.assert_allclose(policy_mode(network, state, observation), expected, rtol=1e-4)

@@ -26,9 +26,7 @@ def _score(sets, edit):
 
 @lru_cache
 def world(horizon=1):
-    return ShiftWorld(
-        tiny.task(0, reward=_score), parametrization=PerWeight(), horizon=horizon
-    )
+    return ShiftWorld(tiny.task(0, reward=_score), parametrization=PerWeight(), horizon=horizon)
 
 
 def reward(actions):

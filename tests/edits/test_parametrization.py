@@ -69,11 +69,11 @@ def test_low_rank_has_its_rank_and_the_spread_of_one_rank():
     # 1/√R keeps the spread of the entries independent of the rank.
     spreads = []
     for rank in (1, 3, 8):
-        action = jax.random.normal(jax.random.key(rank), (LowRank(rank).size((300, 200)),))
-        matrix = LowRank(rank).matrix(action, (300, 200))
+        action = jax.random.normal(jax.random.key(rank), (LowRank(rank).size((120, 100)),))
+        matrix = LowRank(rank).matrix(action, (120, 100))
         assert np.linalg.matrix_rank(matrix) == rank
         spreads.append(float(matrix.std()))
-    np.testing.assert_allclose(spreads, 1.0, atol=0.15)
+    np.testing.assert_allclose(spreads, 1.0, atol=0.2)
 
 
 @pytest.mark.parametrize("rank", [0, -1])

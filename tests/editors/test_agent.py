@@ -1,0 +1,106 @@
+"""PPO as a search: its plan is the deterministic episode, and its numbers can be swept."""
+
+from dataclasses import replace
+from functools import partial
+
+import bowl
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+from modeledit_jax.agents.config import PPOConfig
+from modeledit_jax.agents.networks import ActorCritic, GaussianHead
+from modeledit_jax.editors.agent import PPOSearch, default_ppo_config
+from modeledit_jax.editors.editor import run_updates
+from modeledit_jax.edits.parametrization import LowRank
+from modeledit_jax.envs.shiftworld import ShiftWorld
+
+KEY = jax.random.key(1)
+BOWL = bowl.world()
+CONFIG = PPOConfig(num_envs=4, num_steps=3, learning_rate=0.05, num_epochs=2, hidden_sizes=(3,))
+
+
+@pytest.mark.parametrize(
+    ("horizon", "hidden"), [(1, (5,)), (3, None)], ids=["own-network", "default-network"]
+)
+def test_the_plan_is_the_episode_of_most_probable_actions(horizon, hidden):
+    env = ShiftWorld(tiny.task(0), parametrization=LowRank(1), horizon=horizon)
+    params = env.default_params
+    head = GaussianHead((env.num_actions,))
+    network = ActorCritic(head, hidden) if hidden else None
+    search = PPOSearch(replace(CONFIG, normalize_observations=True), network)
+
+    @jax.jit
+    def run(params):
+        state = search.init(env, params, KEY)
+        state, trace = run_updates(search, env, params, state, 3)
+        return state, trace.plans[-1]
+
+    state, plan = run(params)
+    assert plan.shape == (horizon, env.num_actions)
+    network = ActorCritic(head, hidden or CONFIG.hidden_sizes)
+    observation, world = env.reset(KEY, params)
+    step = jax.jit(env.step)
+    for action in plan:
+        seen = state.observation_statistics.normalize(observation)
+        expected = network.apply(state.params, seen)[0].mode()
+        np.testing.assert_allclose(action, expected, atol=1e-5)
+        *_, info = last = step(KEY, world, action, params)
+        world, observation = last[1], info["final_observation"]
+    assert bool(last[3])  # the episode is over
+    if horizon > 1:
+        assert np.abs(plan[1] - plan[0]).max() > 1e-4  # it looks at what it has done
+
+
+def test_the_search_starts_where_the_parametrization_says():
+    env = ShiftWorld(tiny.task(0), parametrization=LowRank(2))
+    search = PPOSearch(replace(CONFIG, initial_std=0.2))
+    state = search.init(env, env.default_params, KEY)
+    start = env.edit.start(jax.random.split(KEY)[0])
+    assert np.std(start) > 0.1
+    np.testing.assert_allclose(search.plan(env, env.default_params, state), start[None], atol=1e-6)
+    head = state.params["params"]["head"]
+    np.testing.assert_allclose(np.exp(head["log_std"]), 0.2, rtol=1e-5)
+
+
+@partial(jax.jit, static_argnums=0)
+def search_bowl(updates, search):
+    env = BOWL
+    return run_updates(
+        search, env, env.default_params, search.init(env, env.default_params, KEY), updates
+    )[1]
+
+
+def test_numbers_can_be_swept():
+    rates, spreads = jnp.array([1.0, 0.0]), jnp.array([0.3, 0.6])
+    config = replace(default_ppo_config(30), hidden_sizes=(3,))
+    swept = replace(config, action_learning_rate=rates, initial_std=spreads)
+    together = jax.vmap(partial(search_bowl, 3))(PPOSearch(swept))
+    for index in range(2):
+        own = replace(config, action_learning_rate=rates[index], initial_std=spreads[index])
+        alone = search_bowl(3, PPOSearch(own))
+        np.testing.assert_allclose(together.plans[index], alone.plans, atol=1e-4)
+    assert np.ptp(together.plans[0, :, 0], axis=0).max() > 1e-2
+    # Without a rate for the mean, only the network moves it, a little.
+    assert np.abs(together.plans[1]).max() < 1e-2
+
+
+def test_the_default_settings_find_the_bottom_of_a_bowl():
+    config = replace(default_ppo_config(1500), hidden_sizes=(3,))
+    trace = search_bowl(150, PPOSearch(config))
+    distance = np.linalg.norm(trace.plans[:, 0] - bowl.TARGET, axis=1)
+    assert distance[-1] < 0.15 * np.linalg.norm(bowl.TARGET)
+
+
+@pytest.mark.parametrize("world", ["mask", "shift"])
+@pytest.mark.parametrize("horizon", [1, 2, 3, 7, 40])
+@pytest.mark.parametrize("budget", [100, 1999])
+def test_default_schedule_spends_the_budget(budget, horizon, world):
+    config = default_ppo_config(budget, horizon, world)
+    assert config.num_steps == horizon and config.num_envs >= 2
+    assert 0 <= budget - config.num_updates * config.batch_size < config.batch_size
+    search = PPOSearch(config)
+    assert search.evaluations_per_update == config.batch_size
+    assert search.gradient_steps_per_update == 1

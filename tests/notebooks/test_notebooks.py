@@ -1,0 +1,110 @@
+"""Every notebook runs from top to bottom, keeps its promises and is stored clean.
+
+The kernel is this interpreter and imports this checkout; it works in an empty folder at the small
+sizes that ``MODELEDIT_NOTEBOOK_SMALL`` asks for.
+"""
+
+import json
+import os
+import re
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from ipykernel.kernelspec import write_kernel_spec
+from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).resolve().parents[2]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+FACTS = {  # one expression of JSON values per notebook, evaluated after its last cell
+    "quickstart": """{
+        "interpreter": sys.executable,
+        "package": modeledit_jax.tasks.__path__[0],
+        "rows": [[row.editor, row.seed, dict(row.metrics)] for row in rows],
+        "called_one": {name: float(share) for name, share in called_one.items()},
+        "kept": float(np.delete(after.diagonal(), FORGET).sum() / np.delete(after.sum(1), FORGET).sum()),
+        "scores": {editor: scores[editor].mean(0).tolist() for editor in scores},
+        "same": same,
+        "files": sorted(str(path) for path in Path().rglob("*.png")),
+    }""",
+}
+
+
+@pytest.fixture(autouse=True)
+def small_and_isolated(monkeypatch, tmp_path):
+    """What a user's fresh kernel would see, writing nowhere but into the test's folder."""
+    monkeypatch.setenv("MODELEDIT_NOTEBOOK_SMALL", "1")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    # Sized for compile time: at the small sizes programs run for less time than they compile.
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+    monkeypatch.delenv("XLA_FLAGS", raising=False)  # the eight host devices of the other tests
+    for variable in ("IPYTHONDIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR"):
+        monkeypatch.setenv(variable, str(tmp_path / variable.lower()))
+
+
+def execute(path: Path, folder: Path) -> dict:
+    """Runs a notebook in an empty folder and returns its facts.
+
+    Raises:
+      CellExecutionError: a cell raised an error; the message shows the cell and the traceback.
+    """
+    notebook = nbformat.read(path, as_version=4)
+    source = f"import json, sys\nimport modeledit_jax\nprint(json.dumps({FACTS[path.stem]}))"
+    notebook.cells.append(nbformat.v4.new_code_cell(source))
+    work, specs = folder / "work", folder / "kernels"
+    work.mkdir()
+    write_kernel_spec(specs / "python3")  # of this interpreter, whatever else is installed
+    manager = AsyncKernelManager(
+        kernel_name=notebook.metadata.kernelspec.name,
+        kernel_spec_manager=KernelSpecManager(kernel_dirs=[str(specs)]),
+    )
+    resources = {"metadata": {"path": str(work)}}
+    NotebookClient(notebook, km=manager, timeout=180, resources=resources).execute()
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            assert "warning" not in output.get("text", "").lower(), (cell.source, output.text)
+    return json.loads(notebook.cells[-1].outputs[-1].text)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_is_stored_clean(path):
+    text = path.read_text()
+    notebook = nbformat.reads(text, as_version=4)
+    nbformat.validate(notebook)
+    assert notebook.metadata.kernelspec.name == "python3"
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert all(not cell.outputs and cell.execution_count is None for cell in code)
+    assert not re.search(r"(?<![\w.:/])/(home|root|work|tmp|Users|content|usr)/", text)
+    # The package may be absent until the first cell has run.
+    assert "%pip install" in code[0].source and "import modeledit_jax" not in code[0].source
+
+
+def test_every_notebook_has_facts():
+    assert {path.stem for path in NOTEBOOKS} == FACTS.keys()
+
+
+def test_quickstart(tmp_path):
+    facts = execute(ROOT / "notebooks" / "quickstart.ipynb", tmp_path)
+    assert facts["interpreter"] == sys.executable
+    assert Path(facts["package"]) == ROOT / "modeledit_jax" / "tasks"
+
+    metrics = {(editor, seed): values for editor, seed, values in facts["rows"]}
+    for seed in (0, 1):
+        original = metrics["original", seed]
+        assert original["forget_accuracy_test"] > 0.8 and original["retain_accuracy_test"] > 0.9
+        for editor in ("ppo-shift", "ppo-mask", "logit-mask", "retrain", "retrain-2"):
+            edited = metrics[editor, seed]
+            assert edited["forget_accuracy_test"] < 0.1, editor
+            assert edited["retain_accuracy_test"] > original["retain_accuracy_test"] - 0.1, editor
+    for editor, curve in facts["scores"].items():
+        assert curve[-1] > curve[0] + 0.5, editor
+
+    assert facts["called_one"]["before"] < 0.1 and facts["called_one"]["after"] > 0.8
+    assert facts["kept"] > 0.75
+    assert facts["same"] is True
+    folder = "quickstart-results"
+    names = ("confusion", "edit", "learning_curves", "renamed")
+    assert facts["files"] == [f"{folder}/{name}.png" for name in names]
