@@ -46,6 +46,16 @@ def _draw_candidates(axes: Axes, results: dict[str, Any]) -> None:
         share = ratios[f"peak_fraction_{world}"]["median"]
         label = f"{label}: {share:.0%} of peak at {settings['headline']:,}"
         _line(axes, numbers, points, label, colour, marker)
+    axes.plot(
+        settings["headline"],
+        rates["soft_reward"]["median"],
+        "*",
+        color="#0072B2",
+        markersize=11,
+        zorder=3,
+        markeredgecolor="white",
+        label="ShiftWorld, soft reward",
+    )
     peak = section["peak_flops_per_second"]["median"] / section["flops_per_evaluation"]
     axes.axhline(peak, color="#000000", label="matrix-product peak of the device")
     axes.axhline(peak / 2, color="#000000", linestyle=":", label="half of it")

@@ -34,10 +34,10 @@ from modeledit_jax.run.results import atomic_write_text
 from modeledit_jax.types import Array, Key
 
 GRIDS: dict[str, dict[str, tuple[float, ...]]] = {  # six trials each
-    "ppo": {"population": (10, 20), "std": (0.3,), "step": (0.7, 1.0, 1.5)},
-    "openes": {"population": (10, 20), "std": (0.3,), "step": (0.03, 0.06, 0.1)},
-    "snes": {"population": (10, 20), "std": (0.3,), "step": (0.7, 1.0, 1.5)},
-    "random-search": {"population": (20,), "std": (0.1, 0.2, 0.3, 0.5, 0.7, 1.0), "step": (0.0,)},
+    "ppo": {"population": (6, 10), "std": (0.3,), "step": (1.0, 1.5, 2.0)},
+    "openes": {"population": (6, 10), "std": (0.3,), "step": (0.06, 0.1, 0.15)},
+    "snes": {"population": (6, 10), "std": (0.3,), "step": (1.0, 1.5, 2.0)},
+    "random-search": {"population": (20,), "std": (0.3, 0.7, 1.0, 1.4, 2.0, 3.0), "step": (0.0,)},
 }
 
 

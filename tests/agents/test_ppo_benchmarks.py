@@ -1,19 +1,24 @@
 """PPO on two classic tasks, against the returns of PureJaxRL with the same settings.
 
-The reference numbers were measured by running PureJaxRL (commit 31756b1) unchanged on gymnax 1.0.1,
-through gymnax's `LegacyStepAPIWrapper`, with 8 seeds per task on two CPU cores. A seed's return is
-the mean over all training episodes that end in the last tenth of the updates; ± is the standard
-deviation over seeds.
+The reference was measured by running PureJaxRL (commit 31756b1) on gymnax 1.0.1 through gymnax's
+`LegacyStepAPIWrapper`, all seeds in one `vmap` on two CPU cores. A seed's return is the mean over
+all training episodes that end in the last tenth of the updates; ± is the standard deviation over
+seeds.
 
-===========  ==================  ================  ==============
-task         settings            PureJaxRL         ours, 8 seeds
-===========  ==================  ================  ==============
-CartPole-v1  of its ``ppo.py``   488.4 ± 10.9      500.0 ± 0.0
-Pendulum-v1  see `PENDULUM`      −197.7 ± 21.5     −192.3 ± 26.1
-===========  ==================  ================  ==============
+===========  =====  ===============  ===============
+task         seeds  PureJaxRL        this package
+===========  =====  ===============  ===============
+CartPole-v1  8      488.4 ± 10.9     500.0 ± 0.0
+Pendulum-v1  16     −198.5 ± 22.7    −190.1 ± 24.2
+===========  =====  ===============  ===============
 
-We differ by bootstrapping at time limits, which PureJaxRL treats as terminations, and by
-initialising without orthogonal matrices.
+One Pendulum seed of PureJaxRL did not learn (−862) and is left out; with it the mean is −240 ± 167.
+CartPole has the settings of its ``ppo.py``. Pendulum has those of ``ppo_continuous_action.py``,
+with gymnax in the place of its Brax wrapper, and scaled down from fifty million steps to 320,000:
+64 environments instead of 2048, 8 minibatches instead of 32, hidden layers of 64 instead of 256.
+(With 256 the returns of 24 seeds were −217 ± 42 there and −219 ± 65 here.) We differ by
+bootstrapping at time limits, which PureJaxRL treats as terminations, and by initialising without
+QR decompositions.
 """
 
 from functools import partial
@@ -42,15 +47,13 @@ CARTPOLE = PPOConfig(  # 500,000 steps
     entropy_coefficient=0.01,
     max_grad_norm=0.5,
 )
-# Those of `ppo_continuous_action.py`, for 320,000 steps instead of fifty million: 64 environments
-# instead of 2048 and, as the rollouts are that much smaller, 8 minibatches instead of 32.
-PENDULUM = PPOConfig(
+PENDULUM = PPOConfig(  # 320,000 steps
     num_envs=64,
     num_steps=10,
     num_updates=500,
     num_epochs=4,
     num_minibatches=8,
-    hidden_sizes=(256, 256),
+    hidden_sizes=(64, 64),
     learning_rate=3e-4,
     gamma=0.99,
     gae_lambda=0.95,
@@ -65,12 +68,12 @@ PENDULUM = PPOConfig(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "config", "reference", "spread"),
-    [("CartPole-v1", CARTPOLE, 488.4, 10.9), ("Pendulum-v1", PENDULUM, -197.7, 21.5)],
+    ("name", "config", "num_seeds", "reference", "spread"),
+    [("CartPole-v1", CARTPOLE, 8, 488.4, 10.9), ("Pendulum-v1", PENDULUM, 16, -198.5, 22.7)],
 )
-def test_returns_reach_those_of_purejaxrl(name, config, reference, spread):
+def test_returns_reach_those_of_purejaxrl(name, config, num_seeds, reference, spread):
     env, env_params = gymnax.make(name)
-    keys = jax.random.split(jax.random.key(0), 4)
+    keys = jax.random.split(jax.random.key(0), num_seeds)
     seeds = jax.jit(jax.vmap(partial(train, env, env_params, config)))
     _, metrics = seeds(keys)
     last = slice(-(config.num_updates // 10), None)

@@ -32,7 +32,7 @@ from modeledit_jax.envs.maskworld import MaskWorld
 from modeledit_jax.envs.shiftworld import ShiftWorld
 from modeledit_jax.subjects.classifiers import CNN
 
-EXAMPLES, CANDIDATES = 40, 6
+EXAMPLES, CANDIDATES = 100, 6
 TINY = Config(
     rounds=2,
     examples=EXAMPLES,

@@ -1,4 +1,4 @@
-"""The loop that all searches share: chunks, cost, tasks side by side, rewards that are no numbers."""
+"""The loop that all searches share: chunks, cost, tasks side by side, rewards without a value."""
 
 from dataclasses import replace
 from functools import partial

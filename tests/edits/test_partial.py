@@ -273,8 +273,10 @@ def test_the_suffix_holds_no_layer_before_the_site(depth):
 def test_nested_calls_are_cut_at_the_site():
     apply, params, x, path = _nested_jit()
     split = split_apply(apply, params, x, (path,))
+    assert _count_products(split.prefix, params, x) == 1
     features = split.prefix(params, x)
     assert _count_products(split.suffix, get_leaves(params, (path,)), features) == 2
+    assert [array.shape for array in features.shared] == [params["c"].shape]
 
 
 def test_a_site_without_effect_is_refused():

@@ -11,7 +11,12 @@ from modeledit_jax.data.images import load_images
 from modeledit_jax.data.splits import split_images
 from modeledit_jax.subjects.classifiers import CNN, MLP
 from modeledit_jax.subjects.subject import flax_apply
-from modeledit_jax.subjects.training import TrainingConfig, train_classifier, train_classifiers
+from modeledit_jax.subjects.training import (
+    TrainingConfig,
+    train_classifier,
+    train_classifiers,
+    train_subjects,
+)
 from modeledit_jax.types import Examples
 
 MODULE = MLP(tiny.CLASSES, (8,))
@@ -120,3 +125,14 @@ def test_cnn_learns_digits(digits):
     params = train_classifiers(module, digits.train, config, KEYS[:1], at_once=1)
     predicted = _predictions(module, jax.tree.map(lambda leaf: leaf[0], params), digits.test.x)
     assert (predicted == np.asarray(digits.test.y)).mean() > 0.95
+
+
+def test_subjects_are_the_classifiers_one_by_one(clouds):
+    subjects = train_subjects(MODULE, clouds, CONFIG, KEYS)
+    stacked = train_classifiers(MODULE, clouds, CONFIG, KEYS)
+    for index, subject in enumerate(subjects):
+        params = jax.tree.map(lambda leaf, i=index: leaf[i], stacked)
+        jax.tree.map(np.testing.assert_array_equal, subject.params, params)
+        logits = MODULE.apply({"params": params}, clouds.x)
+        np.testing.assert_array_equal(subject.apply(subject.params, clouds.x), logits)
+    assert len(subjects) == 3 and subjects[0].apply is subjects[2].apply

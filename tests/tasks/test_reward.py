@@ -38,6 +38,9 @@ def test_means_of_a_set_are_weighted(retain):
     expected = [np.average(v, weights=weights) for v in (hits, np.exp(log_p), -log_p)]
     actual = [retain.accuracy(), retain.probability(), retain.cross_entropy()]
     np.testing.assert_allclose(actual, expected, rtol=1e-5)
+    of_class_1 = scipy.special.softmax(outputs.astype(np.float64), axis=-1)[:, 1]
+    own = retain.mean(jax.nn.softmax(retain.outputs)[:, 1])
+    np.testing.assert_allclose(own, np.average(of_class_1, weights=weights), rtol=1e-5)
 
 
 def test_size_of_an_edit_is_relative_over_all_leaves():

@@ -1,0 +1,84 @@
+"""The natural gradient of PPO's search distribution against the closed form for a Gaussian.
+
+With one minibatch, the policy that drew the samples and no normalisation, the surrogate's natural
+gradient is ``E[A (a − μ)]`` for the mean and ``½ E[A ((a − μ)² / σ² − 1)]`` for the log standard
+deviation: the update of natural evolution strategies (Wierstra et al. 2014, equations 10 and 11).
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+
+from modeledit_jax.agents.config import PPOConfig
+from modeledit_jax.agents.loss import Batch
+from modeledit_jax.agents.networks import ActorCritic, GaussianHead, with_search_distribution
+from modeledit_jax.agents.optimization import make_optimizer, natural_gradient, optimize
+
+MEAN, STD = np.array([0.5, -1.0]), np.array([0.2, 0.7])
+
+
+def test_fisher_matrix_of_a_gaussian_is_undone():
+    """Fisher matrices by quadrature over the squared score, no formula shared."""
+    params = {"action_mean": jnp.asarray(MEAN), "log_std": jnp.log(STD)}
+    gradient = {"action_mean": jnp.array([3.0, -2.0]), "log_std": jnp.array([1.0, 5.0])}
+    natural, _ = natural_gradient().update(
+        gradient, natural_gradient().init(params), params
+    )
+    h = 1e-5
+    for index, (mean, std) in enumerate(zip(MEAN, STD, strict=True)):
+        x, step = np.linspace(mean - 12 * std, mean + 12 * std, 20001, retstep=True)
+        density = scipy.stats.norm.pdf(x, mean, std)
+        moved = {
+            "action_mean": [(mean + h, std), (mean - h, std)],
+            "log_std": [(mean, std * np.exp(h)), (mean, std * np.exp(-h))],
+        }
+        for name, (up, down) in moved.items():
+            log_ratio = scipy.stats.norm.logpdf(x, *up) - scipy.stats.norm.logpdf(x, *down)
+            fisher = np.sum(density * (log_ratio / (2 * h)) ** 2) * step
+            expected = float(gradient[name][index]) / fisher
+            np.testing.assert_allclose(natural[name][index], expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("rates", [(0.3, 0.05), (1.5, 0.0)])
+def test_one_update_is_that_of_natural_evolution_strategies(rates):
+    config = PPOConfig(
+        num_envs=8,
+        num_steps=2,
+        num_epochs=1,
+        num_minibatches=1,
+        search_optimizer="natural",
+        normalize_advantage="none",
+        learning_rate=0.0,
+        action_learning_rate=rates[0],
+        std_learning_rate=rates[1],
+        max_grad_norm=1e-3,  # clips the network's gradient alone
+    )
+    network = ActorCritic(GaussianHead((2,)), (4,))
+    params = with_search_distribution(
+        network.init(jax.random.key(0), jnp.zeros(3)),
+        jnp.asarray(MEAN, jnp.float32),
+        jnp.asarray(STD),
+    )
+    rng = np.random.default_rng(0)
+    noise, advantage = rng.normal(size=(16, 2)), 3 * rng.normal(size=16)
+    action = MEAN + STD * noise
+    log_prob = scipy.stats.norm.logpdf(action, MEAN, STD).sum(axis=1)
+    batch = Batch(
+        observation=jnp.zeros((16, 3)),
+        action=jnp.asarray(action, jnp.float32),
+        log_prob=jnp.asarray(log_prob, jnp.float32),
+        value=jnp.zeros(16),
+        advantage=jnp.asarray(advantage, jnp.float32),
+        value_target=jnp.ones(16),
+    )
+    state = make_optimizer(config, jnp.int32(0)).init(params)
+    after, _, _ = jax.jit(
+        lambda: optimize(network, config, params, state, jnp.int32(0), batch, jax.random.key(1))
+    )()
+    head = after["params"]["head"]
+    moved = rates[0] * np.mean(advantage[:, None] * STD * noise, axis=0)
+    np.testing.assert_allclose(head["action_mean"] - MEAN, moved, rtol=1e-3, atol=1e-5)
+    spread = rates[1] * np.mean(advantage[:, None] * (noise**2 - 1), axis=0) / 2
+    np.testing.assert_allclose(head["log_std"] - np.log(STD), spread, rtol=1e-3, atol=1e-5)

@@ -1,0 +1,87 @@
+"""A run folder belongs to one configuration."""
+
+import dataclasses
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from modeledit_jax.run.config import as_json, open_run
+
+
+@dataclass(frozen=True)
+class Config:
+    budget: int = 100
+    site: tuple[str, ...] = ("fc2/kernel",)
+    npz_path: Path | None = None
+    rate: float = 0.1
+    tensorboard: bool = False
+    resume: bool = False
+
+
+def test_the_configuration_is_written_and_found_again(tmp_path):
+    folder = tmp_path / "new" / "run"
+    config = Config(npz_path=Path("a/b.npz"))
+    open_run(folder, config, resume=False, free=("tensorboard",))
+    stored = json.loads((folder / "config.json").read_text())
+    assert stored == {"budget": 100, "site": ["fc2/kernel"], "npz_path": "a/b.npz", "rate": 0.1}
+    same = dataclasses.replace(config, resume=True, tensorboard=True)
+    open_run(folder, same, resume=True, free=("tensorboard",))
+    assert json.loads((folder / "config.json").read_text()) == stored
+
+
+def test_another_configuration_is_refused_with_every_difference(tmp_path):
+    open_run(tmp_path, Config(), resume=False)
+    other = Config(budget=200, site=("fc1/kernel", "fc2/kernel"))
+    with pytest.raises(ValueError, match="repeat its options, or choose another") as info:
+        open_run(tmp_path, other, resume=True)
+    message = str(info.value)
+    assert "budget was 100, now 200" in message
+    assert "site was ['fc2/kernel'], now ['fc1/kernel', 'fc2/kernel']" in message
+    assert "rate" not in message and "\n" not in message
+
+
+def test_a_field_the_stored_run_did_not_know_is_a_difference(tmp_path):
+    open_run(tmp_path, Config(), resume=False)
+    path = tmp_path / "config.json"
+    stored = json.loads(path.read_text())
+    del stored["rate"]
+    path.write_text(json.dumps(stored | {"gone": 3}))
+    with pytest.raises(ValueError, match=re.escape("gone was 3, now None; rate was None, now 0.1")):
+        open_run(tmp_path, Config(), resume=True)
+
+
+def test_a_folder_in_use_and_one_without_a_run(tmp_path):
+    with pytest.raises(ValueError, match="no run to resume in .*: leave out --resume"):
+        open_run(tmp_path, Config(), resume=True)
+    open_run(tmp_path, Config(), resume=False)
+    with pytest.raises(ValueError, match="holds a run already: add --resume, or choose another"):
+        open_run(tmp_path, Config(), resume=False)
+
+
+def test_a_damaged_configuration_is_named(tmp_path):
+    (tmp_path / "config.json").write_text('{"budget": 1')
+    with pytest.raises(ValueError, match=r"config\.json is damaged: choose another --run-dir"):
+        open_run(tmp_path, Config(), resume=True)
+
+
+@pytest.mark.parametrize("name", ["file", "file/run"])
+def test_a_folder_that_cannot_be_written_is_named(tmp_path, name):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OSError, match=rf"cannot write to the run folder .*{name} \(.*choose ano"):
+        open_run(tmp_path / name, Config(), resume=False)
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+def test_configurations_become_json_values():
+    expected = {
+        "budget": 100,
+        "site": ["a", "b"],
+        "npz_path": "x/y",
+        "rate": 0.1,
+        "tensorboard": False,
+        "resume": False,
+    }
+    assert as_json(Config(site=("a", "b"), npz_path=Path("x/y"))) == expected
