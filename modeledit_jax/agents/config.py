@@ -6,7 +6,7 @@ from flax import struct
 
 from modeledit_jax.types import Field
 
-SCHEDULES = ("constant", "linear", "cosine")
+SCHEDULES = ("constant", "linear", "quadratic", "cosine")
 ADVANTAGE_NORMALIZATIONS = ("minibatch", "batch", "none")
 SEARCH_OPTIMIZERS = ("adam", "natural")
 

@@ -69,6 +69,8 @@ def schedule_fraction(config: PPOConfig, updates: Int[Array, ""]) -> Float[Array
     progress = jnp.minimum(updates.astype(jnp.float32) / config.num_updates, 1.0)
     if config.schedule == "linear":
         return 1.0 - progress
+    if config.schedule == "quadratic":
+        return jnp.square(1.0 - progress)
     if config.schedule == "cosine":
         return 0.5 * (1.0 + jnp.cos(jnp.pi * progress))
     return jnp.ones_like(progress)

@@ -79,13 +79,13 @@ def default_ppo_config(budget: int, horizon: int = 1, world: str = "shift") -> P
       horizon: edits of an episode.
       world: ``"mask"`` or ``"shift"``; the two differ in the spread of useful actions.
     """
-    num_envs = max(6 // horizon, 2)
+    num_envs = max(10 // horizon, 2)
     return PPOConfig(
         learning_rate=3e-4,
         search_optimizer="natural",
         action_learning_rate=1.5 if world == "shift" else 2.0,
         std_learning_rate=0.0,
-        schedule="linear",
+        schedule="quadratic",
         gamma=1.0,
         gae_lambda=0.95,
         initial_std=0.3,

@@ -71,11 +71,11 @@ class SearchState:
     updates: Field  # [] int32, updates made
 
 
-def linear_decay(updates: Array, num_updates: int | None) -> Array:
-    """Share of a step size in force after some updates: 1 to 0 over ``num_updates``; None: 1."""
+def step_decay(updates: Array, num_updates: int | None) -> Array:
+    """Share of a step size in force: ``(1 − updates / num_updates)²``; 1 where that is None."""
     if num_updates is None:
         return jnp.ones(())
-    return jnp.maximum(1.0 - updates / num_updates, 0.0)
+    return jnp.square(jnp.maximum(1.0 - updates / num_updates, 0.0))
 
 
 def _search_state(env: World, key: Key, std: Array, optimiser: object) -> SearchState:
@@ -182,7 +182,7 @@ class OpenES:
         actions = state.mean + state.std * noise
         rewards, metrics = evaluate_population(env, params, actions, self.batch_size)
         ascent = centred_ranks(rewards) @ noise / (self.population * state.std)
-        rate = self.learning_rate * linear_decay(state.updates, self.num_updates)
+        rate = self.learning_rate * step_decay(state.updates, self.num_updates)
         step, optimiser = optax.adam(rate).update(-ascent, state.optimiser)
         mean = optax.apply_updates(state.mean, step)
         new = replace(state, mean=mean, optimiser=optimiser, key=key, updates=state.updates + 1)
@@ -230,7 +230,7 @@ class SNES:
         rate = self.std_learning_rate
         if rate is None:
             rate = (3 + math.log(size)) / (5 * math.sqrt(size))
-        step = self.learning_rate * linear_decay(state.updates, self.num_updates)
+        step = self.learning_rate * step_decay(state.updates, self.num_updates)
         mean = state.mean + step * state.std * (utilities @ noise)
         std = state.std * jnp.exp(rate / 2 * (utilities @ (noise**2 - 1)))
         return replace(state, mean=mean, std=std, key=key, updates=state.updates + 1), metrics

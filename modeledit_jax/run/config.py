@@ -28,7 +28,7 @@ def open_run(run_dir: Path, config: Any, *, resume: bool, free: Collection[str] 
     if resume:
         if not path.is_file():
             raise ValueError(f"no run to resume in {run_dir}: leave out --resume to start one")
-        stored = json.loads(path.read_text())
+        stored = _read(path)
         keys = sorted((stored.keys() | mine.keys()) - set(free))
         changed = [
             f"{key} was {stored.get(key)!r}, now {mine.get(key)!r}"
@@ -52,6 +52,13 @@ def open_run(run_dir: Path, config: Any, *, resume: bool, free: Collection[str] 
         raise OSError(
             f"cannot write to the run folder {run_dir} ({error.strerror}): choose another --run-dir"
         ) from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: choose another --run-dir") from error
 
 
 def as_json(config: Any) -> dict[str, Any]:

@@ -102,7 +102,7 @@ def run_search(
             check_rewards(trace.metrics)
             jax.tree.map(partial(_write, begin=done), record, trace)
             done += length
-            if report:
+            if report is not None:
                 report(done, total, trace)
             now = time.perf_counter()
             if checkpoints and (now - last_save >= save_every or done == total):

@@ -151,12 +151,12 @@ def test_results_have_every_measurement_with_its_spread():
     ]
     for rate in [*rates, measured["candidates"]["peak_flops_per_second"]]:
         assert 0 < rate["low"] <= rate["median"] <= rate["high"] <= rate["best"]
-    share = measured["ppo"]["ratios"]["ppo_share"]
+    share = measured["ppo"]["ratios"]["ppo_share_weights"]
     assert share["low"] <= share["median"] <= share["high"] < 1
     assert math.isclose(
         share["cpu"],
         1
-        - measured["ppo"]["evaluations_per_second"]["training"]["cpu"]
+        - measured["ppo"]["evaluations_per_second"]["training_weights"]["cpu"]
         / measured["ppo"]["evaluations_per_second"]["environment"]["cpu"],
     )
     assert ("PyTorch" in " ".join(measured["notes"])) != available()
@@ -172,7 +172,7 @@ def test_targets_are_judged_by_their_bounds():
         "peak_fraction_mask",
         "flatness_mask",
         "environment_depth_2",
-        "ppo_share",
+        "ppo_share_weights",
     ]
     made_up = dict(zip(names, (10.0, 0.49, 1.2, 0.5, 1.21, 1.11, 0.3), strict=True))
     ratios = {name: {"median": value} for name, value in made_up.items()}
@@ -197,4 +197,4 @@ def test_figure_shows_every_contestant(tmp_path):
     assert any("ShiftWorld" in label and "peak" in label for label in labels)
     assert any("PyTorch" in label for label in labels) == available()
     assert len(depth.get_legend().get_texts()) == 3
-    assert len(ppo.patches) == 2
+    assert len(ppo.patches) == 4  # two bars in two parts

@@ -63,7 +63,7 @@ def execute(path: Path, folder: Path) -> dict:
         kernel_spec_manager=KernelSpecManager(kernel_dirs=[str(specs)]),
     )
     resources = {"metadata": {"path": str(work)}}
-    client = NotebookClient(notebook, km=manager, timeout=180, resources=resources)
+    client = NotebookClient(notebook, km=manager, timeout=300, resources=resources)
     client.execute(cleanup_kc=True)  # ends a kernel of ours, too
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
@@ -88,6 +88,7 @@ def test_every_notebook_has_facts():
     assert {path.stem for path in NOTEBOOKS} == FACTS.keys()
 
 
+@pytest.mark.timeout(600)  # half a minute, on a machine that is not busy otherwise
 def test_quickstart(tmp_path):
     facts = execute(ROOT / "notebooks" / "quickstart.ipynb", tmp_path)
     assert facts["interpreter"] == sys.executable

@@ -85,7 +85,7 @@ def test_saving_again_replaces(tmp_path):
 
 
 def test_a_missing_tree_and_one_of_other_shapes_are_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no checkpoint at .*nowhere"):
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint at .*nowhere"):
         load_tree(tmp_path / "nowhere")
     save_tree(tmp_path / "tree", {"a": np.zeros(3), "b": jnp.zeros(3)})
     for other in (

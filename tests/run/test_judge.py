@@ -1,6 +1,7 @@
 """The judge's suffix equals the whole edited network."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
@@ -31,12 +32,9 @@ def situation():
 
 def whole_network(env, task, plan, role):
     """Logits by a full forward pass of the network with the edited leaves."""
-    leaves = env.apply_plan(plan, task.leaves)
-    return np.asarray(
-        task.subject.apply(
-            set_leaves(task.subject.params, leaves), jax.numpy.asarray(task.roles[role].x)
-        )
-    )
+    leaves = env.apply_plan(jnp.asarray(plan), task.leaves)
+    x = jnp.asarray(task.roles[role].x)
+    return np.asarray(task.subject.apply(set_leaves(task.subject.params, leaves), x))
 
 
 @pytest.mark.parametrize("role", ["select", "test"])

@@ -54,7 +54,7 @@ def test_a_field_the_stored_run_did_not_know_is_a_difference(tmp_path):
 
 
 def test_a_folder_in_use_and_one_without_a_run(tmp_path):
-    with pytest.raises(ValueError, match="no run to resume in .*: leave out --resume"):
+    with pytest.raises(ValueError, match=r"no run to resume in .*: leave out --resume"):
         open_run(tmp_path, Config(), resume=True)
     open_run(tmp_path, Config(), resume=False)
     with pytest.raises(ValueError, match="holds a run already: add --resume, or choose another"):
