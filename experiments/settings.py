@@ -9,9 +9,9 @@ from modeledit_jax.editors.evolution import SNES, OpenES, RandomSearch
 
 TUNED: dict[str, dict[str, float]] = {
     "openes-mask": {"population": 6, "std": 0.3, "step": 0.15},
-    "openes-shift": {"population": 6, "std": 0.3, "step": 0.15},
-    "snes-mask": {"population": 6, "std": 0.3, "step": 2.0},
-    "snes-shift": {"population": 10, "std": 0.3, "step": 1.5},
+    "openes-shift": {"population": 6, "std": 0.3, "step": 0.1},
+    "snes-mask": {"population": 10, "std": 0.3, "step": 2.0},
+    "snes-shift": {"population": 10, "std": 0.3, "step": 1.0},
     "random-search-mask": {"population": 20, "std": 3.0, "step": 0.0},
     "random-search-shift": {"population": 20, "std": 1.4, "step": 0.0},
 }

@@ -5,7 +5,8 @@
 A trial is one setting on all classes of networks whose seeds no other experiment uses. It is
 judged by the area under its curve: the mean, over the course of the budget, of
 ``(1 − forget accuracy) · (1 − 10 · drop of the retain accuracy)``. That rewards a fast start, and a
-good end: forgetting is easy to complete, the last points of retain accuracy are not. `experiments.unlearning` uses the best settings of this script (`experiments.settings`).
+good end: forgetting is easy to complete, the last points of retain accuracy are not.
+`experiments.unlearning` uses the best settings that this script found (`experiments.settings`).
 """
 
 import itertools

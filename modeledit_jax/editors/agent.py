@@ -79,11 +79,11 @@ def default_ppo_config(budget: int, horizon: int = 1, world: str = "shift") -> P
       horizon: edits of an episode.
       world: ``"mask"`` or ``"shift"``; the two differ in the spread of useful actions.
     """
-    num_envs = max(10 // horizon, 2)
+    num_envs = max((10 if world == "shift" else 6) // horizon, 2)
     return PPOConfig(
         learning_rate=3e-4,
         search_optimizer="natural",
-        action_learning_rate=1.5 if world == "shift" else 2.0,
+        action_learning_rate=1.5,
         std_learning_rate=0.0,
         schedule="quadratic",
         gamma=1.0,

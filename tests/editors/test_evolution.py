@@ -20,7 +20,7 @@ from modeledit_jax.editors.evolution import (
     antithetic_normal,
     centred_ranks,
     evaluate_population,
-    linear_decay,
+    step_decay,
     snes_utilities,
 )
 
@@ -89,10 +89,10 @@ def test_a_population_that_cannot_be_mirrored_is_refused(search, population):
         search(population=population)
 
 
-def test_decay_goes_linearly_to_zero_and_stays_there():
-    found = [float(linear_decay(jnp.int32(n), 8)) for n in (0, 2, 8, 99)]
-    assert found == [1.0, 0.75, 0.0, 0.0]
-    assert linear_decay(jnp.int32(5), None) == 1.0
+def test_decay_goes_to_zero_and_stays_there():
+    found = [float(step_decay(jnp.int32(n), 8)) for n in (0, 2, 8, 99)]
+    assert found == [1.0, 0.5625, 0.0, 0.0]
+    assert step_decay(jnp.int32(5), None) == 1.0
 
 
 @pytest.mark.parametrize("search", [OpenES(), SNES(), RandomSearch()])
