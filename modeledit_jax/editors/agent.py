@@ -93,6 +93,10 @@ def default_ppo_config(budget: int, horizon: int = 1, world: str = "shift") -> P
         num_steps=horizon,
         num_epochs=1,
         num_minibatches=1,
+        hidden_sizes=(
+            16,
+            16,
+        ),  # its first layer reads every weight: kept below the cost of the edits
         num_updates=max(budget // (num_envs * horizon), 1),
     )
 
