@@ -147,7 +147,7 @@ def compare_ppo(config: Config) -> dict[str, Any]:
     work is the first layer of its network, which the weights make large.
     """
     task = make_task(MLP(), config.ppo_examples, "soft")
-    contestants = {}
+    contestants: dict[str, Contestant] = {}
     for name in OBSERVATIONS:
         training, alone = ppo_training(ShiftWorld(task, observation=name), config.ppo_updates)
         contestants |= {f"training_{name}": training, "environment": alone}
