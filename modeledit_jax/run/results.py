@@ -196,7 +196,13 @@ def read_summary(run_dir: str | Path) -> Summary:
     if data.get("schema") != SCHEMA:
         raise ValueError(f"{path} has schema {data.get('schema')}, not {SCHEMA}: run it again")
     rows = [
-        Row(**{**row, "metrics": _nan_for_null(row["metrics"]), "cost": Cost(**row["cost"])})
+        Row(
+            **{
+                **row,
+                "metrics": _nan_for_null(row["metrics"]),
+                "cost": Cost(**_nan_for_null(row["cost"])),
+            }
+        )
         for row in data["rows"]
     ]
     aggregates = [Aggregate(**_nan_for_null(item)) for item in data["aggregates"]]
@@ -322,7 +328,11 @@ def _metric_cells(editor: str, rows: Sequence[Row], column: Column) -> list[str]
 def _cost_cells(rows: Sequence[Row]) -> list[str]:
     """Mean costs of one editor."""
     costs = np.array([dataclasses.astuple(row.cost) for row in rows], np.float64).mean(axis=0)
-    return [f"{costs[0]:,.0f}", f"{costs[1]:,.0f}", f"{costs[2]:.3g}"]
+    return [f"{costs[0]:,.0f}", f"{costs[1]:,.0f}", _seconds(costs[2])]
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.3g}" if math.isfinite(value) else "–"
 
 
 def _format(value: float, column: Column) -> str:
