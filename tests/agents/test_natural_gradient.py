@@ -23,9 +23,7 @@ def test_fisher_matrix_of_a_gaussian_is_undone():
     """Fisher matrices by quadrature over the squared score, no formula shared."""
     params = {"action_mean": jnp.asarray(MEAN), "log_std": jnp.log(STD)}
     gradient = {"action_mean": jnp.array([3.0, -2.0]), "log_std": jnp.array([1.0, 5.0])}
-    natural, _ = natural_gradient().update(
-        gradient, natural_gradient().init(params), params
-    )
+    natural, _ = natural_gradient().update(gradient, natural_gradient().init(params), params)
     h = 1e-5
     for index, (mean, std) in enumerate(zip(MEAN, STD, strict=True)):
         x, step = np.linspace(mean - 12 * std, mean + 12 * std, 20001, retstep=True)

@@ -20,8 +20,8 @@ from modeledit_jax.editors.evolution import (
     antithetic_normal,
     centred_ranks,
     evaluate_population,
-    step_decay,
     snes_utilities,
+    step_decay,
 )
 
 KEY = jax.random.key(3)
