@@ -10,7 +10,7 @@ from modeledit_jax.agents import PPOConfig
         ({"num_envs": 3, "num_steps": 5, "num_minibatches": 4}, "15 is not divisible by"),
         ({"num_steps": 0}, "num_steps is 0"),
         ({"env_batch_size": 0}, "env_batch_size is 0"),
-        ({"schedule": "step"}, "'constant', 'linear', 'cosine'"),
+        ({"schedule": "step"}, "'constant', 'linear', 'quadratic', 'cosine'"),
         ({"normalize_advantage": "always"}, "'minibatch', 'batch', 'none'"),
         ({"num_envs": 4, "num_steps": 1}, "normalize_advantage='minibatch' over a single sample"),
     ],
