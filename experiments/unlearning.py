@@ -6,6 +6,7 @@ python -m experiments.unlearning --dataset mnist --subject cnn --forget-class al
 
 import dataclasses
 import importlib
+import os
 import sys
 from dataclasses import dataclass
 from datetime import datetime
@@ -86,6 +87,10 @@ def resolve(config: Config) -> Config:
         raise ValueError(f"--epochs must be at least 1, got {config.epochs}")
     if config.resume and config.run_dir is None:
         raise ValueError("--resume needs --run-dir: the folder of the run to continue")
+    if (config.dataset == "npz") != (config.npz_path is not None):
+        raise ValueError("--dataset npz and --npz-path go together: give both or neither")
+    if config.horizon < 1:
+        raise ValueError(f"--horizon must be at least 1 edit, got {config.horizon}")
     if config.horizon > 1 and set(config.searches) != {"ppo"}:
         raise ValueError("with --horizon above 1 only PPO can search: add --searches ppo")
     if config.run_dir is None:
@@ -114,7 +119,8 @@ def reward_function(config: Config) -> Any:
             raise ValueError(f"--reward must be {known} or module:function, got {config.reward!r}")
         return unlearning_reward(config.reward, edit_size=config.edit_size_penalty)
     module, name = config.reward.split(":", 1)
-    sys.path.insert(0, "")  # a module beside the caller, as `python -m` would find it
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # a module beside the caller, as `python -m` would find it
     try:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
@@ -130,7 +136,8 @@ def main(config: Config) -> int:
 
         run(config)
     except KeyboardInterrupt:
-        print(f"\ninterrupted; continue with --resume --run-dir {config.run_dir}", file=sys.stderr)
+        again = f"repeat the command with --resume --run-dir {config.run_dir}"
+        print(f"\ninterrupted; to continue, {again}", file=sys.stderr)
         return 130
     except (ValueError, OSError) as error:
         message = " ".join(str(error).split())
@@ -140,4 +147,8 @@ def main(config: Config) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(Config, description=__doc__)))
+    code = main(tyro.cli(Config, description=__doc__))
+    if code == 130:  # a compiled call may still run in another thread: do not tear down around it
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)

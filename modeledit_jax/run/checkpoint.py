@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
@@ -51,9 +52,9 @@ def load_tree(path: Path, like: PyTree | None = None) -> PyTree:
                 return checkpointer.restore(
                     path.absolute(), restore_args=_as_numpy(checkpointer, path.absolute())
                 )
+        _check_shapes(path.absolute(), like)
         with ocp.StandardCheckpointer() as checkpointer:
-            found = checkpointer.restore(path.absolute(), jax.eval_shape(lambda: like))
-        return _of_shapes(like, found)
+            return checkpointer.restore(path.absolute(), jax.eval_shape(lambda: like))
     except Exception as error:
         raise ValueError(
             f"the checkpoint at {path} is damaged or of another configuration; delete that folder "
@@ -61,11 +62,25 @@ def load_tree(path: Path, like: PyTree | None = None) -> PyTree:
         ) from error
 
 
-def _of_shapes(like: PyTree, found: PyTree) -> PyTree:
-    """Returns ``found``; Orbax compares the shapes of JAX arrays, but not those of NumPy's."""
-    if jax.tree.map(np.shape, like) != jax.tree.map(np.shape, found):
-        raise ValueError("the shapes differ")
-    return found
+def _check_shapes(path: Path, like: PyTree) -> None:
+    """Raises ValueError unless the checkpoint has the leaves of ``like``, in their shapes.
+
+    Orbax itself does not compare the shapes of NumPy arrays, and complains about the others when
+    it is in the middle of reading.
+    """
+    with ocp.StandardCheckpointer() as checkpointer:
+        stored = checkpointer.metadata(path).item_metadata.tree
+    if _shapes(stored) != _shapes(like):
+        raise ValueError("the leaves or their shapes differ")
+
+
+def _shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
+    def shape(leaf: Any) -> tuple[int, ...]:
+        is_key = jnp.issubdtype(getattr(leaf, "dtype", np.float32), jax.dtypes.prng_key)
+        return jax.eval_shape(jax.random.key_data, leaf).shape if is_key else np.shape(leaf)
+
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): shape(x) for path, x in leaves}
 
 
 def _as_numpy(checkpointer: ocp.PyTreeCheckpointer, path: Path) -> PyTree:
@@ -126,8 +141,8 @@ class SearchCheckpoints:
             return None
         try:
             abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-            found = self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
-            return step, _of_shapes(like, found)
+            _check_shapes(Path(self._manager.directory) / str(step) / "default", like)
+            return step, self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
         except Exception as error:
             raise ValueError(
                 f"the checkpoint in {self._manager.directory} is damaged or of another "

@@ -40,6 +40,8 @@ def open_run(run_dir: Path, config: Any, *, resume: bool, free: Collection[str] 
                 f"the run in {run_dir} has another configuration ({'; '.join(changed)}): "
                 "repeat its options, or choose another --run-dir"
             )
+        for leftover in run_dir.rglob(".*.tmp"):  # of a kill in the middle of a write
+            leftover.unlink()
         return
     if path.exists():
         raise ValueError(

@@ -52,7 +52,7 @@ def test_accuracies_are_those_of_the_whole_edited_network(situation, role):
     for name, values in expected.items():
         assert found[name].shape == (3, 9)
         np.testing.assert_allclose(found[name], values, atol=1e-6)
-        assert np.unique(values).size > 5
+        assert np.unique(values).size > 3
 
 
 def test_outputs_are_those_of_the_whole_edited_network(situation):

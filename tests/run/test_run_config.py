@@ -61,6 +61,16 @@ def test_a_folder_in_use_and_one_without_a_run(tmp_path):
         open_run(tmp_path, Config(), resume=False)
 
 
+def test_resuming_clears_what_a_kill_left_half_written(tmp_path):
+    open_run(tmp_path, Config(), resume=False)
+    for name in (".summary.json.1f.tmp", "figures/.edit.png.2e.tmp", "figures/edit.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"half")
+    open_run(tmp_path, Config(), resume=True)
+    files = {path.name for path in tmp_path.rglob("*") if path.is_file()}
+    assert files == {"config.json", "edit.png"}
+
+
 def test_a_damaged_configuration_is_named(tmp_path):
     (tmp_path / "config.json").write_text('{"budget": 1')
     with pytest.raises(ValueError, match=r"config\.json is damaged: choose another --run-dir"):
