@@ -114,7 +114,7 @@ def _draw_ppo(axes: Axes, results: dict[str, Any]) -> None:
     axes.set_ylim(0, 1.35 * max(totals))
     axes.set_ylabel("milliseconds per update")
     examples = results["settings"]["ppo_examples"]
-    axes.set_title(f"PPO's share: {per_update:.0f} edits on {examples:,} images per update")
+    axes.set_title(f"PPO's share of an update:\n{per_update:.0f} edits on {examples:,} images")
     axes.legend(fontsize=8, loc="upper right")
 
 
