@@ -81,14 +81,13 @@ def compare_candidates(config: Config) -> dict[str, Any]:
     task = make_task(CNN(), config.examples)
     worlds = {name: world(task) for name, world in WORLDS.items()}
     steps = {
-        f"{name}-{number}": environment(world, number, calls=_calls(config, number))
+        f"{name}-{number}": environment(world, number, _populations(config, number))
         for name, world in worlds.items()
         for number in config.candidates
     }
     soft = ShiftWorld(make_task(CNN(), config.examples, "soft"))
-    calls = _calls(config, config.headline)
     others = {
-        "soft_reward": environment(soft, config.headline, calls),
+        "soft_reward": environment(soft, config.headline),
         "full_forward": full_forward(worlds["shift"], task, config.full_candidates),
     }
     if available():
@@ -124,7 +123,7 @@ def compare_depths(config: Config) -> dict[str, Any]:
     for depth in config.depths:
         task = make_task(DeepCNN(depth), config.examples)
         world = ShiftWorld(task)
-        steps[f"environment-{depth}"] = environment(world, number, _calls(config, number))
+        steps[f"environment-{depth}"] = environment(world, number, _populations(config, number))
         candidates = max(config.full_candidates // 4, 1)
         forwards[f"full_forward-{depth}"] = full_forward(world, task, candidates)
     # Apart: the deep networks empty the caches of whoever comes after them.
@@ -244,8 +243,8 @@ def main(config: Config) -> None:
     print(f"written: {path} and {path.with_suffix('.png')}")
 
 
-def _calls(config: Config, number: int) -> int:
-    """Calls of one sample that evaluate about half as many candidates as the headline."""
+def _populations(config: Config, number: int) -> int:
+    """Populations of one sample that evaluate about half as many candidates as the headline."""
     return max(config.headline // 2 // number, 1)
 
 

@@ -20,13 +20,11 @@ class Contestant:
 
     Attributes:
       run: does ``work`` units of work and returns its result.
-      work: units per call (evaluations, floating-point operations, …).
-      calls: calls of one timed sample, so that samples of small work do not get lost in noise.
+      work: units of one run (evaluations, floating-point operations, …).
     """
 
     run: Callable[[], Any]
     work: float
-    calls: int = 1
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ def measure(contestants: Mapping[str, Contestant], rounds: int) -> dict[str, Rat
         for name in order if index % 2 == 0 else reversed(order):
             samples[name].append(_sample(contestants[name]))
     return {
-        name: Rates(*(contestant.work * contestant.calls / np.array(samples[name], np.float64).T))
+        name: Rates(*(contestant.work / np.array(samples[name], np.float64).T))
         for name, contestant in contestants.items()
     }
 
@@ -68,8 +66,7 @@ def _sample(contestant: Contestant) -> tuple[float, float]:
     """Seconds of the clock and of processor time."""
     time.sleep(0.01)  # idle worker threads of the contestant before may still be spinning
     wall, cpu = time.perf_counter(), time.process_time()
-    for _ in range(contestant.calls):
-        jax.block_until_ready(contestant.run())
+    jax.block_until_ready(contestant.run())
     return time.perf_counter() - wall, time.process_time() - cpu
 
 

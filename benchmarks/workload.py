@@ -84,11 +84,20 @@ def evaluation_flops(task: Task) -> float:
     return 2.0 * len(task.roles["reward"].targets) * weights
 
 
-def environment(env: World, candidates: int, calls: int) -> Contestant:
-    """The environment's step for every candidate, as the searches call it."""
-    rewards = jax.jit(lambda actions, params: evaluate_population(env, params, actions)[0])
-    run = partial(rewards, make_actions(env, candidates), env.default_params)
-    return Contestant(run, work=candidates, calls=calls)
+def environment(env: World, candidates: int, populations: int = 1) -> Contestant:
+    """The environment's step for every candidate, one population after another as in a search.
+
+    ``run`` returns rewards ``[populations, candidates]``.
+    """
+    actions = make_actions(env, populations * candidates)
+    actions = actions.reshape(populations, candidates, -1)
+
+    @jax.jit
+    def rewards(actions: Array, params: WorldParams) -> Array:
+        return jax.lax.map(lambda some: evaluate_population(env, params, some)[0], actions)
+
+    run = partial(rewards, actions, env.default_params)
+    return Contestant(run, work=populations * candidates)
 
 
 def stacked_networks(env: World, task: Task, candidates: int) -> Params:
@@ -161,14 +170,6 @@ def ppo_training(env: World, updates: int) -> tuple[Contestant, Contestant]:
     init = jax.jit(lambda params, key: PPOSearch(config).init(env, params, key))
     state = init(params, jax.random.key(3))
     train = jax.jit(lambda params, state: ppo.scan_updates(env, params, config, state, updates))
-
-    @jax.jit
-    def evaluate(params: WorldParams, actions: Array) -> Array:
-        return jax.lax.map(lambda some: evaluate_population(env, params, some)[0], actions)
-
     evaluations = updates * config.batch_size
-    actions = make_actions(env, evaluations).reshape(updates, config.batch_size, -1)
-    return (
-        Contestant(partial(train, params, state), work=evaluations),
-        Contestant(partial(evaluate, params, actions), work=evaluations),
-    )
+    training = Contestant(partial(train, params, state), work=evaluations)
+    return training, environment(env, config.batch_size, updates)
