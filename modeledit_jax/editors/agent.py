@@ -74,16 +74,20 @@ class PPOSearch:
 def default_ppo_config(budget: int, horizon: int = 1, world: str = "shift") -> PPOConfig:
     """The settings for editing with few evaluations.
 
+    Beyond 2,000 evaluations the population grows with the budget: more evaluations buy a less
+    noisy gradient, not more steps.
+
     Args:
       budget: reward evaluations.
       horizon: edits of an episode.
-      world: ``"mask"`` or ``"shift"``; the two differ in the spread of useful actions.
+      world: ``"mask"`` or ``"shift"``; the two differ in the population that suits them.
     """
-    num_envs = max((10 if world == "shift" else 6) // horizon, 2)
+    population = round((10 if world == "shift" else 6) * max(budget / 2000, 1.0))
+    num_envs = max(population // horizon, 2)
     return PPOConfig(
         learning_rate=3e-4,
         search_optimizer="natural",
-        action_learning_rate=1.5,
+        action_learning_rate=1.25 if world == "shift" else 1.5,
         std_learning_rate=0.0,
         schedule="quadratic",
         gamma=1.0,
@@ -93,10 +97,7 @@ def default_ppo_config(budget: int, horizon: int = 1, world: str = "shift") -> P
         num_steps=horizon,
         num_epochs=1,
         num_minibatches=1,
-        hidden_sizes=(
-            16,
-            16,
-        ),  # its first layer reads every weight: kept below the cost of the edits
+        hidden_sizes=(16, 16),  # the first layer reads every weight: kept below the edits' cost
         num_updates=max(budget // (num_envs * horizon), 1),
     )
 
