@@ -41,7 +41,7 @@ Not annotated as an array because JAX rebuilds such dataclasses with placeholder
 class Examples:
     """A batch of labelled inputs."""
 
-    x: Field  # [N, ...] float32
+    x: Field  # [N, ...] float32, or int32 token ids
     y: Field  # [N] int32 class index, or any target array with leading axis N
 
     def __len__(self) -> int:

@@ -28,5 +28,5 @@ def candidates_at_once(env: World, params: WorldParams, total: int) -> int:
     """
     columns = max(shape[-1] for _, shape in env.edit.shapes)
     largest = _LARGEST.get(jax.default_backend(), _LARGEST_ELSEWHERE)
-    limit = max(largest // max(params.targets.shape[0] * columns, 1), 1)
+    limit = max(largest // max(params.original_outputs.shape[0] * columns, 1), 1)
     return math.ceil(total / math.ceil(total / limit))

@@ -75,7 +75,7 @@ class Retrain:
         del budget
         begin = time.perf_counter()
         sets = task.roles["train"]
-        examples = Examples(jnp.asarray(sets.x), jnp.asarray(sets.targets))
+        examples = Examples(jnp.asarray(sets.x), jnp.asarray(sets.label))
 
         retain = jnp.asarray(sets.weights["retain"])
         params = jax.block_until_ready(_train(self, examples, key, retain))

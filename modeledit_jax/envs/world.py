@@ -35,7 +35,7 @@ class WorldParams(EnvParams):
 
     original: Field = None  # {path: unedited leaf}
     features: Features = None  # type: ignore[assignment]  # cached prefix of the reward examples
-    targets: Field = None  # [N] int32
+    targets: Field = None  # [N] int32, or a pytree of arrays (`EvaluationSets`)
     weights: Field = None  # {set name: [N] float32}
     original_outputs: Field = None  # [N, C] float32
     reward: Reward = None  # type: ignore[assignment]
@@ -146,7 +146,7 @@ class World(Environment[WorldState, WorldParams]):
         params = WorldParams(
             original=leaves,
             features=features,
-            targets=jnp.asarray(sets.targets),
+            targets=jax.tree.map(jnp.asarray, sets.targets),
             weights={name: jnp.asarray(weight) for name, weight in sets.weights.items()},
             original_outputs=self._jitted_suffix(leaves, features),
             reward=task.reward,

@@ -3,7 +3,8 @@
 Every function takes logits with any leading axes, ``[..., N, C]``, against one set of labels
 ``[N]`` and weights ``[N]``: E candidate edits are judged against the same examples in one call.
 Weights make fixed shapes possible (zero marks padding) and are never normalised by the caller.
-Logits are read in float32 whatever their dtype.
+Logits are read in float32 whatever their dtype. A single logit, C = 1, is that of class 1 against
+class 0 (toxic or not): short for the two logits ``(0, z)``.
 """
 
 import jax
@@ -47,7 +48,7 @@ def accuracy(
     Returns:
         ``[...]`` float32.
     """
-    return weighted_mean(jnp.argmax(logits, axis=-1) == labels, weights)
+    return weighted_mean(jnp.argmax(_all_logits(logits), axis=-1) == labels, weights)
 
 
 def true_class_probability(
@@ -103,11 +104,18 @@ def confusion_matrix(
     return jnp.einsum("nt,...np->...tp", true, predicted, precision=jax.lax.Precision.HIGHEST)
 
 
+def _all_logits(logits: Float[Array, "*batch n c"]) -> Float[Array, "*batch n classes"]:
+    """The logits of all classes: a single one is joined by its silent partner, zero."""
+    if logits.shape[-1] != 1:
+        return logits
+    return jnp.concatenate([jnp.zeros_like(logits), logits], axis=-1)
+
+
 def _label_log_probability(
     logits: Float[Array, "*batch n c"], labels: Int[Array, " n"]
 ) -> Float[Array, "*batch n"]:
     """``log softmax(logits)[label]`` in float32."""
-    logits = logits.astype(jnp.float32)
+    logits = _all_logits(logits.astype(jnp.float32))
     index = labels.reshape((1,) * (logits.ndim - 2) + (-1, 1))
     own = jnp.take_along_axis(logits, index, axis=-1)[..., 0]
     return own - jax.nn.logsumexp(logits, axis=-1)

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from modeledit_jax.types import Array
 
 
-def _dense_layers(x: Array, hidden: tuple[int, ...], num_classes: int) -> Array:
+def dense_layers(x: Array, hidden: tuple[int, ...], num_classes: int) -> Array:
     """``fc1`` … ``fcK`` and ``head``, as submodules of the calling module."""
     x = x.reshape((x.shape[0], -1))
     for index, width in enumerate(hidden, start=1):
@@ -28,7 +28,7 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "n ..."]) -> Float[Array, "n c"]:
-        return _dense_layers(x, self.hidden, self.num_classes)
+        return dense_layers(x, self.hidden, self.num_classes)
 
 
 class CNN(nn.Module):
@@ -47,7 +47,7 @@ class CNN(nn.Module):
     def __call__(self, x: Float[Array, "n height width channels"]) -> Float[Array, "n c"]:
         for index, width in enumerate(self.channels, start=1):
             x = nn.relu(nn.Dense(width, name=f"conv{index}")(unfold(x, size=3, stride=2)))
-        return _dense_layers(x, self.hidden, self.num_classes)
+        return dense_layers(x, self.hidden, self.num_classes)
 
 
 def unfold(

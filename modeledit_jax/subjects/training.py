@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from modeledit_jax.subjects.subject import Subject, flax_apply
 from modeledit_jax.types import Array, Examples, Key, Params
@@ -32,6 +32,14 @@ class TrainingConfig:
     weight_decay: float = 1e-4
 
 
+def cross_entropy(logits: Float[Array, "n c"], y: Int[Array, " n"]) -> Float[Array, " n"]:
+    """Returns the softmax cross-entropy, or that of the sigmoid where ``c`` is 1 (toxic or not)."""
+    if logits.shape[-1] == 1:
+        # In float32 also for a network of lower precision, as the loss of a sure answer is tiny.
+        return optax.sigmoid_binary_cross_entropy(logits[:, 0].astype(jnp.float32), y)
+    return optax.softmax_cross_entropy_with_integer_labels(logits, y)
+
+
 def train_classifier(
     module: nn.Module,
     examples: Examples,
@@ -42,8 +50,8 @@ def train_classifier(
     """Minimises the weighted cross-entropy from a random start.
 
     Args:
-      module: maps ``x [B, ...]`` to logits ``[B, C]``.
-      examples: ``x [N, ...]``, ``y [N]`` int.
+      module: maps ``x [B, ...]`` to logits ``[B, C]``, or to one logit ``[B, 1]``.
+      examples: ``x [N, ...]``, ``y [N]`` int; 0 or 1 if there is one logit.
       config: static.
       key: seeds the initial weights and the order of the examples.
       weights: of every example in the loss; 0 leaves one out, which retrains without a class at
@@ -59,8 +67,8 @@ def train_classifier(
     optimiser = optax.adamw(schedule, weight_decay=config.weight_decay)
 
     def loss(params: Params, index: Array) -> Array:
-        logits = module.apply({"params": params}, examples.x[index])
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, examples.y[index])
+        logits: Any = module.apply({"params": params}, examples.x[index])
+        losses = cross_entropy(logits, examples.y[index])
         total = weights[index].sum()
         # A batch that happens to hold no example of weight must not divide by zero.
         return (weights[index] * losses).sum() / jnp.maximum(total, 1.0)

@@ -25,8 +25,14 @@ class SetOutputs:
 
     outputs: Field  # [N, C] logits of the edited network
     original: Field  # [N, C] logits of the unedited network
-    targets: Field  # [N] int32 labels
+    targets: Field  # [N] int32 labels, or a pytree of arrays that holds them as `label`
     weights: Field  # [N] membership of the set; examples of weight 0 are not in it
+
+    @property
+    def label(self) -> Array:
+        """The labels, ``[N]`` int32."""
+        label: Array = getattr(self.targets, "label", self.targets)
+        return label
 
     def mean(self, values: Float[Array, " n"]) -> Float[Array, ""]:
         """Mean over the examples of the set, for a part of your own, e.g. one of `outputs`."""
@@ -34,15 +40,15 @@ class SetOutputs:
 
     def accuracy(self) -> Float[Array, ""]:
         """Fraction of the set that is classified correctly."""
-        return metrics.accuracy(self.outputs, self.targets, self.weights)
+        return metrics.accuracy(self.outputs, self.label, self.weights)
 
     def probability(self) -> Float[Array, ""]:
         """Mean softmax probability of the true class."""
-        return metrics.true_class_probability(self.outputs, self.targets, self.weights)
+        return metrics.true_class_probability(self.outputs, self.label, self.weights)
 
     def cross_entropy(self) -> Float[Array, ""]:
         """Mean cross-entropy against the true class, in nats."""
-        return metrics.cross_entropy(self.outputs, self.targets, self.weights)
+        return metrics.cross_entropy(self.outputs, self.label, self.weights)
 
 
 @struct.dataclass

@@ -9,7 +9,7 @@ from flax import struct
 from modeledit_jax.edits.site import get_leaves, match_paths
 from modeledit_jax.subjects.subject import Subject
 from modeledit_jax.tasks.reward import Reward
-from modeledit_jax.types import Field, Leaves
+from modeledit_jax.types import Array, Field, Leaves
 
 ROLES = ("train", "reward", "select", "test")
 
@@ -22,9 +22,15 @@ class EvaluationSets:
     sets differ in size (the classes of a data set) keep equal shapes and stack under `jax.vmap`.
     """
 
-    x: Field  # [N, ...] float32
-    targets: Field  # [N] int32
+    x: Field  # [N, ...] float32, or int32 token ids
+    targets: Field  # [N] int32 labels, or a pytree of arrays that holds them as `label`
     weights: Field  # {set name: [N] float32}
+
+    @property
+    def label(self) -> Array:
+        """The labels, ``[N]`` int32."""
+        label: Array = getattr(self.targets, "label", self.targets)
+        return label
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ def set_accuracies(task: Task, outputs: Mapping[str, ArrayLike]) -> dict[str, fl
     for role, logits in outputs.items():
         sets = task.roles[role]
         for name, weights in sets.weights.items():
-            value = accuracy(jnp.asarray(logits), jnp.asarray(sets.targets), jnp.asarray(weights))
+            value = accuracy(jnp.asarray(logits), jnp.asarray(sets.label), jnp.asarray(weights))
             values[f"{name}_accuracy_{role}"] = float(value)
     return values
 

@@ -13,6 +13,7 @@ from modeledit_jax.subjects.classifiers import CNN, MLP
 from modeledit_jax.subjects.subject import flax_apply
 from modeledit_jax.subjects.training import (
     TrainingConfig,
+    cross_entropy,
     train_classifier,
     train_classifiers,
     train_subjects,
@@ -80,6 +81,36 @@ def test_one_full_batch_step_is_adamw_on_the_weighted_mean_loss(clouds):
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), trained, expected
     )
+
+
+def test_one_logit_is_two_of_which_one_is_zero():
+    logit = np.array([-60.0, -2.0, 0.0, 0.3, 60.0], np.float32)
+    two = jnp.stack([jnp.zeros(5), logit], axis=1)
+    for y in (jnp.zeros(5, jnp.int32), jnp.ones(5, jnp.int32)):
+        losses = cross_entropy(jnp.asarray(logit[:, None]), y)
+        by_hand = np.logaddexp(0.0, np.where(y == 1, -logit, logit).astype(np.float64))
+        np.testing.assert_allclose(losses, by_hand, rtol=1e-6)
+        np.testing.assert_allclose(losses, cross_entropy(two, y), rtol=1e-6, atol=1e-7)
+
+
+def test_the_loss_of_one_logit_is_float32_in_a_network_of_half_precision():
+    losses = cross_entropy(jnp.full((2, 1), 6.0, jnp.bfloat16), jnp.array([1, 0]))
+    assert losses.dtype == jnp.float32
+    np.testing.assert_allclose(losses, np.logaddexp(0.0, [-6.0, 6.0]), rtol=1e-6)
+
+
+def test_a_network_of_one_logit_learns(clouds):
+    """The class that lies apart from the others, and with weights, its absence."""
+    two = Examples(clouds.x, (clouds.y == 1).astype(jnp.int32))
+    config = TrainingConfig(epochs=20, batch_size=16, learning_rate=3e-2)
+    weights = jnp.stack([jnp.ones(50), (two.y == 0) * 1.0])
+    params = train_classifiers(MLP(1, (8,)), two, config, KEYS[:2], weights)
+    whole, without = (
+        MLP(1, (8,)).apply({"params": jax.tree.map(lambda leaf, i=i: leaf[i], params)}, two.x)
+        for i in range(2)
+    )
+    assert np.mean((whole[:, 0] > 0) == two.y) > 0.95
+    assert np.all(without < 0)
 
 
 def test_examples_of_weight_zero_have_no_influence(clouds):

@@ -1,0 +1,138 @@
+"""Bias mitigation: an identity term must not decide whether a comment is called toxic.
+
+Every role holds two sets. ``comments`` are plain comments, on which the classifier must stay as
+good as it is. ``counterfactuals`` come in blocks of comments that differ in the identity term and
+in nothing else, on which its scores must not differ. Protocol and default reward follow
+Dixon et al. 2018 and Borkan et al. 2019 with the safeguards the reward needs against being gamed
+(`debiasing_reward`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from modeledit_jax.data.comments import CommentData, Comments
+from modeledit_jax.subjects.subject import Subject, predict
+from modeledit_jax.tasks.debiasing_reward import debiasing_reward
+from modeledit_jax.tasks.reward import Reward, RewardFunction, as_reward
+from modeledit_jax.tasks.task import ROLES, EvaluationSets, Task, find_site
+from modeledit_jax.types import Field
+
+SETS = ("comments", "counterfactuals")
+
+
+@struct.dataclass
+class CommentTargets:
+    """What is known of ``N`` comments; rows of ``comments`` first, then ``counterfactuals``."""
+
+    label: Field  # [N] int32, 1 = toxic
+    groups: Field  # [N, T] float32, 1 where the comment mentions the identity term
+    blocks: Field  # [K, V] int32 rows that differ in the identity term alone
+
+
+@dataclass(frozen=True)
+class DebiasingTask(Task):
+    """A `Task` about comments.
+
+    Beside the four roles, ``roles`` holds further test suites by name; ``train`` and suites have
+    one of the two sets alone.
+
+    Attributes:
+      identities: the ``T`` terms, in the order of the columns of ``groups``.
+      held_out: of each term, whether ``reward`` and ``select`` lack counterfactuals with it.
+    """
+
+    identities: tuple[str, ...] = ()
+    held_out: tuple[bool, ...] = ()
+
+
+def mitigate_bias(
+    subject: Subject,
+    data: CommentData,
+    *,
+    site: str | Sequence[str] = "fc2/kernel",
+    reward: Reward | RewardFunction | str = "fairness",
+    name: str = "debias",
+) -> DebiasingTask:
+    """The task to make a toxicity classifier indifferent to identity terms.
+
+    Args:
+      subject: one logit per comment, positive for toxic.
+      data: comments in four roles, and their counterfactuals.
+      site: pattern(s) of the leaves that may be edited.
+      reward: a kind of `debiasing_reward`, a `Reward`, or a function ``(sets, edit) -> score`` of
+        yours, with the sets ``"comments"`` and ``"counterfactuals"``.
+      name: of the task.
+
+    Raises:
+      ValueError: a role lacks a class or counterfactuals, or a site that matches nothing.
+    """
+    _check(data)
+    roles = {role: _sets(data.roles[role], data.counterfactuals.get(role)) for role in ROLES}
+    roles |= {suite: _sets(None, comments) for suite, comments in data.suites.items()}
+    if isinstance(reward, str):
+        outputs = _outputs(subject, roles["reward"])
+        reward = debiasing_reward(outputs, roles["reward"].targets, roles["reward"].weights, reward)
+    return DebiasingTask(
+        name=name,
+        subject=subject,
+        roles=roles,
+        reward=as_reward(reward, minimum=-10.0),
+        site=find_site(subject, site),
+        identities=data.identities,
+        held_out=data.held_out,
+    )
+
+
+def members(sets: EvaluationSets, name: str) -> np.ndarray:
+    """Rows of one set of a role."""
+    return np.flatnonzero(np.asarray(sets.weights[name]))
+
+
+def _sets(comments: Comments | None, counterfactuals: Comments | None) -> EvaluationSets:
+    """Joins the two sets to one batch; blocks then point into it."""
+    parts = {
+        name: own
+        for name, own in zip(SETS, (comments, counterfactuals), strict=True)
+        if own is not None
+    }
+    own = list(parts.values())
+    sizes = [len(part) for part in own]
+    first = sizes[0] if comments is not None and counterfactuals is not None else 0
+    targets = CommentTargets(
+        label=np.concatenate([part.label for part in own]),
+        groups=np.concatenate([part.groups for part in own]),
+        blocks=np.asarray(own[-1].blocks) + np.int32(first),
+    )
+    owner = np.repeat(np.arange(len(own)), sizes)
+    weights = {name: (owner == i).astype(np.float32) for i, name in enumerate(parts)}
+    return EvaluationSets(np.concatenate([part.tokens for part in own]), targets, weights)
+
+
+def _outputs(subject: Subject, sets: EvaluationSets) -> jax.Array:
+    run = jax.jit(predict, static_argnums=(0, 3))
+    return run(subject.apply, subject.params, jnp.asarray(sets.x))
+
+
+def _check(data: CommentData) -> None:
+    for kind in (data.roles, data.counterfactuals):
+        _check_classes(kind, data.name)
+    for role in ("reward", "select", "test"):
+        if role not in data.counterfactuals or data.counterfactuals[role].blocks.size == 0:
+            raise ValueError(
+                f"{data.name} has no counterfactuals for the role {role}: swap identity terms in "
+                "comments of that role (data.comments.swap_identities) or fill templates"
+            )
+
+
+def _check_classes(kind: Mapping[str, Comments], name: str) -> None:
+    for role, comments in kind.items():
+        if len(np.unique(comments.label)) < 2:
+            raise ValueError(
+                f"the role {role} of {name} lacks toxic or harmless comments among its "
+                f"{len(comments)}: give it more rows"
+            )

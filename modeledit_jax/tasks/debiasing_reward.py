@@ -1,0 +1,165 @@
+"""The reward of bias mitigation: fair ranking on counterfactuals, unchanged use on comments.
+
+What makes a classifier look fair without being so is excluded by construction. Nothing is measured
+at a threshold that the edit could move its scores across: AUCs of `evaluation.auc` and the
+dispersion within counterfactual blocks ignore a shift of all scores. A classifier that calls
+everything harmless has equal error rates for all terms; here it pays for its lost AUC. Two rewards
+at a threshold are kept as examples of what goes wrong (``"rates"``, ``"fped"``).
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from modeledit_jax.evaluation.auc import auc, group_aucs
+from modeledit_jax.evaluation.fairness import (
+    counterfactual_dispersion,
+    equal_error_threshold,
+    equality_differences,
+    error_rates,
+    power_mean,
+)
+from modeledit_jax.tasks.reward import EditedWeights, Reward, Sets
+from modeledit_jax.types import Array, Field
+
+WEIGHTS: dict[str, float] = {
+    "bpsn": 1.0,
+    "bnsp": 1.0,
+    "dispersion": 2.0,
+    "auc_loss": 4.0,
+    "accuracy_loss": 4.0,
+    "subgroup_loss": 4.0,
+    "edit_size": 0.01,
+    "fped": 1.0,
+    "fned": 1.0,
+}
+"""Weight of every part; where a part is a loss or a difference it counts negatively."""
+
+KINDS: dict[str, tuple[str, ...]] = {
+    "fairness": (
+        "bpsn", "bnsp", "dispersion", "auc_loss", "accuracy_loss", "subgroup_loss", "edit_size",
+    ),
+    "rates": ("fped", "fned", "auc_loss", "accuracy_loss"),
+    "fped": ("fped",),
+}  # fmt: skip
+"""Parts of each kind of reward."""
+
+MARGINS: dict[str, float] = {"auc": 0.003, "accuracy": 0.005, "subgroup": 0.005}
+"""Losses that cost nothing."""
+
+
+@struct.dataclass
+class Baseline:
+    """The unedited classifier on the reward role."""
+
+    auc: Field  # [] float32, on comments
+    accuracy: Field  # [] float32, on comments at `threshold`
+    subgroup: Field  # [] float32, power mean of the subgroup AUCs on counterfactuals
+    threshold: Field  # [] float32, logit of its equal error rate on comments; the edit's as well
+
+
+@struct.dataclass
+class DebiasingReward(Reward):
+    """Signed, weighted sum of the parts of a kind; see `debiasing_reward`."""
+
+    weights: Field  # {part: [] float32}
+    baseline: Baseline
+    number: int = struct.field(pytree_node=False)  # of comments: the first rows of the batch
+    parts: tuple[str, ...] = struct.field(pytree_node=False)
+
+    def __call__(self, sets: Sets, edit: EditedWeights) -> tuple[Array, dict[str, Array]]:
+        """Returns the score, at most 0, and its parts without their weights."""
+        batch = sets["comments"]
+        values = self._on_comments(batch.outputs[:, 0], batch.targets)
+        values |= self._on_counterfactuals(batch.outputs[:, 0], batch.targets)
+        values["edit_size"] = -jnp.square(edit.size())
+        chosen = {name: values[name] for name in self.parts}
+        return sum((self.weights[n] * v for n, v in chosen.items()), start=jnp.zeros(())), chosen
+
+    def _on_comments(self, scores: Array, targets: Any) -> dict[str, Array]:
+        scores, label = scores[: self.number], targets.label[: self.number]
+        called = (scores >= self.baseline.threshold).astype(label.dtype)
+        return {
+            "auc_loss": _loss(self.baseline.auc, auc(scores, label), "auc"),
+            "accuracy_loss": _loss(self.baseline.accuracy, jnp.mean(called == label), "accuracy"),
+        }
+
+    def _on_counterfactuals(self, scores: Array, targets: Any) -> dict[str, Array]:
+        rest = slice(self.number, None)
+        own, label, groups = scores[rest], targets.label[rest], targets.groups[rest]
+        aucs = group_aucs(own, label, groups)
+        differences = equality_differences(error_rates(own, label, groups, self.baseline.threshold))
+        subgroup = power_mean(aucs.subgroup)
+        dispersion = counterfactual_dispersion(scores, targets.blocks)
+        return {
+            "bpsn": power_mean(aucs.bpsn) - 1.0,
+            "bnsp": power_mean(aucs.bnsp) - 1.0,
+            # Undefined where all scores are equal, which is no kind of fairness to pay for.
+            "dispersion": -jnp.where(jnp.isnan(dispersion), 1.0, dispersion),
+            "subgroup_loss": _loss(self.baseline.subgroup, subgroup, "subgroup"),
+            "fped": -differences.fped,
+            "fned": -differences.fned,
+        }
+
+
+def debiasing_reward(
+    outputs: Array,
+    targets: Any,
+    sets: Mapping[str, Array],
+    kind: str = "fairness",
+    weights: Mapping[str, float] | None = None,
+) -> DebiasingReward:
+    """The reward for one classifier.
+
+    Args:
+      outputs: ``[N, 1]`` logits of the unedited classifier on the reward role, whose losses of AUC
+        and accuracy are counted from here.
+      targets: `CommentTargets` of that role.
+      sets: weights of ``comments`` (the first rows) and ``counterfactuals``.
+      kind: ``"fairness"``: ``− (1 − M₋₅ BPSN) − (1 − M₋₅ BNSP) − 2·dispersion − 4·(AUC loss +
+        accuracy loss + subgroup AUC loss) − .01·‖ΔW‖²/‖W‖²``, losses beyond `MARGINS`.
+        ``"rates"``: FPED and FNED at the frozen threshold, with the same two utility losses.
+        ``"fped"``: FPED at the frozen threshold and nothing else. An edit that calls nothing toxic
+        earns its maximum; it is here to show that, not to be used.
+      weights: of parts, in place of `WEIGHTS`.
+
+    Raises:
+      ValueError: unknown kind, or unknown part in ``weights``.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"unknown reward {kind!r}; choose one of {', '.join(KINDS)}")
+    if unknown := set(weights or {}) - set(KINDS[kind]):
+        raise ValueError(
+            f"the reward {kind!r} has no part {', '.join(sorted(unknown))}; its parts are "
+            + ", ".join(KINDS[kind])
+        )
+    number = int(jnp.sum(jnp.asarray(sets["comments"]) > 0))
+    chosen = {name: (WEIGHTS | dict(weights or {}))[name] for name in KINDS[kind]}
+    return DebiasingReward(
+        minimum=jnp.float32(-10.0),
+        weights={name: jnp.float32(weight) for name, weight in chosen.items()},
+        baseline=_baseline(jnp.asarray(outputs)[:, 0], jax.tree.map(jnp.asarray, targets), number),
+        number=number,
+        parts=KINDS[kind],
+    )
+
+
+def _baseline(scores: Array, targets: Any, number: int) -> Baseline:
+    own, label = scores[:number], targets.label[:number]
+    threshold = equal_error_threshold(own, label)
+    called = (own >= threshold).astype(label.dtype)
+    aucs = group_aucs(scores[number:], targets.label[number:], targets.groups[number:])
+    return Baseline(
+        auc=auc(own, label),
+        accuracy=jnp.mean(called == label),
+        subgroup=power_mean(aucs.subgroup),
+        threshold=threshold,
+    )
+
+
+def _loss(before: Array, after: Array, name: str) -> Array:
+    """Minus what was lost beyond the margin."""
+    return -jnp.maximum(before - MARGINS[name] - after, 0.0)
