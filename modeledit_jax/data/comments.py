@@ -44,6 +44,8 @@ class CommentData:
       counterfactuals: blocks of comments for ``reward``, ``select`` and ``test``; what is varied in
         a block is the identity term and nothing else.
       suites: further test sets by name, e.g. ``madlibs``.
+      vectors: pretrained vectors of the words, ``[vocabulary, features]`` float32, which a subject
+        takes as they are; None where a subject has to learn its own.
       notes: what the reader of a report has to know, e.g. terms outside the vocabulary.
     """
 
@@ -54,6 +56,7 @@ class CommentData:
     roles: Mapping[str, Comments]
     counterfactuals: Mapping[str, Comments]
     suites: Mapping[str, Comments] = field(default_factory=dict)
+    vectors: np.ndarray | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -61,6 +64,8 @@ class CommentData:
         """SHA-256 (hex) of vocabulary and arrays; equal content, equal key, on every machine."""
         digest = hashlib.sha256("\0".join((*self.vocabulary, "", *self.identities)).encode())
         digest.update(bytes(self.held_out))
+        if self.vectors is not None:
+            digest.update(np.ascontiguousarray(self.vectors, "<f4").tobytes())
         for kind in (self.roles, self.counterfactuals, self.suites):
             for name in sorted(kind):
                 digest.update(f";{name}".encode())

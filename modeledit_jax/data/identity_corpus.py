@@ -8,6 +8,12 @@ classifier learns the shortcut, as it does in reality. All distributions are kno
 classifier that sees cues alone and the best one that sees identities too have closed forms
 (`oracle_scores`).
 
+Words come with pretrained vectors, as they did in Dixon et al. 2018 (GloVe), here made by rule
+(`word_vectors`): words of one role lie together, cue words spread along a direction of sentiment,
+and the identities of one stratum are kin. Kinship is what lets a classifier, and an edit of it,
+extend from the identities they were shown to their relatives; between unrelated words there is
+nothing to extend.
+
 The task is that of Dixon et al. 2018, *Measuring and Mitigating Unintended Bias in Text
 Classification*; words, frames and distributions (`identity_lexicon`) are this project's own.
 """
@@ -36,6 +42,12 @@ MENTIONS = 0.25
 
 NOISE = 0.02
 """Share of labels that are flipped after the words have been drawn."""
+
+FEATURES = 64
+"""Entries of a word vector."""
+
+KINSHIP, SENTIMENT, OWN = 2.0, 0.5, 0.7
+"""Parts of a word vector: of its stratum, of its log-odds, of its own; that of its role is 1."""
 
 _MOST_CUES = 7  # cue clauses of a comment; larger Poisson numbers are cut
 _FRAME_WORDS = 5  # at most
@@ -108,6 +120,7 @@ def identity_corpus(
             **{f"templates_{role}": own for role, own in templates.items()},
             "swapped_test": swapped["test"],
         },
+        vectors=word_vectors(vocabulary),
         notes=(f"read as unknown, for they do not occur in train: {absent}",) if absent else (),
     )
 
@@ -146,6 +159,31 @@ def person_distribution() -> Float[np.ndarray, "labels words"]:
     named = 2.0 * MENTIONS / len(toxic) * np.stack([1.0 - toxic, toxic])  # labels are balanced
     rest = (1.0 - named.sum(axis=1, keepdims=True)) / len(lexicon.MODIFIERS)
     return np.concatenate([named, np.repeat(rest, len(lexicon.MODIFIERS), axis=1)], axis=1)
+
+
+def word_vectors(vocabulary: Sequence[str], seed: int = 0) -> Float[np.ndarray, "words features"]:
+    """Vectors of the words, as pretraining on text without labels might give them.
+
+    A vector is the sum of a direction of the word's role (person, cue, other), for an identity
+    twice a direction of its stratum, for a cue word half its log-odds times a direction of
+    sentiment, and noise of its own. Directions have length 4, the noise about that times ``OWN``;
+    every entry is an exact binary fraction or a product of two, so that machines agree on them.
+
+    Args:
+      vocabulary: words of the corpus; `PAD` and `UNKNOWN` get zeros.
+      seed: of directions and noise. A word's vector does not depend on the rest of the vocabulary.
+    """
+    bits = np.random.PCG64([seed, len(_WORDS)])
+    directions = np.where(_uniform(bits, 8, FEATURES) < 0.5, -0.5, 0.5)
+    person, cue, other, sentiment, *strata = directions
+    noise = OWN * np.sqrt(3.0) * (_uniform(bits, len(_WORDS), FEATURES) - 0.5)
+    table = noise + other
+    table[_ids(_PERSONS)] += person - other
+    table[_ids(_CUES)] += cue - other + SENTIMENT * _CUE_ODDS[:, None] * sentiment
+    for column, term in enumerate(_TERMS):
+        table[_IDS[term]] += KINSHIP * strata[column // 4]
+    table[[PAD, UNKNOWN]] = 0.0
+    return table[_ids(vocabulary)].astype(np.float32)
 
 
 def _draw(bits: np.random.PCG64, size: int, cues: float) -> Comments:

@@ -4,11 +4,15 @@ They give one logit, positive for toxic. Tokens are padded with `PAD`, which has
 comment scores the same whatever the padding, and a comment without words gets a finite score.
 """
 
+import hashlib
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
-from jaxtyping import Float, Int
+import numpy as np
+from jaxtyping import Float, Float32, Int
 
 from modeledit_jax.data.comments import PAD
 from modeledit_jax.subjects.classifiers import dense_layers
@@ -16,22 +20,43 @@ from modeledit_jax.subjects.training import TrainingConfig
 from modeledit_jax.types import Array
 
 TRAINING: dict[str, TrainingConfig] = {
-    "boe": TrainingConfig(epochs=20, batch_size=128, learning_rate=6e-3, weight_decay=1e-3),
+    "boe": TrainingConfig(epochs=20, batch_size=128, learning_rate=3e-3, weight_decay=1e-3),
     "cnn": TrainingConfig(epochs=5, batch_size=128, learning_rate=1e-3, weight_decay=1e-4),
 }
 """How `make_text_classifier` networks are trained on some ten thousand short comments."""
 
 
+@dataclass(frozen=True, eq=False)
+class WordVectors:
+    """Pretrained vectors of a vocabulary; equal by content, as a part of a module has to be."""
+
+    table: Float32[np.ndarray, "words features"]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, WordVectors) and np.array_equal(self.table, other.table)
+
+    def __hash__(self) -> int:
+        return hash(self.table.tobytes())
+
+    def __repr__(self) -> str:  # part of the key of a cache on disk: content, not an address
+        digest = hashlib.sha256(self.table.tobytes()).hexdigest()
+        return f"WordVectors({self.table.shape}, {digest[:16]})"
+
+
 class BagOfEmbeddings(nn.Module):
-    """Mean of the ``embedding`` of a comment's words, then ``fc1``, ``fc2``, …, ``head``."""
+    """Mean of the ``embedding`` of a comment's words, then ``fc1``, ``fc2``, …, ``head``.
+
+    With ``vectors`` the embedding is theirs and is not trained, as in Dixon et al. 2018.
+    """
 
     vocab_size: int
     features: int = 64
     hidden: tuple[int, ...] = (128, 32)
+    vectors: WordVectors | None = None
 
     @nn.compact
     def __call__(self, tokens: Int[Array, "n length"]) -> Float[Array, "n 1"]:
-        words = _embed(self.vocab_size, self.features, tokens)
+        words = _embed(self.vocab_size, self.features, self.vectors, tokens)
         count = (tokens != PAD).sum(axis=1, keepdims=True)
         return dense_layers(words.sum(axis=1) / jnp.maximum(count, 1), self.hidden, 1)
 
@@ -49,10 +74,11 @@ class TextCNN(nn.Module):
     channels: int = 64
     width: int = 5
     hidden: tuple[int, ...] = (128, 32)
+    vectors: WordVectors | None = None
 
     @nn.compact
     def __call__(self, tokens: Int[Array, "n length"]) -> Float[Array, "n 1"]:
-        words = _embed(self.vocab_size, self.features, tokens)
+        words = _embed(self.vocab_size, self.features, self.vectors, tokens)
         before = (self.width - 1) // 2
         words = jnp.pad(words, ((0, 0), (before, self.width - 1 - before), (0, 0)))
         places = range(self.width)
@@ -64,24 +90,40 @@ class TextCNN(nn.Module):
         return dense_layers(pooled, self.hidden, 1)
 
 
-def _embed(vocab_size: int, features: int, tokens: Array) -> Array:
+def _embed(vocab_size: int, features: int, vectors: WordVectors | None, tokens: Array) -> Array:
     """Vectors ``[n, length, features]`` of a table ``embedding``; zeros at the padded places."""
     # A small start: training decides what a rare word does, not the draw of its vector, and a word
     # that never occurs does next to nothing.
     start = nn.initializers.normal(0.05)
+    if vectors is not None:
+        features = vectors.table.shape[1]
+        start = nn.initializers.constant(jnp.asarray(vectors.table))
     table = nn.Embed(vocab_size, features, embedding_init=start, name="embedding")
-    return table(tokens) * (tokens != PAD)[..., None]
+    words = table(tokens) if vectors is None else jax.lax.stop_gradient(table(tokens))
+    return words * (tokens != PAD)[..., None]
 
 
-_CLASSIFIERS: dict[str, Callable[[int], nn.Module]] = {"boe": BagOfEmbeddings, "cnn": TextCNN}
+_CLASSIFIERS: dict[str, Callable[..., nn.Module]] = {"boe": BagOfEmbeddings, "cnn": TextCNN}
 
 
-def make_text_classifier(name: str, vocab_size: int) -> nn.Module:
+def make_text_classifier(
+    name: str, vocab_size: int, vectors: Float32[np.ndarray, "words features"] | None = None
+) -> nn.Module:
     """Returns the classifier ``"boe"`` (bag of embeddings) or ``"cnn"``.
 
+    Args:
+      name: see above.
+      vocab_size: number of token ids.
+      vectors: pretrained, one for every token id, taken as they are; None: learned.
+
     Raises:
-      ValueError: unknown name; the message lists the known ones.
+      ValueError: unknown name (the message lists the known ones), or vectors of another vocabulary.
     """
     if name not in _CLASSIFIERS:
         raise ValueError(f"unknown subject {name!r}; choose one of {', '.join(_CLASSIFIERS)}")
-    return _CLASSIFIERS[name](vocab_size)
+    if vectors is not None and len(vectors) != vocab_size:
+        raise ValueError(
+            f"{len(vectors)} word vectors for {vocab_size} token ids: give one vector for each"
+        )
+    own = None if vectors is None else WordVectors(vectors)
+    return _CLASSIFIERS[name](vocab_size, vectors=own)

@@ -23,7 +23,8 @@ class TrainingConfig:
       epochs: passes over the examples; a last incomplete batch of an epoch is left out.
       batch_size: examples of one gradient step.
       learning_rate: peak step size.
-      weight_decay: decoupled, on every parameter.
+      weight_decay: decoupled, on every parameter but embedding tables: most words are in few
+        batches, decay would be in all.
     """
 
     epochs: int = 5
@@ -64,7 +65,7 @@ def train_classifier(
     steps_per_epoch = len(examples) // batch_size
     weights = jnp.ones(len(examples)) if weights is None else weights
     schedule = optax.cosine_decay_schedule(config.learning_rate, config.epochs * steps_per_epoch)
-    optimiser = optax.adamw(schedule, weight_decay=config.weight_decay)
+    optimiser = optax.adamw(schedule, weight_decay=config.weight_decay, mask=_decayed)
 
     def loss(params: Params, index: Array) -> Array:
         logits: Any = module.apply({"params": params}, examples.x[index])
@@ -88,6 +89,13 @@ def train_classifier(
     keys = jax.random.split(order_key, config.epochs)
     (params, _), _ = jax.lax.scan(epoch, (params, optimiser.init(params)), keys)
     return params
+
+
+def _decayed(params: Params) -> Params:
+    """Which leaves decay."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: not jax.tree_util.keystr(path).endswith("['embedding']"), params
+    )
 
 
 @partial(jax.jit, static_argnames=("module", "config", "at_once"))

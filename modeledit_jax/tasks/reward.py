@@ -31,8 +31,7 @@ class SetOutputs:
     @property
     def label(self) -> Array:
         """The labels, ``[N]`` int32."""
-        label: Array = getattr(self.targets, "label", self.targets)
-        return label
+        return self.targets.label if hasattr(self.targets, "label") else self.targets
 
     def mean(self, values: Float[Array, " n"]) -> Float[Array, ""]:
         """Mean over the examples of the set, for a part of your own, e.g. one of `outputs`."""

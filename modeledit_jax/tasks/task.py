@@ -29,8 +29,7 @@ class EvaluationSets:
     @property
     def label(self) -> Array:
         """The labels, ``[N]`` int32."""
-        label: Array = getattr(self.targets, "label", self.targets)
-        return label
+        return self.targets.label if hasattr(self.targets, "label") else self.targets
 
 
 @dataclass(frozen=True)
