@@ -109,8 +109,8 @@ def judged(
 ) -> dict[str, Any]:
     """Test results of one variant."""
     nothing = np.zeros_like(plans[:, :1])
-    base = judge.accuracies(nothing, params, "test")["retain"]
-    test = judge.accuracies(plans, params, "test")
+    base = judge.course(nothing, params, "test")["retain"]
+    test = judge.course(plans, params, "test")
     drop = base - test["retain"]
     met = (test["forget"] <= 0.01) & (drop <= 0.01)
     needed = np.where(met.any(1), (met.argmax(1) + 1.0) * per_update, np.inf)

@@ -40,6 +40,8 @@ def make_search(name: str, world: str, budget: int, *, horizon: int = 1, **setti
         return PPOSearch(config)
     values = settings or TUNED[f"{name}-{world}"]
     population = int(values["population"])
+    if not settings:  # as PPO's own: beyond 2,000 evaluations the population grows with the budget
+        population = 2 * round(population * max(budget / 2000, 1.0) / 2)
     if name == "random-search":
         return RandomSearch(std=values["std"], population=population)
     options: dict[str, Any] = {

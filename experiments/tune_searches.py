@@ -74,14 +74,14 @@ def tune(config: TuneConfig) -> dict[str, list[dict[str, Any]]]:
         judge = Judge(env, bench.tasks)
         params = judge.stacked_params()
         nothing = np.zeros((len(bench.tasks), 1, 1, env.edit.action_size), np.float32)
-        base = judge.accuracies(nothing, params, "select")["retain"]
+        base = judge.course(nothing, params, "select")["retain"]
         keys = jax.random.split(jax.random.key(config.seed), len(bench.tasks))
         for name in config.searches:
             run = jax.jit(partial(run_trial, name, world, config.budget, env), static_argnums=0)
             done = []
             for trial in tqdm(list(trials(name)), desc=f"{name}-{world}"):
                 plans = run(int(trial["population"]), trial["std"], trial["step"], params, keys)
-                score = area(judge.accuracies(plans, params, "select"), base)
+                score = area(judge.course(plans, params, "select"), base)
                 done.append({**trial, "area": score})
             found[f"{name}-{world}"] = sorted(done, key=lambda trial: -trial["area"])
     return found

@@ -223,7 +223,7 @@ def judge_search(
         leaves=leaves,
         evaluations=np.arange(1, plans.shape[1] + 1) * search.evaluations_per_update,
         score=np.asarray(found.trace.metrics["score"]),
-        curves=judge.accuracies(plans, params, "test"),
+        curves=judge.course(plans, params, "test"),
     )
 
 
@@ -257,7 +257,7 @@ class ProgressReport:
 
     def __call__(self, done: int, total: int, trace: SearchTrace) -> None:
         """Shows the reward of the last update and how the present edit does on ``select``."""
-        found = self._judge.accuracies(trace.plans[:, -1:], self._params, "select")
+        found = self._judge.course(trace.plans[:, -1:], self._params, "select")
         values = {
             "score": float(trace.metrics["score"][:, -1].mean()),
             "forget_accuracy": float(found["forget"].mean()),

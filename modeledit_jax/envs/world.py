@@ -21,6 +21,7 @@ from modeledit_jax.edits.edit import Edit, spread
 from modeledit_jax.edits.operator import Operator
 from modeledit_jax.edits.parametrization import Parametrization
 from modeledit_jax.edits.partial import Features, split_apply
+from modeledit_jax.edits.site import leaf_paths
 from modeledit_jax.subjects.subject import Subject
 from modeledit_jax.tasks.reward import EditedWeights, Reward, SetOutputs
 from modeledit_jax.tasks.task import EvaluationSets, Task
@@ -62,7 +63,8 @@ class World(Environment[WorldState, WorldParams]):
     | action | ``Box [A]`` float32, one matrix per leaf through the parametrization |
     | observation | ``[D·H + P + 1]`` float32: current weights in units of the unedited leaf |
     |             | (mean 0, spread 1), the parts of the last score, the fraction of time gone; |
-    |             | leaves and parts in the order of their names |
+    |             | leaves and parts in the order of their names; finite: weights are clipped at |
+    |             | ±``observation_bound`` units, far beyond useful edits, and NaN shows as 0 |
     | reward | score after the edit minus score before; sums to the final improvement |
     | termination | after ``max_steps_in_episode`` edits; there is no truncation |
     | info | ``score``, every part as ``part_<name>``, ``invalid_reward`` (0 or 1) |
@@ -74,6 +76,7 @@ class World(Environment[WorldState, WorldParams]):
 
     _supports_transition_gradients = True
     action_bound = 10.0
+    observation_bound = 1e4
 
     def __init__(
         self,
@@ -222,11 +225,17 @@ class World(Environment[WorldState, WorldParams]):
         # Sorted, because JAX sorts the keys of a dictionary that passes through a transformation:
         # as it stands, the order right after an edit would differ from that after a reset.
         weights = [
-            ((leaf - jnp.mean(params.original[path])) / spread(params.original[path])).ravel()
+            self._shown(leaf, params.original[path]).ravel()
             for path, leaf in sorted(state.leaves.items())
         ]
         parts = [jnp.asarray(part, jnp.float32)[None] for _, part in sorted(state.parts.items())]
         return jnp.concatenate([*weights, *parts, gone])
+
+    def _shown(self, leaf: Float[Array, "..."], original: Float[Array, "..."]) -> Array:
+        """A leaf in units of the unedited one; finite, though repeated edits may overflow."""
+        units = (leaf - jnp.mean(original)) / spread(original)
+        bound = self.observation_bound
+        return jnp.nan_to_num(jnp.clip(units, -bound, bound))
 
     def is_terminated(self, state: WorldState, params: WorldParams) -> Array:
         """True once all edits of the episode are made."""
@@ -267,5 +276,29 @@ class World(Environment[WorldState, WorldParams]):
 
 
 def stack_params(params: Sequence[WorldParams]) -> WorldParams:
-    """Stacks the params of several tasks along a new leading axis, for `jax.vmap`."""
+    """Stacks the params of several tasks along a new leading axis, for `jax.vmap`.
+
+    Raises:
+      ValueError: the tasks do not fit side by side: they have other reward functions (the
+        numbers of a reward may differ), names of evaluation sets, or shapes of examples or leaves.
+    """
+    for index, other in enumerate(params):
+        if difference := _difference(params[0], other):
+            raise ValueError(
+                f"task {index} does not fit beside task 0, {difference}: tasks side by side need "
+                "one reward function, equal example shapes and equal leaves; edit the others apart"
+            )
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *params)
+
+
+def _difference(first: WorldParams, other: WorldParams) -> str | None:
+    """What keeps two tasks' params from being stacked, in words."""
+    if jax.tree.structure(first.reward) != jax.tree.structure(other.reward):
+        return "its reward is another function"
+    if jax.tree.structure(first) != jax.tree.structure(other):
+        return "its evaluation sets or leaves have other names"
+    leaves = zip(leaf_paths(first), jax.tree.leaves(first), jax.tree.leaves(other), strict=True)
+    for path, one, two in leaves:
+        if jnp.shape(one) != jnp.shape(two):
+            return f"its {path} has shape {jnp.shape(two)} in place of {jnp.shape(one)}"
+    return None

@@ -23,7 +23,8 @@ from modeledit_jax.run.results import atomic_write_bytes
 
 DPI = 150
 _MAX_NUMBERED_CLASSES = 20
-_FONT = 11
+FONT = 11
+"""Points of axis labels, from which the other sizes follow."""
 
 
 class Style(NamedTuple):
@@ -61,6 +62,19 @@ _STYLES = {
     "prune": Style("#999933", "p", ":"),
     "rect": Style("#332288", "h", ":"),
     "alphaedit": Style("#44C29B", "H", ":"),
+    "clp": Style("#332288", "D", "-."),
+    "mindiff": Style("#7A5FC7", "d", "-."),
+    "leace": Style("#8A8A00", "p", ":"),
+    "inlp": Style("#DDCC77", "h", ":"),
+    "neuron-ablation": Style("#8C564B", "P", ":"),
+    "random-edit": Style("#EEBFA0", "X", ":"),
+    "last-layer-refit": Style("#661100", "<", ":"),
+    "dixon-rebalancing": Style("#4C7A1F", "8", "--"),
+    "reweighing": Style("#A6D854", ">", "--"),
+    "other-seed": Style("#4D4D4D", "D", ":"),
+    "tfidf": Style("#A0A0A0", "s", ":"),
+    "fair-oracle": Style("#000000", "*", ":"),
+    "biased-oracle": Style("#BFBFBF", "*", ":"),
 }
 _OTHER_COLOURS = ("#332288", "#999933", "#661100", "#A6D854", "#AA4499", "#B3A5D6")
 _OTHER_MARKERS = ("D", "p", "h", "<", ">")
@@ -123,12 +137,12 @@ def learning_curves(
         spent = np.concatenate([np.asarray(evaluations[editor]) for editor in curves])
         few_decades = spent.max() < 1_000 * spent.min()
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if few_decades else (1,)))
-    _dress(axes, "reward evaluations", ylabel, f"{title}\nIQM of runs, 95% bootstrap band")
+    dress(axes, "reward evaluations", ylabel, f"{title}\nIQM of runs, 95% bootstrap band")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     if percent:
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-    figure.legend(loc="outside right center", fontsize=_FONT - 1, frameon=False)
-    return _save(figure, path)
+    figure.legend(loc="outside right center", fontsize=FONT - 1, frameon=False)
+    return save(figure, path)
 
 
 def forget_retain_plane(
@@ -169,15 +183,15 @@ def forget_retain_plane(
         _mark_reference(axes, "original", original)
         if retrain is not None:
             _mark_reference(axes, "retrain", retrain)
-    _dress(plane, "forget accuracy", "retain accuracy", "the whole plane")
-    _dress(close, "forget accuracy (logarithmic above 0.1%)", "retain accuracy", "the corner")
+    dress(plane, "forget accuracy", "retain accuracy", "the whole plane")
+    dress(close, "forget accuracy (logarithmic above 0.1%)", "retain accuracy", "the corner")
     kept = np.concatenate([retain for _, retain in points.values()])
     references = [original[1]] if retrain is None else [original[1], retrain[1]]
     _zoom(plane, close, np.append(kept, references), original[1])
-    figure.suptitle(title, fontsize=_FONT + 2)
+    figure.suptitle(title, fontsize=FONT + 2)
     handles, labels = plane.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right center", fontsize=_FONT - 1, frameon=False)
-    return _save(figure, path)
+    figure.legend(handles, labels, loc="outside right center", fontsize=FONT - 1, frameon=False)
+    return save(figure, path)
 
 
 def edit_heatmap(
@@ -207,12 +221,12 @@ def edit_heatmap(
         image = axes.imshow(
             matrix, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest"
         )
-        _dress(axes, "output unit", "input unit" if axes is panels[0] else "", name, grid=False)
+        dress(axes, "output unit", "input unit" if axes is panels[0] else "", name, grid=False)
     extend = "both" if sizes.max() > limit else "neither"
     bar = figure.colorbar(image, ax=list(panels), extend=extend, pad=0.02)
-    bar.set_label("change of the weight", fontsize=_FONT)
-    figure.suptitle(title, fontsize=_FONT + 2)
-    return _save(figure, path)
+    bar.set_label("change of the weight", fontsize=FONT)
+    figure.suptitle(title, fontsize=FONT + 2)
+    return save(figure, path)
 
 
 def confusion_before_after(
@@ -253,15 +267,35 @@ def confusion_before_after(
         shares = np.divide(counts, totals, out=np.full(counts.shape, np.nan), where=totals > 0)
         image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
         ylabel = "true class" if axes is panels[0] else ""
-        _dress(axes, "predicted class", ylabel, name, grid=False)
+        dress(axes, "predicted class", ylabel, name, grid=False)
         _label_classes(axes, class_names, forgotten)
         if len(before) <= _MAX_NUMBERED_CLASSES:
             _write_shares(axes, shares)
     bar = figure.colorbar(image, ax=list(panels), pad=0.02, shrink=0.9)
     bar.ax.yaxis.set_major_formatter(PercentFormatter(1.0))
-    bar.set_label("share of the true class", fontsize=_FONT)
-    figure.suptitle(title, fontsize=_FONT + 2)
-    return _save(figure, path)
+    bar.set_label("share of the true class", fontsize=FONT)
+    figure.suptitle(title, fontsize=FONT + 2)
+    return save(figure, path)
+
+
+def dress(axes: Axes, xlabel: str, ylabel: str, title: str, grid: bool = True) -> None:
+    """Labels, readable tick size, a light grid behind the data and no box."""
+    axes.set_xlabel(xlabel, fontsize=FONT)
+    axes.set_ylabel(ylabel, fontsize=FONT)
+    axes.set_title(title, fontsize=FONT + 1)
+    axes.tick_params(labelsize=FONT - 1)
+    if grid:
+        axes.grid(color="#DDDDDD", linewidth=0.7)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+
+
+def save(figure: Figure, path: str | Path) -> Figure:
+    """Renders to memory, then writes the PNG in one step; returns the figure."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI)
+    atomic_write_bytes(path, buffer.getvalue())
+    return figure
 
 
 def _shade_corner(axes: Axes, floor: float) -> None:
@@ -305,7 +339,7 @@ def _zoom(plane: Axes, close: Axes, retain: np.ndarray, original_retain: float) 
 def _label_classes(axes: Axes, names: Sequence[str], forgotten: int | None) -> None:
     """Class names on both axes; row and column of the forgotten class framed, its name bold."""
     classes = len(names)
-    size = _FONT - 1 if classes <= _MAX_NUMBERED_CLASSES else 5
+    size = FONT - 1 if classes <= _MAX_NUMBERED_CLASSES else 5
     turned = 90 if classes * max(map(len, names)) > 40 else 0
     axes.set_xticks(range(classes), names, rotation=turned, fontsize=size)
     axes.set_yticks(range(classes), names, fontsize=size)
@@ -321,28 +355,8 @@ def _label_classes(axes: Axes, names: Sequence[str], forgotten: int | None) -> N
 
 def _write_shares(axes: Axes, shares: np.ndarray) -> None:
     """Percent on the diagonal and wherever it is at least one half, white on dark cells."""
-    look: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": _FONT - 2}
+    look: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": FONT - 2}
     for (row, column), share in np.ndenumerate(shares):
         if share >= 0.005 or (row == column and np.isfinite(share)):
             colour = "white" if share > 0.5 else "black"
             axes.text(column, row, f"{100 * share:.0f}", color=colour, **look)
-
-
-def _dress(axes: Axes, xlabel: str, ylabel: str, title: str, grid: bool = True) -> None:
-    """Labels, readable tick size, a light grid behind the data and no box."""
-    axes.set_xlabel(xlabel, fontsize=_FONT)
-    axes.set_ylabel(ylabel, fontsize=_FONT)
-    axes.set_title(title, fontsize=_FONT + 1)
-    axes.tick_params(labelsize=_FONT - 1)
-    if grid:
-        axes.grid(color="#DDDDDD", linewidth=0.7)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
-
-
-def _save(figure: Figure, path: str | Path) -> Figure:
-    """Render to memory, then write the PNG in one step."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI)
-    atomic_write_bytes(path, buffer.getvalue())
-    return figure

@@ -5,9 +5,9 @@ judge replays the suffix for each edit: the learning curves of a whole experimen
 edits on the test set) take seconds.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,14 @@ from modeledit_jax.evaluation.accuracy import accuracy
 from modeledit_jax.tasks.task import Task
 from modeledit_jax.types import Array, Leaves
 
+Measure: TypeAlias = Callable[[Array, Any, dict[str, Array]], dict[str, Array]]
+"""``(outputs [N, C], targets, weights {set: [N]}) -> {name: []}``, pure: numbers of one edit."""
+
+
+def set_accuracies(outputs: Array, targets: Array, weights: dict[str, Array]) -> dict[str, Array]:
+    """Accuracy on each named set."""
+    return jax.tree.map(partial(accuracy, outputs, targets), weights)
+
 
 class Judge:
     """Evaluates edits of one world's tasks on any role.
@@ -27,14 +35,15 @@ class Judge:
     Args:
       env: the world whose leaves the edits change.
       tasks: the ``B`` tasks, in the order of the stacked params.
+      measure: what `course` reports of an edit.
     """
 
-    def __init__(self, env: World, tasks: Sequence[Task]):
-        self._env, self._tasks = env, list(tasks)
+    def __init__(self, env: World, tasks: Sequence[Task], measure: Measure = set_accuracies):
+        self._env, self._tasks, self._measure = env, list(tasks), measure
         self._features: dict[tuple[int, str, int], Features] = {}
         self._outputs = jax.jit(env.outputs)
         self._apply_plan = jax.jit(env.apply_plan)
-        self._accuracies = jax.jit(self._plan_accuracies)
+        self._measure_plans = jax.jit(self._measured)
 
     def stacked_params(self) -> WorldParams:
         """The world's params of all tasks, stacked; tasks of one subject share its features."""
@@ -63,34 +72,37 @@ class Judge:
         """Logits of task ``index``'s network with these leaves on a role's examples."""
         return np.asarray(self._outputs(leaves, self.features(index, role)))
 
-    def accuracies(
+    def course(
         self, plans: Float[Any, "b k t a"], params: WorldParams, role: str
     ) -> dict[str, Float[np.ndarray, "b k"]]:
-        """Accuracy of ``K`` plans of every task on each named set of a role.
+        """What `measure` says of ``K`` plans of every task.
 
         Args:
           plans: of every task, e.g. those of a search's trace.
           params: stacked params of the world.
           role: ``"select"`` or ``"test"``, mostly.
         """
-        rows = []
+        found = []
         for index, task in enumerate(self._tasks):
             sets = task.roles[role]
             own = jax.tree.map(lambda leaf, index=index: leaf[index], params.original)
+            targets, weights = jax.tree.map(jnp.asarray, (sets.targets, dict(sets.weights)))
             features = self.features(index, role)
-            weights = {name: jnp.asarray(w) for name, w in sets.weights.items()}
-            rows.append(
-                self._accuracies(
-                    jnp.asarray(plans[index]), own, features, jnp.asarray(sets.targets), weights
-                )
+            found.append(
+                self._measure_plans(jnp.asarray(plans[index]), own, features, targets, weights)
             )
-        return jax.tree.map(lambda *values: np.stack(values), *jax.device_get(rows))
+        return jax.tree.map(lambda *values: np.stack(values), *jax.device_get(found))
 
-    def _plan_accuracies(
-        self, plans: Array, original: Leaves, features: Features, targets: Array, weights: Any
+    def _measured(
+        self,
+        plans: Array,
+        original: Leaves,
+        features: Features,
+        targets: Any,
+        weights: dict[str, Array],
     ) -> dict[str, Array]:
         def judge(plan: Array) -> dict[str, Array]:
-            logits = self._env.outputs(self._env.apply_plan(plan, original), features)
-            return jax.tree.map(partial(accuracy, logits, targets), weights)
+            outputs = self._env.outputs(self._env.apply_plan(plan, original), features)
+            return self._measure(outputs, targets, weights)
 
         return jax.lax.map(judge, plans, batch_size=8)

@@ -32,7 +32,7 @@ WEIGHTS: dict[str, float] = {
     "auc_loss": 4.0,
     "accuracy_loss": 4.0,
     "subgroup_loss": 4.0,
-    "edit_size": 0.01,
+    "edit_size": 0.05,
     "fped": 1.0,
     "fned": 1.0,
 }
@@ -120,7 +120,7 @@ def debiasing_reward(
       targets: `CommentTargets` of that role.
       sets: weights of ``comments`` (the first rows) and ``counterfactuals``.
       kind: ``"fairness"``: ``− (1 − M₋₅ BPSN) − (1 − M₋₅ BNSP) − 2·dispersion − 4·(AUC loss +
-        accuracy loss + subgroup AUC loss) − .01·‖ΔW‖²/‖W‖²``, losses beyond `MARGINS`.
+        accuracy loss + subgroup AUC loss) − .05·‖ΔW‖²/‖W‖²``, losses beyond `MARGINS`.
         ``"rates"``: FPED and FNED at the frozen threshold, with the same two utility losses.
         ``"fped"``: FPED at the frozen threshold and nothing else. An edit that calls nothing toxic
         earns its maximum; it is here to show that, not to be used.

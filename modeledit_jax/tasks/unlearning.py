@@ -1,5 +1,6 @@
 """Machine unlearning: forget classes, or single training samples, and keep everything else."""
 
+import math
 from collections.abc import Sequence
 
 import jax.numpy as jnp
@@ -20,6 +21,11 @@ from modeledit_jax.tasks.task import ROLES, EvaluationSets, Task, find_site
 from modeledit_jax.types import Array, Examples
 
 
+LARGEST_EDIT_SIZE = 10.0
+"""Relative edit size beyond which the penalty of `unlearning_reward` grows no further, so that the
+reward has a minimum; useful edits are far smaller."""
+
+
 def _retained_accuracy(sets: Sets, edit: EditedWeights) -> Array:
     return sets["retain"].accuracy()
 
@@ -37,7 +43,7 @@ def _lost_probability(sets: Sets, edit: EditedWeights) -> Array:
 
 
 def _edit_size(sets: Sets, edit: EditedWeights) -> Array:
-    return -edit.size()
+    return -jnp.minimum(edit.size(), LARGEST_EDIT_SIZE)
 
 
 REWARD_KINDS = {
@@ -55,23 +61,30 @@ def unlearning_reward(
       kind: ``"accuracy"``: U is the accuracy on ``retain``, F one minus the accuracy on ``forget``
         (Malik 2026). ``"soft"``: the mean probability of the true class in place of accuracy,
         which is differentiable, tells apart edits of equal accuracy, and generalises better.
-      utility, forgetting: weights of U and F.
-      edit_size: weight of S, the relative size of the edit; 0 leaves the part out.
+      utility, forgetting: weights of U and F, at least 0.
+      edit_size: weight of S, the relative size of the edit up to `LARGEST_EDIT_SIZE`, at least 0;
+        0 leaves the part out.
+
+    Returns:
+      A reward whose minimum, the score of a network with non-finite outputs, is the least it can
+      give: ``-edit_size · LARGEST_EDIT_SIZE``, 0 without a penalty.
 
     Raises:
-      ValueError: unknown kind.
+      ValueError: unknown kind, or a negative or non-finite weight.
     """
     if kind not in REWARD_KINDS:
         raise ValueError(f"unknown reward {kind!r}; choose one of {', '.join(REWARD_KINDS)}")
+    weights = {"utility": utility, "forgetting": forgetting, "edit_size": edit_size}
+    for name, weight in weights.items():
+        if not 0.0 <= weight < math.inf:
+            raise ValueError(f"the weight {name} must be finite and at least 0, got {weight}")
     keep, forget = REWARD_KINDS[kind]
-    weights = {"utility": utility, "forgetting": forgetting}
     parts = [("utility", keep), ("forgetting", forget)]
     if edit_size:
-        weights["edit_size"] = edit_size
         parts.append(("edit_size", _edit_size))
     return WeightedSum(
-        minimum=jnp.float32(0.0),
-        weights={name: jnp.float32(weight) for name, weight in weights.items()},
+        minimum=jnp.float32(0.0 - edit_size * LARGEST_EDIT_SIZE),
+        weights={name: jnp.float32(weights[name]) for name, _ in parts},
         parts=tuple(parts),
     )
 

@@ -40,7 +40,7 @@ def whole_network(env, task, plan, role):
 @pytest.mark.parametrize("role", ["select", "test"])
 def test_accuracies_are_those_of_the_whole_edited_network(situation, role):
     env, params, plans, judge = situation
-    found = judge.accuracies(plans, params, role)
+    found = judge.course(plans, params, role)
     assert found.keys() == {"retain", "forget"}
     expected = {name: np.zeros((3, 9)) for name in found}
     for index, task in enumerate(TASKS):

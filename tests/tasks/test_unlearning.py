@@ -1,9 +1,13 @@
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
 
+from modeledit_jax.edits.parametrization import PerWeight
+from modeledit_jax.envs.shiftworld import ShiftWorld
 from modeledit_jax.tasks.reward import EditedWeights, SetOutputs, WeightedSum
 from modeledit_jax.tasks.task import ROLES
 from modeledit_jax.tasks.unlearning import forget_classes, forget_samples, unlearning_reward
@@ -129,3 +133,45 @@ def test_soft_reward_has_a_gradient_where_accuracy_has_none(situation):
 def test_unknown_reward_names_the_known_ones():
     with pytest.raises(ValueError, match="unknown reward 'hard'; choose one of accuracy, soft"):
         unlearning_reward("hard")
+
+
+@pytest.mark.parametrize("size", [0.0, 1.0, 9.9, 10.1, 1e6, 1e30])
+def test_no_network_scores_below_the_minimum(situation, size):
+    sets, _ = situation
+    worst = {  # every retained example wrong, every other right
+        name: value.replace(
+            outputs=100.0 * jax.nn.one_hot((value.targets + (name == "retain")) % 3, 3)
+        )
+        for name, value in sets.items()
+    }
+    edit = EditedWeights({"w": jnp.array([3.0 * (1 + size), 4.0])}, {"w": jnp.array([3.0, 4.0])})
+    reward = unlearning_reward("accuracy", utility=2.0, forgetting=0.5, edit_size=0.3)
+    score, parts = reward(worst, edit)
+    np.testing.assert_allclose(parts["edit_size"], -min(0.6 * size, 10.0), rtol=1e-5)
+    np.testing.assert_allclose(reward.minimum, -3.0)
+    assert float(score) >= float(reward.minimum)
+    assert (float(score) == float(reward.minimum)) == (0.6 * size > 10)  # a true minimum
+    assert float(unlearning_reward("accuracy")(worst, edit)[0]) == 0.0
+    assert str(float(unlearning_reward("accuracy").minimum)) == "0.0"  # and not -0.0
+
+
+def test_a_broken_network_earns_no_more_than_a_working_one():
+    reward = unlearning_reward("soft", edit_size=2.0)
+    env = ShiftWorld(tiny.task(reward=reward), parametrization=PerWeight())
+    params = env.default_params
+    score = jax.jit(
+        lambda action: env.evaluate(env.apply_plan(action[None], params.original), params)
+    )
+    broken, _, invalid = score(jnp.full(env.num_actions, jnp.inf))
+    assert float(broken) == -20.0 and not bool(invalid)
+    rng = np.random.default_rng(0)
+    for scale in (1.0, 100.0, 1e10):
+        action = jnp.asarray(scale * rng.normal(size=env.num_actions), jnp.float32)
+        assert float(score(action)[0]) >= float(broken)
+
+
+@pytest.mark.parametrize("name", ["utility", "forgetting", "edit_size"])
+@pytest.mark.parametrize("weight", [-0.1, math.nan, math.inf])
+def test_weights_without_a_minimum_are_refused(name, weight):
+    with pytest.raises(ValueError, match=f"the weight {name} must be finite and at least 0, got"):
+        unlearning_reward(**{name: weight})

@@ -1,0 +1,66 @@
+"""Make a toxicity classifier indifferent to identity terms by editing one layer: ``--help``.
+
+python -m experiments.bias_mitigation
+python -m experiments.bias_mitigation --dataset jigsaw --seeds 10
+"""
+
+import os
+import sys
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import tyro
+
+from experiments.options import SearchOptions, guarded, import_reward, resolve_options
+
+
+@dataclass(frozen=True)
+class Config(SearchOptions):
+    """Reduce the identity bias of a trained toxicity classifier by editing one layer."""
+
+    dataset: Literal["synthetic", "jigsaw", "wikipedia_toxicity", "civil_comments"] = "synthetic"
+    """Comments; synthetic is embedded, others are downloaded or read from MODELEDIT_DATA_DIR."""
+    subject: Literal["boe", "cnn"] = "boe"
+    """Network to edit: bag of embeddings or convolutions, then 128 → 32 → 1."""
+    size: int = 20_000
+    """Comments of the class-balanced subset (all but synthetic and civil_comments)."""
+    cues: float = 1.8
+    """Of the synthetic comments: mean number of further cue clauses; fewer make identities tell."""
+    reward: str = "fairness"
+    """fairness, rates or fped (two examples of what goes wrong), or module:name of a function."""
+    budget: int = 5000
+    """Reward evaluations of each search on each task."""
+    baselines: bool = True
+    """Compare with other editors of the same layer, and with networks trained anew."""
+
+
+def resolve(config: Config) -> Config:
+    """Checks the options; see `resolve_options`."""
+    if config.size < 200:
+        raise ValueError(f"--size must be at least 200 comments, got {config.size}")
+    return resolve_options(config, "bias-mitigation")
+
+
+def reward_function(config: Config) -> Any:
+    """The name of a built-in reward, or the user's function."""
+    return import_reward(config.reward) if ":" in config.reward else config.reward
+
+
+def main(config: Config) -> int:
+    """Runs the experiment; returns the exit code."""
+
+    def run(config: Config) -> None:
+        # Heavy imports after the command line was read, so that --help and mistakes are instant.
+        from experiments.bias_mitigation_run import run
+
+        run(config)
+
+    return guarded(config, resolve, run)
+
+
+if __name__ == "__main__":
+    code = main(tyro.cli(Config, description=__doc__))
+    if code == 130:  # a compiled call may still run in another thread: do not tear down around it
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)

@@ -1,0 +1,159 @@
+"""The metrics of a bias-mitigation report, computed from logits, and the gates against gaming.
+
+The threshold of a classifier is that of its equal error rate on the plain comments of ``select``,
+found anew for every classifier and then kept for the test sets: a shift of all scores moves it
+along and earns nothing. What an edit does at the *old* threshold is a gate.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from modeledit_jax.evaluation.auc import group_aucs
+from modeledit_jax.evaluation.fairness import equal_error_threshold, power_mean
+from modeledit_jax.evaluation.fairness_report import fairness_metrics, per_term
+from modeledit_jax.tasks.debiasing import DebiasingTask, members
+
+Outputs = Mapping[str, np.ndarray]
+"""Logits ``[N, 1]`` of one classifier by role or suite."""
+
+RATE_MARGIN = 0.03
+"""Largest change of the share of comments called toxic at the old threshold."""
+TEMPLATE_MARGIN = 0.02
+"""Largest rise of an overall error rate on the counterfactuals."""
+ACCURACY_MARGIN = 0.01
+"""Largest loss of accuracy on comments."""
+
+
+def judged_roles(task: DebiasingTask) -> tuple[str, ...]:
+    """Roles and suites whose outputs `debiasing_metrics` reads."""
+    suites = [name for name in task.roles if name not in ("train", "reward", "select", "test")]
+    return ("select", "test", *suites)
+
+
+def threshold(task: DebiasingTask, outputs: Outputs) -> float:
+    """Logit at the equal error rate of a classifier on the comments of ``select``."""
+    scores, label, _ = rows(task, outputs, "select", "comments")
+    return float(equal_error_threshold(jnp.asarray(scores), jnp.asarray(label)))
+
+
+def rows(
+    task: DebiasingTask, outputs: Outputs, role: str, name: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Scores ``[n]``, labels ``[n]`` and groups ``[n, T]`` of one set of a role."""
+    sets = task.roles[role]
+    own = members(sets, name)
+    targets = sets.targets
+    return np.asarray(outputs[role])[own, 0], targets.label[own], targets.groups[own]
+
+
+def debiasing_metrics(task: DebiasingTask, outputs: Outputs, original: Outputs) -> dict[str, float]:
+    """Returns the report's metrics of one classifier.
+
+    Args:
+      task: the debiasing task.
+      outputs: logits of the edited classifier for `judged_roles`.
+      original: the same of the unedited one.
+
+    Returns:
+      On the comments of ``test``: ``accuracy``, ``auc``, their drops, ``positive_rate_change`` (at
+      the old threshold), and the fairness metrics with the prefix ``comments_``. On its
+      counterfactuals: the names of `fairness_report.fairness_metrics`, with ``template_`` before
+      ``auc``, ``accuracy``, ``fpr``, ``fnr`` and ``ece``; the suffix ``_held_out`` marks means over
+      the terms that were held out. Suites have their name as prefix.
+    """
+    cut, old_cut = threshold(task, outputs), threshold(task, original)
+    comments = fairness_metrics(*rows(task, outputs, "test", "comments"), cut)
+    before = fairness_metrics(*rows(task, original, "test", "comments"), old_cut)
+    values = {name: comments[name] for name in ("accuracy", "auc", "ece")}
+    values |= {f"{name}_drop": before[name] - comments[name] for name in ("accuracy", "auc")}
+    values["positive_rate_change"] = _positive_rate(task, outputs, old_cut) - _positive_rate(
+        task, original, old_cut
+    )
+    own = set_metrics(task, outputs, "test", cut)
+    renamed = {name: f"template_{name}" for name in ("auc", "accuracy", "fpr", "fnr", "ece")}
+    values |= {renamed.get(name, name): value for name, value in own.items()}
+    shown = ("bpsn_m5", "bnsp_m5", "subgroup_m5", "kaggle_score", "worst_group_accuracy")
+    values |= {f"comments_{name}": comments[name] for name in shown}
+    for suite in judged_roles(task)[2:]:
+        own = set_metrics(task, outputs, suite, cut)
+        values |= {f"{suite}_{name}": value for name, value in own.items()}
+    return values
+
+
+def set_metrics(task: DebiasingTask, outputs: Outputs, role: str, cut: float) -> dict[str, float]:
+    """Fairness metrics on the counterfactuals of a role or suite, over all and held-out terms."""
+    scores, label, groups = rows(task, outputs, role, "counterfactuals")
+    sets = task.roles[role]
+    offset = members(sets, "counterfactuals")[0]
+    blocks = np.asarray(sets.targets.blocks) - offset
+    values = fairness_metrics(scores, label, groups, cut, blocks=blocks)
+    held_out = np.asarray(task.held_out)
+    if held_out.any():
+        values |= _held_out(scores, label, groups[:, held_out], cut, values)
+    return values
+
+
+def _held_out(
+    scores: np.ndarray,
+    label: np.ndarray,
+    groups: np.ndarray,
+    cut: float,
+    overall: Mapping[str, float],
+) -> dict[str, float]:
+    """FPED, FNED and power mean of BPSN over the held-out terms alone."""
+    terms = per_term(scores, label, groups, cut)
+    aucs = group_aucs(jnp.asarray(scores), jnp.asarray(label), jnp.asarray(groups))
+    return {
+        "fped_held_out": _mean(np.abs(terms["fpr"] - overall["fpr"])),
+        "fned_held_out": _mean(np.abs(terms["fnr"] - overall["fnr"])),
+        "bpsn_m5_held_out": float(power_mean(aucs.bpsn)),
+    }
+
+
+def _mean(values: Float[np.ndarray, " t"]) -> float:
+    """Mean of what is defined."""
+    return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
+
+
+def _positive_rate(task: DebiasingTask, outputs: Outputs, cut: float) -> float:
+    scores, _, _ = rows(task, outputs, "select", "comments")
+    return float((scores >= cut).mean())
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One check that a gain in fairness is real."""
+
+    name: str
+    passed: bool
+    measured: float
+    limit: float
+
+
+def gates(values: Mapping[str, float], original: Mapping[str, float]) -> list[Gate]:
+    """The gates against gaming; means over networks are judged, one failure fails the edit.
+
+    Args:
+      values: metrics of the edited classifier (`debiasing_metrics`), e.g. means over networks.
+      original: the same of the unedited one.
+    """
+    change = {name: values[name] - original[name] for name in original if name in values}
+    limits = (
+        ("share of comments called toxic at the old threshold changes by at most",
+         abs(values["positive_rate_change"]), RATE_MARGIN),
+        ("false positive rate on counterfactuals rises by at most",
+         change["template_fpr"], TEMPLATE_MARGIN),
+        ("false negative rate on counterfactuals rises by at most",
+         change["template_fnr"], TEMPLATE_MARGIN),
+        ("accuracy on comments falls by at most", values["accuracy_drop"], ACCURACY_MARGIN),
+    )  # fmt: skip
+    checks = [Gate(name, bool(found <= limit), found, limit) for name, found, limit in limits]
+    gains = (
+        ("FPED at the classifier's own threshold falls", -change["fped"]),
+        ("BPSN AUC rises", change["bpsn_m5"]),
+    )
+    return checks + [Gate(name, bool(found > 0), found, 0.0) for name, found in gains]
