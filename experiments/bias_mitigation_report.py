@@ -5,11 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from modeledit_jax.run.fairness_figures import (
-    dumbbell,
-    score_distributions,
-    utility_fairness_plane,
-)
 
 from experiments.bias_mitigation import Config
 from experiments.bias_mitigation_gains import gains
@@ -21,6 +16,11 @@ from modeledit_jax.edits.site import set_leaves
 from modeledit_jax.evaluation.fairness_report import per_term
 from modeledit_jax.run.checkpoint import save_tree
 from modeledit_jax.run.config import as_json
+from modeledit_jax.run.fairness_figures import (
+    dumbbell,
+    score_distributions,
+    utility_fairness_plane,
+)
 from modeledit_jax.run.figures import learning_curves
 from modeledit_jax.run.results import (
     Row,
@@ -172,21 +172,17 @@ def write_figures(
         if name != "original":
             draw_edit(figures, name, data, tasks, results, terms, table)
     points = {
-        name: tuple(
-            np.array([value(row.metrics) for row in table if row.editor == name])
-            for value in (lambda own: own["fped"] + own["fned"], lambda own: own["auc"])
+        name: (
+            np.array([own["fped"] + own["fned"] for own in _metrics(table, name)]),
+            np.array([own["auc"] for own in _metrics(table, name)]),
         )
         for name in results
-        if name != "original"
     }
-    base = _metrics(table, "original")
+    unfairness, auc = points.pop("original")
     utility_fairness_plane(
         points,
         figures / "utility_fairness.png",
-        original=(
-            float(np.mean([own["fped"] + own["fned"] for own in base])),
-            float(np.mean([own["auc"] for own in base])),
-        ),
+        original=(float(unfairness.mean()), float(auc.mean())),
         xlabel="FPED + FNED on held-out templates (lower is fairer)",
         ylabel="AUC on test comments",
     )
@@ -240,9 +236,12 @@ def draw_edit(
         when: rows(tasks[0], outputs, "test", "counterfactuals") for when, outputs in pairs.items()
     }
     score_distributions(
-        {when: sets[when][0] - threshold(tasks[0], outputs) for when, outputs in pairs.items()},
+        {when: own[0] for when, own in sets.items()},
         sets["before"][1],
         sets["before"][2],
         data.identities,
         figures / f"scores_{slug}.png",
+        thresholds={when: threshold(tasks[0], outputs) for when, outputs in pairs.items()},
+        held_out=np.asarray(data.held_out),
+        title=f"Scores by identity term, before and after {name} (network {table[0].seed})",
     )

@@ -162,7 +162,7 @@ def references(bench: Bench) -> list[Result]:
     if bench.data.name == "synthetic":
         for name, biased in (("fair-oracle", False), ("biased-oracle", True)):
             found[name] = {
-                role: oracle_scores(bench.data, train.replace(tokens=tokens), biased=biased)
+                role: oracle_scores(bench.data, replace(train, tokens=tokens), biased=biased)
                 for role, tokens in sets.items()
             }
     number = len(bench.tasks)

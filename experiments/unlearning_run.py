@@ -1,5 +1,6 @@
 """The course of the unlearning experiment: train, retrain, search, judge, report."""
 
+import itertools
 import math
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,7 +19,7 @@ from experiments.unlearning import Config, reward_function, run_folder
 from experiments.unlearning_report import Result, write_report
 from modeledit_jax.data.images import default_cache_dir, load_images
 from modeledit_jax.data.splits import Splits, split_images
-from modeledit_jax.editors.editor import Cost, Search, SearchTrace
+from modeledit_jax.editors.editor import Cost, Search, SearchTrace, updates_within
 from modeledit_jax.editors.references import LogitMask, gradient_steps
 from modeledit_jax.edits.parametrization import (
     LowRank,
@@ -30,7 +31,7 @@ from modeledit_jax.edits.parametrization import (
 from modeledit_jax.envs.registration import WORLDS
 from modeledit_jax.envs.world import WorldParams
 from modeledit_jax.run.checkpoint import cached_tree
-from modeledit_jax.run.config import as_json, open_run
+from modeledit_jax.run.config import as_json, opened_run
 from modeledit_jax.run.judge import Judge
 from modeledit_jax.run.loop import SearchRun, run_search
 from modeledit_jax.run.scalars import ScalarWriter
@@ -67,13 +68,14 @@ class Bench:
 def run(config: Config) -> None:
     """Runs the experiment and writes its folder."""
     logging.set_verbosity(logging.ERROR)  # Orbax reports every checkpoint at lower levels
-    open_run(run_folder(config), config, resume=config.resume, free=("tensorboard",))
-    bench = prepare(config)
-    results = unedited(bench)
-    results += [retrain(bench, replicate) for replicate in range(1, config.retrains + 1)]
-    for world in config.worlds:
-        results += search_world(bench, world)
-    write_report(config, bench.tasks, bench.seeds, results)
+    with opened_run(run_folder(config), config, resume=config.resume, free=("tensorboard",)):
+        check_searches(config)
+        bench = prepare(config)
+        results = unedited(bench)
+        results += [retrain(bench, replicate) for replicate in range(1, config.retrains + 1)]
+        for world in config.worlds:
+            results += search_world(bench, world)
+        write_report(config, bench.tasks, bench.seeds, results)
     print(f"report: {run_folder(config) / 'report.md'}")
 
 
@@ -119,6 +121,18 @@ def prepare(config: Config) -> Bench:
         bench.tasks.extend(tasks)
         bench.seeds.extend([seed] * len(tasks))
     return bench
+
+
+def check_searches(config: Config) -> None:
+    """Raises at once what the searches themselves would find only after all retrainings.
+
+    Raises:
+      ValueError: a rank below 1, or a budget that does not pay for one update of a search.
+    """
+    make_parametrization(config)
+    for world, name in itertools.product(config.worlds, config.searches):
+        search = make_search(name, world, config.budget, horizon=config.horizon)
+        updates_within(search, config.budget)
 
 
 def parse_requests(text: str, num_classes: int) -> list[tuple[int, ...]]:

@@ -168,12 +168,7 @@ def update(
     params, optimizer_state, losses = optimize(
         network, config, state.params, state.optimizer_state, state.updates, batch, minibatch_key
     )
-    metrics = rollout_metrics | {
-        "first_ratio_error": losses.pop("ratio_error")[0],
-        "explained_variance": explained_variance(batch.value, batch.value_target),
-        "learning_rate": config.learning_rate * schedule_fraction(config, state.updates),
-        **{name: x.mean() for name, x in losses.items()},
-    }
+    metrics = rollout_metrics | _learning_metrics(config, state, batch, losses)
     state = PPOState(
         params=params,
         optimizer_state=optimizer_state,
@@ -273,6 +268,16 @@ def _batch(config: PPOConfig, state: PPOState, trajectory: Transition) -> Batch:
         value_target=advantage + trajectory.value,
     )
     return jax.tree.map(lambda x: x.reshape(config.batch_size, *x.shape[2:]), batch)
+
+
+def _learning_metrics(config: PPOConfig, state: PPOState, batch: Batch, losses: Metrics) -> Metrics:
+    """What `update` reports of its minibatches, whose ``losses`` are [minibatches] each."""
+    return {
+        "first_ratio_error": losses["ratio_error"][0],
+        "explained_variance": explained_variance(batch.value, batch.value_target),
+        "learning_rate": config.learning_rate * schedule_fraction(config, state.updates),
+        **{name: x.mean() for name, x in losses.items() if name != "ratio_error"},
+    }
 
 
 def _observe(statistics: RunningStatistics | None, observation: PyTree) -> RunningStatistics | None:

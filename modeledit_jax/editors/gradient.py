@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +28,7 @@ from modeledit_jax.tasks.debiasing import CommentTargets
 from modeledit_jax.tasks.task import EvaluationSets, Task
 from modeledit_jax.types import Apply, Array, Key, Leaves, Params
 
-Penalty = Literal["logit-pairing", "mindiff", "none"]
+PENALTIES = ("logit-pairing", "mindiff", "none")
 
 
 @partial(jax.jit, static_argnums=(0, 3))
@@ -88,10 +88,10 @@ class FineTune:
       bandwidth: of MinDiff's kernel, in units of probability.
     """
 
-    penalty: Penalty = "logit-pairing"
+    penalty: str = "logit-pairing"
     weight: float = 1.0
     steps: int = 400
-    learning_rate: float = 3e-3
+    learning_rate: float = 1e-3
     batch_size: int | None = 256
     reweighed: bool = False
     bandwidth: float = 0.1
@@ -108,9 +108,9 @@ class FineTune:
           ValueError: an unknown penalty, one without examples, or no task about comments.
         """
         del budget
-        if self.penalty not in get_args(Penalty):
+        if self.penalty not in PENALTIES:
             raise ValueError(
-                f"unknown penalty {self.penalty!r}; choose one of {', '.join(get_args(Penalty))}"
+                f"unknown penalty {self.penalty!r}; choose one of {', '.join(PENALTIES)}"
             )
         begin = time.perf_counter()
         sets, targets = comment_targets(task, "reward")
@@ -215,7 +215,7 @@ def _fit(
 
     def scores(leaves: Leaves, rows: Array) -> Array:
         own = jax.tree.map(lambda feature: feature[rows], features.per_example)
-        return suffix(leaves, features.replace(per_example=own))[:, 0].astype(jnp.float32)
+        return suffix(leaves, replace(features, per_example=own))[:, 0].astype(jnp.float32)
 
     def loss(leaves: Leaves, key: Key) -> Array:
         comment_key, penalty_key = jax.random.split(key)

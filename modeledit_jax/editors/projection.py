@@ -11,13 +11,11 @@ al. 2020, *Null It Out: Guarding Protected Attributes by Iterative Nullspace Pro
 
 import time
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
 from jaxtyping import Float, Num
-from sklearn.linear_model import LogisticRegression
 
 from modeledit_jax.editors.editor import Cost, EditResult
 from modeledit_jax.editors.gradient import cached_features
@@ -27,7 +25,7 @@ from modeledit_jax.subjects.subject import Subject
 from modeledit_jax.tasks.task import Task
 from modeledit_jax.types import Array, Field, Key
 
-Concept = Literal["log-odds", "one-hot"]
+CONCEPTS = ("log-odds", "one-hot")
 
 
 @struct.dataclass
@@ -62,7 +60,7 @@ def leace_projection(
         are mere noise do no harm.
 
     Raises:
-      ValueError: numbers of rows differ, values are not finite, or no example has weight.
+      ValueError: values are not finite, a weight is negative, or all are zero.
     """
     share, x, mean = _centred(h, z, weights)
     z = z - share @ z
@@ -83,17 +81,18 @@ def inlp_projection(
     z: Num[np.ndarray, "n k"],
     num_classifiers: int = 1,
     weights: Num[np.ndarray, " n"] | None = None,
-    ridge: float = 1e-3,
+    ridge: float = 0.1,
 ) -> Projection:
     """Removes the row spaces of linear predictors of ``z``, each fitted on what the last ones left.
 
-    A predictor is a logistic regression for every column of zeros and ones (scikit-learn) and a
-    ridge regression for any other column. The projection is orthogonal.
+    Predictors are ridge regressions, which serve labels (columns of zeros and ones) and numbers
+    alike and have a closed form. The projection is orthogonal.
 
     Args:
       h, z, weights: as of `leace_projection`.
       num_classifiers: rounds; each removes at most one direction per column.
-      ridge: penalty of the ridge regression relative to the mean variance of ``h``.
+      ridge: penalty relative to the mean variance of ``h``. The larger, the closer a direction is
+        to the covariance with ``z``, and the more of ``h`` goes with it.
 
     Raises:
       ValueError: as `leace_projection`, or no round at all.
@@ -134,7 +133,7 @@ class LEACE:
       svd_tol: see `leace_projection`.
     """
 
-    concept: Concept = "log-odds"
+    concept: str = "log-odds"
     svd_tol: float = 0.01
 
     def edit(self, task: Task, key: Key, budget: int = 0) -> EditResult:
@@ -156,23 +155,26 @@ class INLP:
     """Erases the concept from the input of the edited layer by `inlp_projection`.
 
     Attributes:
-      num_classifiers: see `inlp_projection`.
+      num_classifiers, ridge: see `inlp_projection`.
       concept: see `concept_of`.
     """
 
-    num_classifiers: int = 4
-    concept: Concept = "log-odds"
+    num_classifiers: int = 8
+    ridge: float = 0.1
+    concept: str = "log-odds"
 
     def edit(self, task: Task, key: Key, budget: int = 0) -> EditResult:
         """Returns the edited network; as `LEACE.edit`."""
         del key, budget
         begin = time.perf_counter()
         h, z, weights = fitting_data(task, self.concept)
-        return _edited(task, inlp_projection(h, z, self.num_classifiers, weights), begin)
+        return _edited(
+            task, inlp_projection(h, z, self.num_classifiers, weights, self.ridge), begin
+        )
 
 
 def fitting_data(
-    task: Task, concept: Concept
+    task: Task, concept: str
 ) -> tuple[Float[np.ndarray, "n d"], Float[np.ndarray, "n k"], Float[np.ndarray, " n"]]:
     """Inputs of the edited layer on the ``reward`` role, the concept, and balancing weights.
 
@@ -190,7 +192,7 @@ def fitting_data(
 
 
 def concept_of(
-    task: Task, groups: Num[np.ndarray, "n t"], concept: Concept, smoothing: float = 1.0
+    task: Task, groups: Num[np.ndarray, "n t"], concept: str, smoothing: float = 1.0
 ) -> Float[np.ndarray, "n k"]:
     """What is to be erased: ``"one-hot"``, the terms themselves, or ``"log-odds"``, one column.
 
@@ -204,7 +206,7 @@ def concept_of(
     if concept == "one-hot":
         return np.asarray(groups, np.float64)
     if concept != "log-odds":
-        raise ValueError(f"unknown concept {concept!r}; choose one of {get_args(Concept)}")
+        raise ValueError(f"unknown concept {concept!r}; choose one of {', '.join(CONCEPTS)}")
     _, train = comment_targets(task, "train")
     counts = np.stack([(train.groups[train.label == y] > 0).sum(axis=0) for y in (1, 0)])
     toxic, harmless = counts + smoothing
@@ -254,10 +256,10 @@ def layer_inputs(subject: Subject, kernel: str, x: Array) -> Float[np.ndarray, "
 
 
 def _edited(task: Task, projection: Projection, begin: float) -> EditResult:
-    paths = dense_layer(task)
-    leaves = get_leaves(task.subject.params, paths)
-    folded = fold(*(jnp.asarray(leaves[path]) for path in paths), projection)
-    params = set_leaves(task.subject.params, dict(zip(paths, folded, strict=True)))
+    kernel, bias = dense_layer(task)
+    leaves = get_leaves(task.subject.params, (kernel, bias))
+    folded = fold(jnp.asarray(leaves[kernel]), jnp.asarray(leaves[bias]), projection)
+    params = set_leaves(task.subject.params, dict(zip((kernel, bias), folded, strict=True)))
     return EditResult(params, Cost(seconds=time.perf_counter() - begin), projection)
 
 
@@ -266,8 +268,6 @@ def _centred(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Checks the data; returns shares that sum to 1, centred features and their mean."""
     weights = np.ones(len(h)) if weights is None else np.asarray(weights, np.float64)
-    if not len(h) == len(z) == len(weights):
-        raise ValueError(f"{len(h)} features, {len(z)} concepts, {len(weights)} weights: give one")
     if not (np.isfinite(h).all() and np.isfinite(z).all()):
         raise ValueError("features or concept are not finite; check the network and the labels")
     if not (weights >= 0).all() or not 0 < weights.sum() < np.inf:
@@ -278,17 +278,11 @@ def _centred(
 
 
 def _predictors(x: np.ndarray, z: np.ndarray, share: np.ndarray, ridge: float) -> np.ndarray:
-    """Weights ``[k, d]`` of a linear predictor for every column of ``z``; zeros for a constant."""
-    binary = np.array([set(np.unique(column)) == {0.0, 1.0} for column in z.T])
+    """Weights ``[k, d]`` of the ridge regression of every column of ``z`` on centred features."""
     covariance = (x.T * share) @ x
     covariance += ridge * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
     cross = (x.T * share) @ (z - share @ z)
-    found = np.linalg.lstsq(covariance, cross, rcond=None)[0].T
-    for column in np.flatnonzero(binary):
-        model = LogisticRegression(max_iter=1000)
-        model.fit(x, z[:, column].astype(int), sample_weight=share * len(share))
-        found[column] = model.coef_[0]
-    return found
+    return np.linalg.lstsq(covariance, cross, rcond=None)[0].T
 
 
 def _row_space(rows: np.ndarray) -> np.ndarray:

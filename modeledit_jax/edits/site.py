@@ -2,7 +2,8 @@
 
 A path joins the keys of a leaf with slashes (``"fc2/kernel"``). A pattern is a shell-style glob
 (``"fc2/kernel"``, ``"conv*/kernel"``) that has to match a whole path or its end, so that
-``"fc2/kernel"`` also finds ``"params/fc2/kernel"``.
+``"fc2/kernel"`` also finds ``"params/fc2/kernel"``. Paths of Flax NNX parameters (``nnx.split``)
+end in ``/value``: there the pattern is ``"fc2/kernel/value"`` or ``"fc2/kernel*"``.
 """
 
 from collections.abc import Sequence

@@ -6,8 +6,8 @@ params trains many subjects, requests and reward weights at once. The state hold
 leaves alone, never the whole network.
 """
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ from modeledit_jax.edits.site import leaf_paths
 from modeledit_jax.subjects.subject import Subject
 from modeledit_jax.tasks.reward import EditedWeights, Reward, SetOutputs
 from modeledit_jax.tasks.task import EvaluationSets, Task
-from modeledit_jax.types import Array, Field, Key, Leaves
+from modeledit_jax.types import Array, Field, Key, Leaves, PyTree
 
 Observation = Literal["weights", "time"]
 
@@ -293,9 +293,10 @@ def stack_params(params: Sequence[WorldParams]) -> WorldParams:
 
 def _difference(first: WorldParams, other: WorldParams) -> str | None:
     """What keeps two tasks' params from being stacked, in words."""
-    if jax.tree.structure(first.reward) != jax.tree.structure(other.reward):
-        return "its reward is another function"
-    if jax.tree.structure(first) != jax.tree.structure(other):
+    structure: Callable[[PyTree], Any] = jax.tree.structure  # its own type has no == for mypy
+    if structure(first.reward) != structure(other.reward):
+        return "its reward has another function or other parts"
+    if structure(first) != structure(other):
         return "its evaluation sets or leaves have other names"
     leaves = zip(leaf_paths(first), jax.tree.leaves(first), jax.tree.leaves(other), strict=True)
     for path, one, two in leaves:

@@ -83,10 +83,10 @@ def paired_block_bootstrap(
     pairs = np.asarray(sampled)[networks, :, np.arange(reps)[:, None]].mean(axis=1)
     values = _change(pairs, relative)
     low, high = np.nanquantile(values, [0.5 - confidence / 2, 0.5 + confidence / 2])
-    return Interval(float(_change(np.mean(point, axis=0), relative)), float(low), float(high))
+    return Interval(_change(np.mean(point, axis=0)[None], relative).item(), float(low), float(high))
 
 
-def _change(pairs: Float[np.ndarray, "*r 2"], relative: bool) -> Float[np.ndarray, "*r"]:
+def _change(pairs: Float[np.ndarray, "r 2"], relative: bool) -> Float[np.ndarray, " r"]:
     difference = pairs[..., 1] - pairs[..., 0]
     if not relative:
         return difference

@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
-from collections.abc import Collection
+import shutil
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +56,32 @@ def open_run(run_dir: Path, config: Any, *, resume: bool, free: Collection[str] 
         raise OSError(
             f"cannot write to the run folder {run_dir} ({error.strerror}): choose another --run-dir"
         ) from error
+
+
+@contextmanager
+def opened_run(
+    run_dir: Path, config: Any, *, resume: bool, free: Collection[str] = ()
+) -> Iterator[None]:
+    """`open_run` around the work of a run: a mistake found before anything was saved undoes it.
+
+    So a corrected command may name the same folder. Interrupts and kills leave the folder: such a
+    run can be resumed. Arguments and errors are those of `open_run`.
+    """
+    open_run(run_dir, config, resume=resume, free=free)
+    try:
+        yield
+    except Exception:
+        if not resume:
+            _discard(run_dir)
+        raise
+
+
+def _discard(run_dir: Path) -> None:
+    """Removes the folder of a run unless it holds files beside ``config.json``."""
+    own = run_dir / "config.json"
+    if all(path == own or path.is_dir() for path in run_dir.rglob("*")):
+        own.unlink(missing_ok=True)
+        shutil.rmtree(run_dir, ignore_errors=True)
 
 
 def _read(path: Path) -> dict[str, Any]:

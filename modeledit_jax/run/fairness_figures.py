@@ -1,5 +1,4 @@
-"""Figures of a bias mitigation: error rates per identity term, scores per term, and what fairness
-costs in utility.
+"""Figures of a bias mitigation: error rates and scores per identity term, what fairness costs.
 
 Terms are rows, so that 50 of them remain readable. `modeledit_jax.run.figures` holds the style.
 """
@@ -15,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import PercentFormatter
 
 from modeledit_jax.evaluation.statistics import stratified_bootstrap
@@ -22,21 +22,17 @@ from modeledit_jax.run.figures import FONT, dress, editor_style, save
 
 Terms: TypeAlias = Num[np.ndarray, " _t"]
 Runs: TypeAlias = Num[np.ndarray, " _b"]
-Rates: TypeAlias = tuple[Terms, Terms | Mapping[str, Terms], float, float | Mapping[str, float]]
-"""Rates of the terms before and after an edit, then the overall rate before and after. ``after``
-is one array, or one array (and overall rate) per editor."""
+Rates: TypeAlias = tuple[Terms, Terms, float, float]
+"""Rate of every term before and after an edit, then the overall rate before and after."""
 
-NOT_EDITS = frozenset(
-    ("dixon-rebalancing", "reweighing", "other-seed", "tfidf", "fair-oracle", "biased-oracle")
-)
+NOT_EDITS = ("dixon-rebalancing", "reweighing", "other-seed", "tfidf", "fair-oracle",
+             "biased-oracle")  # fmt: skip
 """Classifiers that are trained anew or are no network: no competitors of an edit."""
 
 _BEFORE, _AFTER, _SHADE = "#7F7F7F", "#0072B2", "#009E73"
 _ROW_INCHES = 0.24
-_LOW, _QUARTER, _MEDIAN, _UPPER, _HIGH = range(5)
-_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+_QUANTILES, _MEDIAN = (0.05, 0.25, 0.5, 0.75, 0.95), 2
 _REPS = 2_000
-_AROUND = 16
 _RADII = (11, 15, 20, 26, 33, 42, 54)  # points between a mean and its number
 
 
@@ -56,7 +52,7 @@ def dumbbell(
     Args:
         terms: T names.
         rates: ``{name of the rate: (before [T], after [T], overall before, overall after)}``,
-            fractions 0…1, NaN where undefined; see `Rates` for several editors.
+            fractions 0…1, NaN where undefined.
         held_out: of each term, whether the edit was made without counterfactuals that name it.
         path: PNG to write.
         title: of the figure.
@@ -69,29 +65,26 @@ def dumbbell(
     """
     if not terms or not rates:
         raise ValueError(f"a dumbbell needs terms and rates, got {len(terms)} and {len(rates)}")
-    held = _one_per_term(terms, "held_out", np.asarray(held_out)).astype(bool)
-    panels = {name: _check_rates(terms, name, *rate) for name, rate in rates.items()}
-    order = np.argsort(-next(iter(panels.values()))[0], kind="stable")  # NaN sorts last
-    figure = Figure(
-        figsize=(1.5 + 4.8 * len(panels), 2.2 + _ROW_INCHES * len(terms)), layout="constrained"
-    )
-    row = figure.subplots(1, len(panels), squeeze=False, sharex=True, sharey=True)[0]
-    undefined = False
-    for axes, (name, (before, after, overall, overall_after)) in zip(
-        row, panels.items(), strict=True
-    ):
+    held = _one_per_term(terms, "held_out", held_out).astype(bool)
+    pairs = {
+        name: np.stack([_one_per_term(terms, name, rate) for rate in both[:2]])
+        for name, both in rates.items()
+    }
+    order = np.argsort(-next(iter(pairs.values()))[0], kind="stable")  # NaN sorts last
+    size = max(7.0, 1.5 + 4.8 * len(rates)), 2.2 + _ROW_INCHES * len(terms)
+    figure = Figure(figsize=size, layout="constrained")
+    panels = figure.subplots(1, len(rates), squeeze=False, sharex=True, sharey=True)[0]
+    top = 0.02
+    for axes, (name, pair) in zip(panels, pairs.items(), strict=True):
+        overall = rates[name][2:]
         dress(axes, name, "", "")
-        undefined |= _draw_rates(
-            axes, before[order], {editor: v[order] for editor, v in after.items()}
-        )
-        axes.axvline(overall, color=_BEFORE, linestyle="--", linewidth=1.2, zorder=1)
-        for editor, value in overall_after.items():
-            axes.axvline(value, color=_colour(editor), linestyle=":", linewidth=1.6, zorder=1)
-        axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
-    _name_rows(row[0], terms, order, held)
-    row[0].set_xlim(*_rate_limits(panels.values()))
-    editors = list(dict.fromkeys(editor for _, after, *_ in panels.values() for editor in after))
-    _legend_below(figure, _rate_handles(editors, bool(held.any()), undefined))
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+        _draw_rates(axes, pair[:, order], overall)
+        top = float(np.nanmax([top, *overall, *pair.ravel()]))
+    panels[0].set_xlim(-0.03 * top, 1.04 * top)
+    _name_rows(panels[0], terms, order, held)
+    undefined = any(np.isnan(pair).any() for pair in pairs.values())
+    _legend_below(figure, [*_rate_handles(), *_note_handles(held.any(), undefined)])
     figure.suptitle(title, fontsize=FONT + 2)
     return save(figure, path)
 
@@ -130,35 +123,25 @@ def score_distributions(
         ValueError: if shapes do not fit, a score is not finite or a threshold is of no model.
     """
     _check_scores(scores, label, groups, terms, thresholds or {})
-    held = np.zeros(len(terms), bool) if held_out is None else np.asarray(held_out)
+    held = np.zeros(len(terms)) if held_out is None else held_out
     held = _one_per_term(terms, "held_out", held).astype(bool)
-    rows = np.column_stack([groups > 0, np.ones(len(label), bool)])
-    summary = {
-        toxic: {model: _row_quantiles(s, rows & (label == toxic)[:, None]) for model, s in
-                scores.items()} for toxic in (0, 1)
-    }  # fmt: skip
-    first = next(iter(summary[0].values()))[:-1, _MEDIAN]
-    order = np.argsort(-first, kind="stable")
+    quantiles = _quantiles(list(scores.values()), label, groups)
+    order = np.argsort(-quantiles[0, 0, :-1, _MEDIAN], kind="stable")
+    quantiles = quantiles[:, :, np.append(order, len(order))]  # all comments stay at the bottom
     height = 2.4 + _ROW_INCHES * max(1.0, 0.55 * len(scores)) * (len(terms) + 1)
     figure = Figure(figsize=(11, height), layout="constrained")
-    undefined = False
     panels = figure.subplots(1, 2, sharex=True, sharey=True)
-    for axes, toxic, name in zip(panels, (0, 1), ("non-toxic comments", "toxic comments"),
-                                 strict=True):  # fmt: skip
-        dress(axes, "logit (positive: toxic)", "", name)
-        undefined |= _draw_scores(axes, summary[toxic], order)
-        for model, threshold in (thresholds or {}).items():
-            axes.axvline(threshold, color=_colour(model), linestyle="--", linewidth=1.3, zorder=1)
+    lines = {f"threshold, {model}": (x, _colour(model)) for model, x in (thresholds or {}).items()}
+    for axes, of_label, name in zip(panels, quantiles, ("non-toxic", "toxic"), strict=True):
+        dress(axes, "logit (positive: toxic)", "", f"{name} comments")
+        _draw_scores(axes, of_label, [_colour(model) for model in scores])
+        for x, colour in lines.values():
+            axes.axvline(x, color=colour, linestyle="--", linewidth=1.3, zorder=1)
     _name_rows(panels[0], terms, order, held, last="all comments")
-    handles = [
-        *(Patch(color=_colour(model), label=model) for model in scores),
-        *(Line2D([], [], color=_colour(model), linestyle="--", label=f"threshold, {model}")
-          for model in thresholds or {}),
-        *_note_handles(bool(held.any()), undefined),
-    ]  # fmt: skip
-    _legend_below(figure, handles)
-    note = "median, middle half and 5th to 95th percentile"
-    figure.suptitle(f"{title}\n{note}", fontsize=FONT + 2)
+    handles: list[Artist] = [Patch(color=_colour(model), label=model) for model in scores]
+    handles += [Line2D([], [], color=c, linestyle="--", label=n) for n, (_, c) in lines.items()]
+    _legend_below(figure, [*handles, *_note_handles(held.any(), np.isnan(quantiles).any())])
+    figure.suptitle(f"{title}\nmedian, middle half, 5th to 95th percentile", fontsize=FONT + 2)
     return save(figure, path)
 
 
@@ -209,11 +192,14 @@ def utility_fairness_plane(
     axes.scatter(*original, s=230, marker=marker, zorder=6, label="original (no edit)", **hollow)
     rivals = [mean for editor, mean in means.items() if editor not in off_front]
     front = pareto_front(np.array([original, *rivals]))
-    look: dict[str, Any] = {"color": "black", "linestyle": "--", "linewidth": 1.0, "zorder": 1}
+    look: dict[str, Any] = {"color": "black", "linestyle": "--", "linewidth": 1.1, "zorder": 4}
     axes.step(*front.T, where="post", label="Pareto front of the means", **look)
     axes.margins(0.07)
-    _shade_better(axes, original[0], original[1] - margin, margin)
-    dress(axes, xlabel, ylabel, f"{title}\nmean of runs, 95% bootstrap interval")
+    better = f"as fair, and within\n{margin:g} of" if margin else "at least as good\nas"
+    _shade_better(axes, original[0], original[1] - margin, f"{better} the original")
+    repeated = max(len(x) for x, _ in points.values()) > 1
+    note = "mean of runs, 95% bootstrap interval" if repeated else "one run each"
+    dress(axes, xlabel, ylabel, f"{title}\n{note}")
     figure.legend(loc="outside right center", fontsize=FONT - 1, frameon=False)
     _number_means(figure, axes, np.array([*means.values(), original]))
     return save(figure, path)
@@ -224,3 +210,191 @@ def pareto_front(points: Num[np.ndarray, "n 2"]) -> Num[np.ndarray, "m 2"]:
     ranked = points[np.lexsort((-points[:, 1], points[:, 0]))]
     best_before = np.concatenate([[-np.inf], np.maximum.accumulate(ranked[:-1, 1])])
     return ranked[ranked[:, 1] > best_before]
+
+
+def _one_per_term(terms: Sequence[str], name: str, values: Any) -> np.ndarray:
+    """The values in float64, if they are as many as the terms."""
+    if np.shape(values) != (len(terms),):
+        raise ValueError(f"{name} has shape {np.shape(values)}; pass one value for each of "
+                         f"{len(terms)} terms")  # fmt: skip
+    return np.asarray(values, np.float64)
+
+
+def _check_scores(
+    scores: Mapping[str, np.ndarray],
+    label: np.ndarray,
+    groups: np.ndarray,
+    terms: Sequence[str],
+    thresholds: Mapping[str, float],
+) -> None:
+    if not scores or not terms or not len(label):
+        raise ValueError(f"score distributions need models, terms and comments, got {len(scores)}, "
+                         f"{len(terms)} and {len(label)}")  # fmt: skip
+    if groups.shape != (len(label), len(terms)):
+        raise ValueError(f"groups have shape {groups.shape}; pass a row for each of {len(label)} "
+                         f"comments and a column for each of {len(terms)} terms")  # fmt: skip
+    for model, values in scores.items():
+        if values.shape != label.shape:
+            raise ValueError(f"{len(values)} scores of {model!r} for {len(label)} comments; "
+                             "pass one each")  # fmt: skip
+        if not np.isfinite(values).all():
+            raise ValueError(f"{np.sum(~np.isfinite(values))} scores of {model!r} are not finite; "
+                             "repair the model or leave it out")  # fmt: skip
+    strangers = sorted(thresholds.keys() - scores.keys())
+    if strangers:
+        raise ValueError(f"thresholds of {strangers} without their scores; pass scores of each")
+
+
+def _check_points(points: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
+    if not points:
+        raise ValueError("no editors to draw; pass {editor: (x, y)}")
+    for editor, (x, y) in points.items():
+        if x.shape != y.shape or x.size == 0 or not np.isfinite([x, y]).all():
+            raise ValueError(f"{editor}: {len(x)} x and {len(y)} y; pass one finite pair per run")
+
+
+def _colour(model: str) -> str:
+    """Grey for the classifier as it was, blue for one edit, the editor's own colour otherwise."""
+    return {"before": _BEFORE, "after": _AFTER}.get(model) or editor_style(model).colour
+
+
+def _draw_rates(axes: Axes, pair: np.ndarray, overall: tuple[float, float]) -> None:
+    """Draws one panel of a dumbbell from rates ``[2, T]`` in the order of the rows."""
+    rows = np.arange(pair.shape[1])
+    known = ~np.isnan(pair)
+    both = known.all(axis=0)
+    axes.hlines(rows[both], *pair[:, both], color="#BBBBBB", linewidth=2.4)
+    hollow: dict[str, Any] = {"facecolors": "white", "edgecolors": _BEFORE, "linewidths": 1.6}
+    axes.scatter(pair[0, known[0]], rows[known[0]], s=36, zorder=3, **hollow)
+    axes.scatter(pair[1, known[1]], rows[known[1]], s=38, zorder=4, color=_AFTER)
+    axes.axvline(overall[0], color=_BEFORE, linestyle="--", linewidth=1.2, zorder=1)
+    axes.axvline(overall[1], color=_AFTER, linestyle=":", linewidth=1.6, zorder=1)
+    _write_undefined(axes, ~both)
+
+
+def _write_undefined(axes: Axes, missing: np.ndarray) -> None:
+    """Says in a row that it has no value, so that an empty row is not taken for zero."""
+    look: dict[str, Any] = {"color": "#777777", "style": "italic", "fontsize": FONT - 3}
+    look |= {"transform": axes.get_yaxis_transform(), "ha": "right", "va": "center"}
+    for row in np.flatnonzero(missing).tolist():
+        axes.text(0.99, row, "undefined", **look)
+
+
+def _name_rows(
+    axes: Axes, terms: Sequence[str], order: np.ndarray, held: np.ndarray, last: str | None = None
+) -> None:
+    """Names of the rows, first at the top; held-out terms bold with an asterisk."""
+    names = [f"{terms[i]} *" if held[i] else terms[i] for i in order]
+    rows = names if last is None else [*names, last]
+    axes.set_yticks(range(len(rows)), rows, fontsize=FONT - 2)
+    for tick, i in zip(axes.get_yticklabels(), order, strict=False):
+        tick.set_fontweight("bold" if held[i] else "normal")
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+
+
+def _rate_handles() -> list[Artist]:
+    """Legend of a dumbbell."""
+    hollow: dict[str, Any] = {"markerfacecolor": "white", "markeredgecolor": _BEFORE}
+    none: dict[str, Any] = {"linestyle": "none", "marker": "o"}
+    return [
+        Line2D([], [], markeredgewidth=1.6, label="before", **none, **hollow),
+        Line2D([], [], color=_AFTER, label="after", **none),
+        Line2D([], [], color=_BEFORE, linestyle="--", label="overall, before"),
+        Line2D([], [], color=_AFTER, linestyle=":", label="overall, after"),
+    ]
+
+
+def _note_handles(any_held: Any, undefined: Any) -> list[Artist]:
+    """Legend entries without a line: what an asterisk and an empty row mean."""
+    notes = [(any_held, "* held out: not seen by the edit"),
+             (undefined, "undefined: no comments of that kind")]  # fmt: skip
+    return [Line2D([], [], linestyle="none", label=text) for shown, text in notes if shown]
+
+
+def _legend_below(figure: Figure, handles: Sequence[Artist]) -> None:
+    """A legend in at most two rows under the panels, where it takes no width from them."""
+    columns = len(handles) if len(handles) <= 4 else -(-len(handles) // 2)
+    look: dict[str, Any] = {"loc": "outside lower center", "fontsize": FONT - 2, "frameon": False}
+    figure.legend(handles=list(handles), ncols=columns, **look)
+
+
+def _quantiles(scores: Sequence[np.ndarray], label: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """``[2, M, T + 1, 5]``: by label, model and term, then all comments; NaN without comments."""
+    rows = np.column_stack([groups > 0, np.ones(len(label), bool)])
+    result = np.full((2, len(scores), rows.shape[1], len(_QUANTILES)), np.nan)
+    for toxic, model, term in np.ndindex(result.shape[:-1]):
+        chosen = scores[model][rows[:, term] & (label == toxic)]
+        if len(chosen):
+            result[toxic, model, term] = np.quantile(chosen, _QUANTILES)
+    return result
+
+
+def _draw_scores(axes: Axes, quantiles: np.ndarray, colours: Sequence[str]) -> None:
+    """Draws the bars of every model from quantiles ``[M, T + 1, 5]`` in the order of the rows."""
+    missing = np.isnan(quantiles[0, :, _MEDIAN])
+    places = np.linspace(-0.2, 0.2, len(colours)) if len(colours) > 1 else np.zeros(1)
+    for place, colour, of_model in zip(places, colours, quantiles, strict=True):
+        at = np.flatnonzero(~missing) + place
+        low, quarter, median, upper, high = of_model[~missing].T
+        axes.hlines(at, low, high, color=colour, linewidth=1.1, zorder=2)
+        axes.hlines(at, quarter, upper, color=colour, linewidth=4.2, zorder=3)
+        edge: dict[str, Any] = {"edgecolors": "black", "linewidths": 0.7}
+        axes.scatter(median, at, s=15, color="white", zorder=4, **edge)
+    axes.axhline(len(missing) - 1.5, color="#888888", linewidth=0.8)
+    _write_undefined(axes, missing)
+
+
+def _draw_editor(axes: Axes, name: str, editor: str, x: np.ndarray, y: np.ndarray) -> None:
+    """Runs, mean and its intervals in both directions."""
+    style = editor_style(editor)
+    look: dict[str, Any] = {"color": style.colour, "marker": style.marker}
+    axes.scatter(x, y, s=20, alpha=0.25, linewidths=0, zorder=2, **look)
+    mean = float(np.mean(x)), float(np.mean(y))
+    if len(x) > 1:
+        line: dict[str, Any] = {"color": style.colour, "linewidth": 1.4, "zorder": 3}
+        of_x, of_y = (stratified_bootstrap(v[:, None], np.mean, reps=_REPS) for v in (x, y))
+        axes.plot(of_x[1:], [mean[1]] * 2, **line)
+        axes.plot([mean[0]] * 2, of_y[1:], **line)
+    edge: dict[str, Any] = {"edgecolors": "white", "linewidths": 0.8}
+    area = 170 if style.marker in "*PX" else 95  # these fill less of their square
+    axes.scatter(mean[0], mean[1], s=area, zorder=5, label=name, **look, **edge)
+
+
+def _shade_better(axes: Axes, x: float, floor: float, label: str) -> None:
+    """Shades what is as fair and as useful as the original, to the ends of the axes."""
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    look: dict[str, Any] = {"color": _SHADE, "alpha": 0.1, "linewidth": 0, "zorder": 0}
+    axes.add_patch(Rectangle((left, floor), x - left, top - floor, label=label, **look))
+    axes.set(xlim=(left, right), ylim=(bottom, top))
+
+
+def _number_means(figure: Figure, axes: Axes, means: np.ndarray) -> None:
+    """Writes the number of every mean beside it, where it covers no mean and no other number.
+
+    The last mean is an obstacle alone. A thin line ties a number to a mean that is far away.
+    """
+    figure.draw_without_rendering()  # the layout fixes where data lie on the page
+    points = axes.transData.transform(means) * 72 / figure.dpi
+    box = axes.bbox.get_points() * 72 / figure.dpi
+    arrow = {"arrowstyle": "-", "color": "#888888", "linewidth": 0.6, "shrinkA": 0.0}
+    look: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": FONT - 2, "zorder": 7}
+    halo = [withStroke(linewidth=2, foreground="white")]
+    taken = points
+    for number, (point, mean) in enumerate(zip(points[:-1], means, strict=False), start=1):
+        place = _free_place(point, taken, box)
+        taken = np.vstack([taken, place])
+        tie = arrow if np.hypot(*(place - point)) > _RADII[1] else None
+        axes.annotate(str(number), tuple(mean), tuple(place - point), textcoords="offset points",
+                      arrowprops=tie, path_effects=halo, **look)  # fmt: skip
+
+
+def _free_place(point: np.ndarray, others: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """The nearest place around a point that is clear of the others, or the clearest one."""
+    angles = np.pi / 4 + np.arange(16) * np.pi / 8
+    around = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    candidates = (point + np.asarray(_RADII)[:, None, None] * around).reshape(-1, 2)
+    gaps = np.linalg.norm(candidates[:, None] - others, axis=-1).min(axis=1)
+    inside = ((candidates > box[0] + 6) & (candidates < box[1] - 6)).all(axis=1)
+    gaps = np.where(inside, gaps, -1.0)
+    clear = np.flatnonzero(gaps >= _RADII[0] - 0.5)
+    return candidates[clear[0] if len(clear) else np.argmax(gaps)]

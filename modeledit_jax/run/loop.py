@@ -78,21 +78,10 @@ def run_search(
       ValueError: a budget below one update, a reward function that returned NaN, or a checkpoint
         of another configuration.
     """
-    total, tasks = updates_within(search, budget), keys.shape[0]
-    state = jax.jit(jax.vmap(partial(search.init, env)))(params, keys)
-    shapes = jax.eval_shape(jax.vmap(partial(_advance, search, env, 1)), params, state)[1]
-    record = jax.tree.map(lambda s: np.zeros((tasks, total, *s.shape[2:]), s.dtype), shapes)
-    saved: dict[str, Any] = {"state": state, "record": record, "seconds": np.float64(0.0)}
-    done = 0
+    total = updates_within(search, budget)
     checkpoints = SearchCheckpoints(folder) if folder else None
-    if checkpoints and (found := checkpoints.restore(saved)):
-        done, saved = found
-        saved["record"] = jax.tree.map(np.array, saved["record"])
-
-    @partial(jax.jit, static_argnames="length", donate_argnames="state")
-    def advance(params: WorldParams, state: PyTree, length: int) -> tuple[PyTree, SearchTrace]:
-        return jax.vmap(partial(_advance, search, env, length))(params, state)
-
+    done, saved = _first_or_saved(search, env, params, keys, total, checkpoints)
+    advance = _compiled(search, env)
     state, record, seconds = saved["state"], saved["record"], float(saved["seconds"])
     begin = last_save = time.perf_counter()
     try:
@@ -111,12 +100,39 @@ def run_search(
     finally:
         if checkpoints:
             checkpoints.close()
-    cost = Cost(
-        reward_evaluations=total * search.evaluations_per_update,
-        gradient_steps=total * search.gradient_steps_per_update,
-        seconds=(seconds + time.perf_counter() - begin) / tasks,
-    )
-    return SearchRun(trace=record, cost=cost)
+    seconds += time.perf_counter() - begin
+    return SearchRun(trace=record, cost=_cost(search, total, seconds / keys.shape[0]))
+
+
+def _first_or_saved(
+    search: Search,
+    env: World,
+    params: WorldParams,
+    keys: Key,
+    total: int,
+    checkpoints: SearchCheckpoints | None,
+) -> tuple[int, dict[str, Any]]:
+    """Updates done, and what a checkpoint holds: the newest one, or that of a fresh search."""
+    state = jax.jit(jax.vmap(partial(search.init, env)))(params, keys)
+    shapes = jax.eval_shape(jax.vmap(partial(_advance, search, env, 1)), params, state)[1]
+    record = jax.tree.map(lambda s: np.zeros((keys.shape[0], total, *s.shape[2:]), s.dtype), shapes)
+    saved: dict[str, Any] = {"state": state, "record": record, "seconds": np.float64(0.0)}
+    if checkpoints and (found := checkpoints.restore(saved)):
+        done, saved = found
+        return done, saved | {"record": jax.tree.map(np.array, saved["record"])}
+    return 0, saved
+
+
+def _compiled(
+    search: Search, env: World
+) -> Callable[[WorldParams, PyTree, int], tuple[PyTree, SearchTrace]]:
+    """``(params, state, length)`` -> state and trace of all tasks; the old state is used up."""
+
+    @partial(jax.jit, static_argnames="length", donate_argnames="state")
+    def advance(params: WorldParams, state: PyTree, length: int) -> tuple[PyTree, SearchTrace]:
+        return jax.vmap(partial(_advance, search, env, length))(params, state)
+
+    return advance
 
 
 def _advance(
@@ -134,6 +150,14 @@ def _save(
 ) -> None:
     tree = {"state": state, "record": record, "seconds": np.float64(seconds)}
     checkpoints.save(done, tree)
+
+
+def _cost(search: Search, updates: int, seconds: float) -> Cost:
+    return Cost(
+        reward_evaluations=updates * search.evaluations_per_update,
+        gradient_steps=updates * search.gradient_steps_per_update,
+        seconds=seconds,
+    )
 
 
 def final_plans(run: SearchRun) -> jax.Array:

@@ -13,8 +13,9 @@ from modeledit_jax.types import Apply, Array, Field, Params
 class Subject:
     """A trained network.
 
-    Any pure ``apply`` serves: Flax Linen through `flax_apply`, NNX through ``nnx.split``,
-    Equinox through ``eqx.partition``. Build ``apply`` once and share it: it is static under `jit`.
+    Any pure ``apply`` serves: Flax Linen through `flax_apply`, NNX through ``nnx.split`` (whose
+    paths end in ``/value``: see `edits.site`), Equinox through ``eqx.partition``. Build ``apply``
+    once and share it: it is static under `jit`.
     """
 
     params: Field  # parameter pytree

@@ -153,7 +153,7 @@ def gates(values: Mapping[str, float], original: Mapping[str, float]) -> list[Ga
     )  # fmt: skip
     checks = [Gate(name, bool(found <= limit), found, limit) for name, found, limit in limits]
     gains = (
-        ("FPED at the classifier's own threshold falls", -change["fped"]),
-        ("BPSN AUC rises", change["bpsn_m5"]),
+        ("FPED at the classifier's own threshold falls by more than", -change["fped"]),
+        ("BPSN AUC rises by more than", change["bpsn_m5"]),
     )
     return checks + [Gate(name, bool(found > 0), found, 0.0) for name, found in gains]

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jax.typing import ArrayLike
 
 from modeledit_jax.evaluation.auc import auc, group_aucs
 from modeledit_jax.evaluation.fairness import (
@@ -106,9 +107,9 @@ class DebiasingReward(Reward):
 
 
 def debiasing_reward(
-    outputs: Array,
+    outputs: ArrayLike,
     targets: Any,
-    sets: Mapping[str, Array],
+    sets: Mapping[str, ArrayLike],
     kind: str = "fairness",
     weights: Mapping[str, float] | None = None,
 ) -> DebiasingReward:

@@ -9,7 +9,7 @@ from flax import struct
 from modeledit_jax.edits.site import get_leaves, match_paths
 from modeledit_jax.subjects.subject import Subject
 from modeledit_jax.tasks.reward import Reward
-from modeledit_jax.types import Array, Field, Leaves
+from modeledit_jax.types import Field, Leaves
 
 ROLES = ("train", "reward", "select", "test")
 
@@ -27,7 +27,7 @@ class EvaluationSets:
     weights: Field  # {set name: [N] float32}
 
     @property
-    def label(self) -> Array:
+    def label(self) -> Field:
         """The labels, ``[N]`` int32."""
         return self.targets.label if hasattr(self.targets, "label") else self.targets
 

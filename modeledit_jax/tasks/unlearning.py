@@ -20,7 +20,6 @@ from modeledit_jax.tasks.reward import (
 from modeledit_jax.tasks.task import ROLES, EvaluationSets, Task, find_site
 from modeledit_jax.types import Array, Examples
 
-
 LARGEST_EDIT_SIZE = 10.0
 """Relative edit size beyond which the penalty of `unlearning_reward` grows no further, so that the
 reward has a minimum; useful edits are far smaller."""

@@ -14,29 +14,9 @@ import scipy.stats
 from modeledit_jax.agents.config import PPOConfig
 from modeledit_jax.agents.loss import Batch
 from modeledit_jax.agents.networks import ActorCritic, GaussianHead, with_search_distribution
-from modeledit_jax.agents.optimization import make_optimizer, natural_gradient, optimize
+from modeledit_jax.agents.optimization import make_optimizer, optimize
 
 MEAN, STD = np.array([0.5, -1.0]), np.array([0.2, 0.7])
-
-
-def test_fisher_matrix_of_a_gaussian_is_undone():
-    """Fisher matrices by quadrature over the squared score, no formula shared."""
-    params = {"action_mean": jnp.asarray(MEAN), "log_std": jnp.log(STD)}
-    gradient = {"action_mean": jnp.array([3.0, -2.0]), "log_std": jnp.array([1.0, 5.0])}
-    natural, _ = natural_gradient().update(gradient, natural_gradient().init(params), params)
-    h = 1e-5
-    for index, (mean, std) in enumerate(zip(MEAN, STD, strict=True)):
-        x, step = np.linspace(mean - 12 * std, mean + 12 * std, 20001, retstep=True)
-        density = scipy.stats.norm.pdf(x, mean, std)
-        moved = {
-            "action_mean": [(mean + h, std), (mean - h, std)],
-            "log_std": [(mean, std * np.exp(h)), (mean, std * np.exp(-h))],
-        }
-        for name, (up, down) in moved.items():
-            log_ratio = scipy.stats.norm.logpdf(x, *up) - scipy.stats.norm.logpdf(x, *down)
-            fisher = np.sum(density * (log_ratio / (2 * h)) ** 2) * step
-            expected = float(gradient[name][index]) / fisher
-            np.testing.assert_allclose(natural[name][index], expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize("rates", [(0.3, 0.05), (1.5, 0.0)])

@@ -2,6 +2,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
+from flax import nnx
 
 from modeledit_jax.edits.site import get_leaves, leaf_paths, match_paths, set_leaves
 
@@ -36,6 +37,20 @@ def test_paths_join_keys_and_indices_in_the_order_of_the_leaves():
 )
 def test_patterns_match_whole_paths_or_their_ends_in_order_of_the_leaves(patterns, expected):
     assert match_paths(PARAMS, patterns) == expected
+
+
+@pytest.mark.parametrize("pattern", ["fc2/kernel/value", "fc2/kernel*", "fc2/kernel/*"])
+def test_nnx_parameters_are_found_by_their_value(pattern):
+    class Network(nnx.Module):
+        def __init__(self, rngs):
+            self.fc2 = nnx.Linear(3, 2, rngs=rngs)
+
+    graph, params = nnx.split(Network(nnx.Rngs(0)))
+    assert match_paths(params, pattern) == ("fc2/kernel/value",)
+    with pytest.raises(ValueError, match=r"the leaves are: .*fc2/kernel/value"):
+        match_paths(params, "fc2/kernel")
+    edited = nnx.merge(graph, set_leaves(params, {"fc2/kernel/value": jnp.ones((3, 2))}))
+    np.testing.assert_array_equal(edited.fc2(jnp.ones(3)), 3 * np.ones(2))
 
 
 def test_the_end_of_a_key_is_no_match():

@@ -110,15 +110,34 @@ def test_a_run_is_not_overwritten(finished, capsys):
         ({"forget_samples": (10**6,)}, ["sample indices"]),
         ({"budget": 0}, ["--budget", "at least 1"]),
         ({"budget": 3}, ["budget of 3", "population"]),
+        ({"rank": 0}, ["rank must be at least 1"]),
+        ({"edit_size_penalty": -1.0}, ["edit_size", "at least 0, got -1.0"]),
         ({"horizon": 2, "searches": ("snes",)}, ["--searches ppo"]),
         ({"resume": True}, ["no run to resume"]),
         ({"reward": "nothing.here:f"}, ["nothing.here"]),
         ({"reward": "other"}, ["--reward", "soft"]),
     ],
 )  # fmt: skip
-def test_mistakes_name_their_cure(small, tmp_path, capsys, changes, parts):
+def test_mistakes_name_their_cure_and_leave_no_run_behind(small, tmp_path, capsys, changes, parts):
     message = error_of(replace(small, run_dir=tmp_path / "run", **changes), capsys)
     assert all(part in message for part in parts), message
+    assert not (tmp_path / "run").exists()  # so that the corrected command may name it again
+
+
+def test_a_folder_without_a_run_is_not_resumed(small, tmp_path, capsys):
+    (tmp_path / "notes.txt").write_text("mine")
+    message = error_of(replace(small, run_dir=tmp_path, resume=True), capsys)
+    assert f"no run to resume in {tmp_path}: leave out --resume" in message
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_mistake_when_resuming_keeps_the_run(finished, capsys, monkeypatch):
+    def fail(*_, **__):
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr("experiments.unlearning_run.load_images", fail)
+    assert "the disk is gone" in error_of(replace(finished, resume=True), capsys)
+    assert (finished.run_dir / "config.json").exists()
 
 
 def test_a_run_folder_that_cannot_be_written(small, tmp_path, capsys):
@@ -133,6 +152,7 @@ def test_data_files_missing_or_corrupt(small, tmp_path, capsys, monkeypatch):
     (tmp_path / "bad.npz").write_bytes(b"no archive")
     config = replace(config, npz_path=tmp_path / "bad.npz", run_dir=tmp_path / "b")
     assert "bad.npz" in error_of(config, capsys)
+    assert not (tmp_path / "a").exists() and not (tmp_path / "b").exists()
     folder = tmp_path / "data" / "mnist"
     folder.mkdir(parents=True)
     for name in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
@@ -152,6 +172,7 @@ def test_a_reward_that_is_not_a_number(small, tmp_path, capsys, monkeypatch, whe
     monkeypatch.syspath_prepend(str(tmp_path))
     config = replace(small, run_dir=tmp_path / "run", reward=f"bad_{when[:2]}:reward")
     assert "not finite" in error_of(config, capsys)
+    assert not config.run_dir.exists()
 
 
 def test_a_reward_of_ones_own_and_samples_to_forget(small, tmp_path, monkeypatch):

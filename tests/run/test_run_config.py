@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from modeledit_jax.run.config import as_json, open_run
+from modeledit_jax.run.config import as_json, open_run, opened_run
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,45 @@ def test_a_folder_in_use_and_one_without_a_run(tmp_path):
     open_run(tmp_path, Config(), resume=False)
     with pytest.raises(ValueError, match="holds a run already: add --resume, or choose another"):
         open_run(tmp_path, Config(), resume=False)
+
+
+def test_a_mistake_before_anything_was_saved_frees_the_folder(tmp_path):
+    folder = tmp_path / "new" / "run"
+    with pytest.raises(ValueError, match="bad option"), opened_run(folder, Config(), resume=False):
+        assert (folder / "config.json").is_file()
+        (folder / "checkpoints" / "ppo").mkdir(parents=True)
+        raise ValueError("bad option")
+    assert not folder.exists() and folder.parent.exists()
+    with opened_run(folder, Config(budget=200), resume=False):
+        pass
+    assert json.loads((folder / "config.json").read_text())["budget"] == 200
+
+
+@pytest.mark.parametrize(
+    ("error", "saved", "resume"),
+    [
+        (KeyboardInterrupt, False, False),  # to be resumed
+        (ValueError, True, False),
+        (ValueError, False, True),
+    ],
+)
+def test_what_can_be_resumed_stays(tmp_path, error, saved, resume):
+    if resume:
+        open_run(tmp_path, Config(), resume=False)
+    with pytest.raises(error), opened_run(tmp_path, Config(), resume=resume):
+        if saved:
+            (tmp_path / "checkpoints").mkdir()
+            (tmp_path / "checkpoints" / "3").write_text("state")
+        raise error
+    open_run(tmp_path, Config(), resume=True)
+    assert (tmp_path / "checkpoints" / "3").exists() == saved
+
+
+def test_files_of_the_user_are_never_removed(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(OSError), opened_run(tmp_path, Config(), resume=False):
+        raise OSError("no data")
+    assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
 def test_resuming_clears_what_a_kill_left_half_written(tmp_path):

@@ -1,0 +1,116 @@
+"""Report metrics and gates, with classifiers whose verdict is known beforehand."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tiny_comments import corpus, subject
+
+from modeledit_jax.evaluation.fairness_report import fairness_metrics
+from modeledit_jax.tasks.debiasing import members, mitigate_bias
+from modeledit_jax.tasks.debiasing_metrics import (
+    debiasing_metrics,
+    gates,
+    judged_roles,
+    rows,
+    threshold,
+)
+
+
+@pytest.fixture(scope="module")
+def task():
+    return mitigate_bias(subject(), corpus())
+
+
+@pytest.fixture(scope="module")
+def original(task):
+    return {
+        role: np.asarray(task.subject.apply(task.subject.params, jnp.asarray(task.roles[role].x)))
+        for role in judged_roles(task)
+    }
+
+
+def _changed(original, change):
+    return {role: change(role, outputs) for role, outputs in original.items()}
+
+
+def _fair(task, original):
+    """Scores averaged within the blocks."""
+    found = _changed(original, lambda role, outputs: outputs.copy())
+    for role, outputs in found.items():
+        blocks = task.roles[role].targets.blocks
+        outputs[blocks, 0] = outputs[blocks, 0].mean(axis=1, keepdims=True)
+    return found
+
+
+def test_the_threshold_is_the_equal_error_rate_of_select(task, original):
+    scores, label, _ = rows(task, original, "select", "comments")
+    cut = threshold(task, original)
+    fpr, fnr = (scores[label == 0] >= cut).mean(), (scores[label == 1] < cut).mean()
+    gaps = [abs((scores[label == 0] >= s).mean() - (scores[label == 1] < s).mean()) for s in scores]
+    np.testing.assert_allclose(abs(fpr - fnr), min(gaps), atol=1e-6)
+
+
+def test_metrics_are_those_of_the_sets(task, original):
+    values = debiasing_metrics(task, original, original)
+    cut = threshold(task, original)
+    scores, label, _ = rows(task, original, "test", "comments")
+    assert values["accuracy"] == pytest.approx(((scores >= cut) == label).mean())
+    assert values["accuracy_drop"] == values["auc_drop"] == values["positive_rate_change"] == 0.0
+    own = fairness_metrics(*rows(task, original, "test", "counterfactuals"), cut)
+    assert values["fped"] == own["fped"] and values["template_fpr"] == own["fpr"]
+    assert values["swapped_test_fped"] > 0
+
+
+def test_held_out_terms_are_averaged_apart(task, original):
+    values, cut = debiasing_metrics(task, original, original), threshold(task, original)
+    scores, label, groups = rows(task, original, "test", "counterfactuals")
+    harmless = label == 0
+    overall = (scores[harmless] >= cut).mean()
+    gaps = [
+        abs((scores[harmless & (groups[:, t] > 0)] >= cut).mean() - overall)
+        for t in np.flatnonzero(task.held_out)
+    ]
+    assert values["fped_held_out"] == pytest.approx(np.mean(gaps), abs=1e-6)
+
+
+def test_the_unedited_classifier_gains_exactly_nothing_and_fails(task, original):
+    values = debiasing_metrics(task, original, original)
+    found = {gate.name.split(" by ")[0]: gate for gate in gates(values, values)}
+    failed = [name for name, gate in found.items() if not gate.passed]
+    assert failed == ["FPED at the classifier's own threshold falls", "BPSN AUC rises"]
+    assert all(gate.measured == 0.0 for gate in found.values())
+
+
+@pytest.mark.parametrize("shift", [-1.5, 1.5])
+def test_a_shift_of_the_threshold_gains_exactly_nothing_and_fails(task, original, shift):
+    moved = _changed(original, lambda role, outputs: outputs + np.float32(shift))
+    values = debiasing_metrics(task, moved, original)
+    before = debiasing_metrics(task, original, original)
+    # Rounding of the sum may make or break a tie, no more.
+    assert values["fped"] == pytest.approx(before["fped"], abs=0.01)
+    checks = gates(values, before)
+    assert not checks[0].passed and abs(values["positive_rate_change"]) > 0.03
+
+
+def test_calling_nothing_toxic_fails(task, original):
+    rng = np.random.default_rng(0)
+    collapsed = _changed(
+        original, lambda role, outputs: (rng.normal(size=outputs.shape) - 100).astype(np.float32)
+    )
+    values = debiasing_metrics(task, collapsed, original)
+    checks = gates(values, debiasing_metrics(task, original, original))
+    assert not checks[0].passed and not checks[3].passed
+    assert values["positive_rate_change"] < -0.3 and values["accuracy_drop"] > 0.2
+
+
+def test_a_classifier_that_ignores_the_term_passes(task, original):
+    fair = _fair(task, original)
+    values = debiasing_metrics(task, fair, original)
+    assert values["fped"] == values["fned"] == 0.0
+    assert values["counterfactual_dispersion"] == pytest.approx(0.0, abs=1e-9)
+    assert all(gate.passed for gate in gates(values, debiasing_metrics(task, original, original)))
+
+
+def test_suites_have_the_set_of_their_rows(task):
+    for suite in judged_roles(task)[2:]:
+        assert len(members(task.roles[suite], "counterfactuals")) == len(task.roles[suite].x)

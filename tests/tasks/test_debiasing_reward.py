@@ -1,0 +1,138 @@
+"""The reward against hand-made scores, and what it must not pay for."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+from tiny_comments import corpus, subject
+
+from modeledit_jax.envs.registration import make
+from modeledit_jax.tasks.debiasing import members, mitigate_bias
+from modeledit_jax.tasks.debiasing_reward import (
+    KINDS,
+    MARGINS,
+    WEIGHTS,
+    debiasing_reward,
+)
+from modeledit_jax.tasks.reward import EditedWeights, SetOutputs
+
+LEAVES = {"w": jnp.array([3.0, 4.0])}
+
+
+def _scores(task):
+    sets = task.roles["reward"]
+    return np.asarray(task.subject.apply(task.subject.params, jnp.asarray(sets.x)))[:, 0]
+
+
+def _judge(task, scores, kind="fairness", leaves=None, weights=None):
+    """Score and parts of a classifier that gives these scores, counted from the task's own."""
+    sets = task.roles["reward"]
+    before = jnp.asarray(_scores(task))[:, None]
+    reward = debiasing_reward(before, sets.targets, sets.weights, kind, weights)
+    targets = jax.tree.map(jnp.asarray, sets.targets)
+    outputs = jnp.asarray(scores, jnp.float32)[:, None]
+    seen = {
+        n: SetOutputs(outputs, before, targets, jnp.asarray(w)) for n, w in sets.weights.items()
+    }
+    score, parts = reward(seen, EditedWeights(LEAVES if leaves is None else leaves, LEAVES))
+    return float(score), {name: float(value) for name, value in parts.items()}
+
+
+@pytest.fixture(scope="module")
+def task():
+    return mitigate_bias(subject(), corpus())
+
+
+def _power_mean(values):
+    return np.mean(np.asarray(values) ** -5.0) ** -0.2
+
+
+def test_parts_equal_scikit_learn_and_numpy(task):
+    scores, sets = _scores(task), task.roles["reward"]
+    noise = np.random.default_rng(0).normal(scale=2.0, size=len(scores)).astype(np.float32)
+    after = scores + noise
+    _, parts = _judge(task, after)
+    plain, rest = members(sets, "comments"), members(sets, "counterfactuals")
+    label, groups = sets.label, sets.targets.groups
+    lost = roc_auc_score(label[plain], scores[plain]) - roc_auc_score(label[plain], after[plain])
+    np.testing.assert_allclose(parts["auc_loss"], -max(lost - MARGINS["auc"], 0), atol=1e-5)
+    bpsn, bnsp = [], []
+    for term in np.flatnonzero(groups[rest].any(axis=0)):
+        own = groups[rest, term] > 0
+        for cells, values in (
+            ((own & (label[rest] == 0)) | (~own & (label[rest] == 1)), bpsn),
+            ((own & (label[rest] == 1)) | (~own & (label[rest] == 0)), bnsp),
+        ):
+            values.append(roc_auc_score(label[rest][cells], after[rest][cells]))
+    np.testing.assert_allclose(parts["bpsn"], _power_mean(bpsn) - 1, atol=1e-5)
+    np.testing.assert_allclose(parts["bnsp"], _power_mean(bnsp) - 1, atol=1e-5)
+    blocks = after[sets.targets.blocks]
+    expected = -blocks.var(axis=1).mean() / blocks.var()
+    np.testing.assert_allclose(parts["dispersion"], expected, rtol=1e-4)
+
+
+def test_the_score_is_the_weighted_sum_of_its_parts(task):
+    noise = np.random.default_rng(1).normal(size=len(task.roles["reward"].x)).astype(np.float32)
+    for kind in KINDS:
+        score, parts = _judge(task, _scores(task) + noise, kind)
+        assert tuple(parts) == KINDS[kind] and max(parts.values()) <= 0
+        expected = sum(WEIGHTS[name] * value for name, value in parts.items())
+        np.testing.assert_allclose(score, expected, rtol=1e-5)
+
+
+def test_the_unedited_classifier_loses_nothing(task):
+    _, parts = _judge(task, _scores(task))
+    losses = ("auc_loss", "accuracy_loss", "subgroup_loss", "edit_size")
+    assert [parts[name] for name in losses] == [0, 0, 0, 0]
+
+
+def test_edit_size_is_the_squared_relative_norm(task):
+    _, parts = _judge(task, _scores(task), leaves={"w": jnp.array([3.0, 6.0])})
+    np.testing.assert_allclose(parts["edit_size"], -((2 / 5) ** 2), rtol=1e-5)
+
+
+def test_weights_can_be_chosen(task):
+    score, parts = _judge(task, _scores(task), "fped", weights={"fped": 7.0})
+    np.testing.assert_allclose(score, 7.0 * parts["fped"], rtol=1e-6)
+    with pytest.raises(ValueError, match="the reward 'fped' has no part bpsn; its parts are fped"):
+        _judge(task, _scores(task), "fped", weights={"bpsn": 1.0})
+
+
+def test_a_shift_of_all_scores_earns_nothing(task):
+    """The default reward sees no threshold but that of accuracy, which a shift can only lower."""
+    before, _ = _judge(task, _scores(task))
+    for shift in (-3.0, -0.5, 0.5, 3.0):
+        after, _ = _judge(task, _scores(task) + shift)
+        assert after <= before + 1e-5
+
+
+def test_calling_nothing_toxic_is_what_fped_alone_pays_for(task):
+    """The documented collapse: the best of all edits for `fped`, the worst for `fairness`."""
+    collapsed = np.full_like(_scores(task), -100.0)
+    assert _judge(task, collapsed, "fped")[0] == 0.0 > _judge(task, _scores(task), "fped")[0]
+    assert _judge(task, collapsed)[0] < _judge(task, _scores(task))[0] - 1.0
+    assert _judge(task, collapsed, "rates")[0] < _judge(task, _scores(task), "rates")[0]
+
+
+def test_a_perfectly_fair_classifier_earns_more(task):
+    """Scores averaged within blocks do not know the term."""
+    sets = task.roles["reward"]
+    fair = _scores(task).copy()
+    fair[sets.targets.blocks] = fair[sets.targets.blocks].mean(axis=1, keepdims=True)
+    score, parts = _judge(task, fair)
+    assert score > _judge(task, _scores(task))[0] and abs(parts["dispersion"]) < 1e-9
+
+
+def test_the_reward_in_a_world_is_never_invalid(task):
+    """A mask of zero makes all scores equal, infinite weights make them NaN: both are defined."""
+    env, params = make("MaskWorld-v0", task)
+    for leaves, expected in (
+        ({path: jnp.zeros_like(leaf) for path, leaf in params.original.items()}, None),
+        ({path: jnp.full_like(leaf, jnp.inf) for path, leaf in params.original.items()}, -10.0),
+    ):
+        score, parts, invalid = jax.jit(env.evaluate)(leaves, params)
+        assert not bool(invalid) and bool(jnp.isfinite(score))
+        assert all(bool(jnp.isfinite(part)) for part in parts.values())
+        if expected is not None:
+            assert float(score) == expected
