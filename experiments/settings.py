@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from modeledit_jax.editors.agent import PPOSearch, default_ppo_config
+from modeledit_jax.editors.agent import PPOSearch, default_ppo_config, population_growth
 from modeledit_jax.editors.editor import Search
 from modeledit_jax.editors.evolution import SNES, OpenES, RandomSearch
 
@@ -41,7 +41,7 @@ def make_search(name: str, world: str, budget: int, *, horizon: int = 1, **setti
     values = settings or TUNED[f"{name}-{world}"]
     population = int(values["population"])
     if not settings:  # as PPO's own: beyond 2,000 evaluations the population grows with the budget
-        population = 2 * round(population * max(budget / 2000, 1.0) / 2)
+        population = 2 * round(population * population_growth(budget) / 2)
     if name == "random-search":
         return RandomSearch(std=values["std"], population=population)
     options: dict[str, Any] = {

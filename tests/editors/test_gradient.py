@@ -136,7 +136,7 @@ def test_only_the_site_changes_and_steps_are_counted(site, editor):
 def test_logit_pairing_mitigates_bias_and_the_loss_alone_does_not():
     before = biased.dispersion(biased.subject_params())
     with_penalty, without = (
-        FineTune("logit-pairing", weight, 60, 0.1, None).edit(biased.task(), KEY).params
+        FineTune("logit-pairing", weight, 600, 0.02, None).edit(biased.task(), KEY).params
         for weight in (0.3, 0.0)
     )
     assert biased.dispersion(with_penalty) < 0.5 * before

@@ -31,6 +31,14 @@ FACTS = {  # one expression of JSON values per notebook, evaluated after its las
         "same": same,
         "files": sorted(str(path) for path in Path().rglob("*.png")),
     }""",
+    "bias_mitigation": """{
+        "before": mean(before),
+        "after": mean(after),
+        "paired": mean(paired),
+        "verdicts": verdicts,
+        "held_out": held_out,
+        "files": sorted(str(path) for path in Path().rglob("*.png")),
+    }""",
 }
 
 
@@ -112,3 +120,16 @@ def test_quickstart(tmp_path):
     folder = "quickstart-results"
     names = ("confusion", "edit", "learning_curves", "renamed")
     assert facts["files"] == [f"{folder}/{name}.png" for name in names]
+
+
+@pytest.mark.timeout(600)
+def test_bias_mitigation(tmp_path):
+    facts = execute(ROOT / "notebooks" / "bias_mitigation.ipynb", tmp_path)
+    assert len(facts["held_out"]) == 4
+    before, after = facts["before"], facts["after"]
+    assert before["accuracy"] > 0.8 and before["fped"] > 0.1
+    assert after["fped"] < 0.8 * before["fped"] and after["accuracy"] > before["accuracy"] - 0.03
+    assert after["counterfactual_dispersion"] < 0.7 * before["counterfactual_dispersion"]
+    assert facts["paired"]["counterfactual_dispersion"] < before["counterfactual_dispersion"]
+    assert facts["verdicts"]["all scores lowered by 3"] is False
+    assert facts["files"] == ["bias-mitigation-results/terms.png"]
