@@ -9,7 +9,7 @@ import scipy.stats
 from experiments.searching import Result
 from modeledit_jax.evaluation.block_bootstrap import paired_block_bootstrap
 from modeledit_jax.evaluation.statistics import Interval, holm, mean_interval
-from modeledit_jax.tasks.debiasing import DebiasingTask, members
+from modeledit_jax.tasks.debiasing import DebiasingTask
 from modeledit_jax.tasks.debiasing_metrics import Gate, Outputs, gates, threshold
 
 PRIMARY = ("fped", "fned", "bpsn_m5", "bnsp_m5")
@@ -76,6 +76,12 @@ def gains(
     )
 
 
+def block_terms(task: DebiasingTask) -> np.ndarray:
+    """The identity term of every column of the test blocks; terms of several words have none."""
+    targets = task.roles["test"].targets
+    return targets.groups[targets.blocks[0]].argmax(axis=1)
+
+
 def misjudged(task: DebiasingTask, outputs: Outputs, label: int) -> np.ndarray:
     """Of the test blocks of one label ``[K, V]``, which comments the classifier gets wrong."""
     sets = task.roles["test"]
@@ -102,11 +108,6 @@ def verdict(
         return "FAIL", checks
     shown = gain.fped.high < 0 and gain.fned.point <= 0
     return ("PASS" if shown else "NOT SHOWN"), checks
-
-
-def counterfactual_rows(task: DebiasingTask) -> np.ndarray:
-    """Rows of the test counterfactuals in the role's batch."""
-    return members(task.roles["test"], "counterfactuals")
 
 
 def _tests(change: Mapping[str, np.ndarray]) -> dict[str, float]:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from experiments.bias_mitigation import Config, reward_function
 from experiments.bias_mitigation_report import write_report
 from experiments.options import run_folder
-from experiments.searching import Result, search_world
+from experiments.searching import Result, check_searches, search_world
 from modeledit_jax.data.comments import CommentData
 from modeledit_jax.data.identity_corpus import identity_corpus, oracle_scores
 from modeledit_jax.data.images import default_cache_dir
@@ -28,7 +28,7 @@ from modeledit_jax.evaluation.fairness import (
     power_mean,
 )
 from modeledit_jax.run.checkpoint import cached_tree
-from modeledit_jax.run.config import as_json, open_run
+from modeledit_jax.run.config import as_json, opened_run
 from modeledit_jax.subjects.subject import Subject, flax_apply
 from modeledit_jax.subjects.text_classifiers import TRAINING, make_text_classifier
 from modeledit_jax.subjects.tfidf import tfidf_scores
@@ -60,18 +60,19 @@ class Bench:
 def run(config: Config) -> None:
     """Runs the experiment and writes its folder."""
     logging.set_verbosity(logging.ERROR)  # Orbax reports every checkpoint at lower levels
-    bench = prepare(config)
-    open_run(run_folder(config), config, resume=config.resume, free=("tensorboard",))
-    results = [Result("original", outputs_of(bench, [t.subject.params for t in bench.tasks]),
-                      [Cost()] * len(bench.tasks))]  # fmt: skip
-    for world in config.worlds:
-        results += search_world(config, world, bench.tasks, bench.roles, fairness_course)
-    if config.baselines:
-        from experiments.bias_mitigation_baselines import compare
+    with opened_run(run_folder(config), config, resume=config.resume, free=("tensorboard",)):
+        check_searches(config)
+        bench = prepare(config)
+        unedited = outputs_of(bench, [task.subject.params for task in bench.tasks])
+        results = [Result("original", unedited, [Cost()] * len(unedited))]
+        for world in config.worlds:
+            results += search_world(config, world, bench.tasks, bench.roles, fairness_course)
+        if config.baselines:
+            from experiments.bias_mitigation_baselines import compare
 
-        results += compare(bench, results)
-    results += references(bench)
-    write_report(config, bench.data, bench.tasks, bench.seeds, results)
+            results += compare(bench, results)
+        results += references(bench)
+        write_report(config, bench.data, bench.tasks, bench.seeds, results)
     print(f"report: {run_folder(config) / 'report.md'}")
 
 

@@ -20,10 +20,9 @@ import tyro
 from tqdm import tqdm
 
 from experiments.unlearning import Config
-from experiments.unlearning_run import make_parametrization, prepare
+from experiments.unlearning_run import prepare
 from modeledit_jax.editors.agent import PPOSearch, default_ppo_config
 from modeledit_jax.editors.editor import run_updates, updates_within
-from modeledit_jax.envs.registration import WORLDS
 from modeledit_jax.envs.world import World, WorldParams
 from modeledit_jax.evaluation.statistics import stratified_bootstrap
 from modeledit_jax.run.config import as_json
@@ -76,12 +75,9 @@ def ablate(config: AblationConfig) -> dict[str, list[dict[str, Any]]]:
         for name, changes in tqdm(VARIANTS.items(), desc=f"variants in {world}"):
             options = dict(changes)
             horizon = options.pop("horizon", 1)
-            env = WORLDS[f"{world.capitalize()}World-v0"](
-                bench.tasks[0],
-                parametrization=make_parametrization(config),
-                horizon=horizon,
-                observation=options.pop("observation", "weights"),
-            )
+            observation = options.pop("observation", "weights")
+            variant = replace(config, horizon=horizon, observation=observation)
+            env = make_world(variant, world, bench.tasks[0])
             judge = Judge(env, bench.tasks)
             params = judge.stacked_params()
             base = default_ppo_config(config.budget, horizon, world)

@@ -1,5 +1,6 @@
 """Runs the searches of an experiment in one world, all tasks side by side, and judges them."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,7 +13,7 @@ from tqdm import tqdm
 
 from experiments.options import SearchOptions, run_folder
 from experiments.settings import make_search
-from modeledit_jax.editors.editor import Cost, Search, SearchTrace
+from modeledit_jax.editors.editor import Cost, Search, SearchTrace, updates_within
 from modeledit_jax.edits.parametrization import (
     LowRank,
     Parametrization,
@@ -54,6 +55,18 @@ def make_parametrization(config: SearchOptions) -> Parametrization:
         "per-column": PerColumn(),
     }
     return kinds[config.parametrization]
+
+
+def check_searches(config: SearchOptions) -> None:
+    """Raises at once what the searches themselves would find only after all training.
+
+    Raises:
+      ValueError: a rank below 1, or a budget that does not pay for one update of a search.
+    """
+    make_parametrization(config)
+    for world, name in itertools.product(config.worlds, config.searches):
+        search = make_search(name, world, config.budget, horizon=config.horizon)
+        updates_within(search, config.budget)
 
 
 def make_world(config: SearchOptions, world: str, task: Task) -> World:

@@ -25,9 +25,8 @@ from tqdm import tqdm
 
 from experiments.settings import make_search
 from experiments.unlearning import Config
-from experiments.unlearning_run import make_parametrization, prepare
+from experiments.unlearning_run import prepare
 from modeledit_jax.editors.editor import run_updates, updates_within
-from modeledit_jax.envs.registration import WORLDS
 from modeledit_jax.envs.world import World, WorldParams
 from modeledit_jax.run.config import as_json
 from modeledit_jax.run.judge import Judge
@@ -68,9 +67,7 @@ def tune(config: TuneConfig) -> dict[str, list[dict[str, Any]]]:
     bench = prepare(config)
     found: dict[str, list[dict[str, Any]]] = {}
     for world in config.worlds:
-        env = WORLDS[f"{world.capitalize()}World-v0"](
-            bench.tasks[0], parametrization=make_parametrization(config)
-        )
+        env = make_world(config, world, bench.tasks[0])
         judge = Judge(env, bench.tasks)
         params = judge.stacked_params()
         nothing = np.zeros((len(bench.tasks), 1, 1, env.edit.action_size), np.float32)

@@ -1,15 +1,15 @@
 """What the unlearning experiment leaves behind: summary, metrics, weights, figures, report."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.unlearning import Config, run_folder
-from modeledit_jax.editors.editor import Cost
+from experiments.options import run_folder
+from experiments.searching import Result
+from experiments.unlearning import Config
 from modeledit_jax.edits.site import set_leaves
 from modeledit_jax.evaluation.accuracy import confusion_matrix
 from modeledit_jax.evaluation.forgetting import tow
@@ -47,22 +47,6 @@ COLUMNS = (
 )
 TARGET_FORGET, TARGET_DROP = 0.01, 0.01
 """A task is solved at forget accuracy ≤ 1 % and retain accuracy ≥ original − 1 point (test)."""
-
-
-@dataclass(frozen=True)
-class Result:
-    """One editor on all ``B`` tasks.
-
-    Searches also have the edited leaves, and the course of the search at ``K`` updates.
-    """
-
-    editor: str
-    outputs: Sequence[Mapping[str, np.ndarray]]  # of each task: {role: logits [N, C]}
-    costs: Sequence[Cost]
-    leaves: Sequence[Leaves] | None = None
-    evaluations: np.ndarray | None = None  # [K] reward evaluations spent
-    score: np.ndarray | None = None  # [B, K] mean score of the candidates
-    curves: Mapping[str, np.ndarray] = field(default_factory=dict)  # {set: accuracy [B, K], test}
 
 
 def write_report(

@@ -1,6 +1,5 @@
 """The course of the unlearning experiment: train, retrain, search, judge, report."""
 
-import itertools
 import math
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,27 +13,16 @@ import numpy as np
 from absl import logging
 from tqdm import tqdm
 
-from experiments.settings import make_search
-from experiments.unlearning import Config, reward_function, run_folder
-from experiments.unlearning_report import Result, write_report
+from experiments.options import run_folder
+from experiments.searching import Result, check_searches, search_world
+from experiments.unlearning import Config, reward_function
+from experiments.unlearning_report import write_report
 from modeledit_jax.data.images import default_cache_dir, load_images
 from modeledit_jax.data.splits import Splits, split_images
-from modeledit_jax.editors.editor import Cost, Search, SearchTrace, updates_within
+from modeledit_jax.editors.editor import Cost
 from modeledit_jax.editors.references import LogitMask, gradient_steps
-from modeledit_jax.edits.parametrization import (
-    LowRank,
-    Parametrization,
-    PerColumn,
-    PerRow,
-    PerWeight,
-)
-from modeledit_jax.envs.registration import WORLDS
-from modeledit_jax.envs.world import WorldParams
 from modeledit_jax.run.checkpoint import cached_tree
 from modeledit_jax.run.config import as_json, opened_run
-from modeledit_jax.run.judge import Judge
-from modeledit_jax.run.loop import SearchRun, run_search
-from modeledit_jax.run.scalars import ScalarWriter
 from modeledit_jax.subjects.classifiers import make_classifier
 from modeledit_jax.subjects.subject import Subject, flax_apply
 from modeledit_jax.subjects.training import TrainingConfig, train_classifiers
@@ -74,7 +62,7 @@ def run(config: Config) -> None:
         results = unedited(bench)
         results += [retrain(bench, replicate) for replicate in range(1, config.retrains + 1)]
         for world in config.worlds:
-            results += search_world(bench, world)
+            results += search_world(config, world, bench.tasks, JUDGED_ROLES)
         write_report(config, bench.tasks, bench.seeds, results)
     print(f"report: {run_folder(config) / 'report.md'}")
 
@@ -121,18 +109,6 @@ def prepare(config: Config) -> Bench:
         bench.tasks.extend(tasks)
         bench.seeds.extend([seed] * len(tasks))
     return bench
-
-
-def check_searches(config: Config) -> None:
-    """Raises at once what the searches themselves would find only after all retrainings.
-
-    Raises:
-      ValueError: a rank below 1, or a budget that does not pay for one update of a search.
-    """
-    make_parametrization(config)
-    for world, name in itertools.product(config.worlds, config.searches):
-        search = make_search(name, world, config.budget, horizon=config.horizon)
-        updates_within(search, config.budget)
 
 
 def parse_requests(text: str, num_classes: int) -> list[tuple[int, ...]]:
@@ -187,98 +163,3 @@ def retrain(bench: Bench, replicate: int) -> Result:
         # Taken from the cache, or not: its time says nothing about the method.
         costs.append(Cost(gradient_steps=steps, seconds=math.nan))
     return Result(name, outputs, costs)
-
-
-def search_world(bench: Bench, world: str) -> list[Result]:
-    """Runs every search in one world, all tasks side by side."""
-    config = bench.config
-    env = WORLDS[f"{world.capitalize()}World-v0"](
-        bench.tasks[0],
-        parametrization=make_parametrization(config),
-        horizon=config.horizon,
-        observation=config.observation,
-    )
-    judge = Judge(env, bench.tasks)
-    params = judge.stacked_params()
-    keys = jax.vmap(partial(jax.random.fold_in, jax.random.key(config.seed)))(
-        jnp.arange(len(bench.tasks))
-    )
-    results = []
-    for search_name in config.searches:
-        name = f"{search_name}-{world}"
-        search = make_search(search_name, world, config.budget, horizon=config.horizon)
-        with ProgressReport(name, config, judge, params) as report:
-            found = run_search(
-                search,
-                env,
-                params,
-                keys,
-                config.budget,
-                folder=run_folder(config) / "checkpoints" / name,
-                report=report,
-            )
-        results.append(judge_search(name, judge, params, search, found))
-    return results
-
-
-def judge_search(
-    name: str, judge: Judge, params: WorldParams, search: Search, found: SearchRun
-) -> Result:
-    """Evaluates what a search found, and its course, on the roles it has not seen."""
-    plans = found.trace.plans
-    leaves = [judge.edited(index, plan[-1], params) for index, plan in enumerate(plans)]
-    return Result(
-        name,
-        [
-            {role: judge.outputs(index, own, role) for role in JUDGED_ROLES}
-            for index, own in enumerate(leaves)
-        ],
-        [found.cost] * len(leaves),
-        leaves=leaves,
-        evaluations=np.arange(1, plans.shape[1] + 1) * search.evaluations_per_update,
-        score=np.asarray(found.trace.metrics["score"]),
-        curves=judge.course(plans, params, "test"),
-    )
-
-
-def make_parametrization(config: Config) -> Parametrization:
-    """Returns the parametrization named on the command line."""
-    kinds: dict[str, Parametrization] = {
-        "low-rank": LowRank(config.rank),
-        "per-weight": PerWeight(),
-        "per-row": PerRow(),
-        "per-column": PerColumn(),
-    }
-    return kinds[config.parametrization]
-
-
-class ProgressReport:
-    """Progress bar and TensorBoard scalars of one search."""
-
-    def __init__(self, name: str, config: Config, judge: Judge, params: Any):
-        self._name, self._judge, self._params = name, judge, params
-        self._bar = tqdm(desc=name, unit="update")
-        self._scalars = ScalarWriter(
-            run_folder(config) / "tensorboard" if config.tensorboard else None
-        )
-
-    def __enter__(self) -> "ProgressReport":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._bar.close()
-        self._scalars.close()
-
-    def __call__(self, done: int, total: int, trace: SearchTrace) -> None:
-        """Shows the reward of the last update and how the present edit does on ``select``."""
-        found = self._judge.course(trace.plans[:, -1:], self._params, "select")
-        values = {
-            "score": float(trace.metrics["score"][:, -1].mean()),
-            "forget_accuracy": float(found["forget"].mean()),
-            "retain_accuracy": float(found["retain"].mean()),
-        }
-        self._bar.total = total
-        self._bar.n = done
-        self._bar.set_postfix({name: f"{value:.3f}" for name, value in values.items()})
-        for name, value in values.items():
-            self._scalars.write(f"{self._name}/{name}", value, done)
