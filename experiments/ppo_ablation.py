@@ -19,6 +19,7 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
+from experiments.searching import make_world
 from experiments.unlearning import Config
 from experiments.unlearning_run import prepare
 from modeledit_jax.editors.agent import PPOSearch, default_ppo_config

@@ -23,6 +23,7 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
+from experiments.searching import make_world
 from experiments.settings import make_search
 from experiments.unlearning import Config
 from experiments.unlearning_run import prepare
