@@ -30,7 +30,7 @@ from modeledit_jax.evaluation.fairness import (
 from modeledit_jax.run.checkpoint import cached_tree
 from modeledit_jax.run.config import as_json, opened_run
 from modeledit_jax.subjects.subject import Subject, flax_apply
-from modeledit_jax.subjects.text_classifiers import TRAINING, make_text_classifier
+from modeledit_jax.subjects.text_classifiers import LEARNED, TRAINING, make_text_classifier
 from modeledit_jax.subjects.tfidf import tfidf_scores
 from modeledit_jax.subjects.training import TrainingConfig, train_classifiers
 from modeledit_jax.tasks.debiasing import DebiasingTask, mitigate_bias
@@ -81,7 +81,7 @@ def prepare(config: Config) -> Bench:
     cache = config.cache_dir or default_cache_dir()
     data = load(config)
     module = make_text_classifier(config.subject, len(data.vocabulary), data.vectors)
-    training = TRAINING[config.subject]
+    training = replace(TRAINING[config.subject], **({} if data.vectors is not None else LEARNED))
     if config.epochs is not None:
         training = replace(training, epochs=config.epochs)
     seeds = list(range(config.seed, config.seed + config.seeds))

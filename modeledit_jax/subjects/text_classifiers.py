@@ -23,7 +23,10 @@ TRAINING: dict[str, TrainingConfig] = {
     "boe": TrainingConfig(epochs=20, batch_size=128, learning_rate=3e-3, weight_decay=1e-3),
     "cnn": TrainingConfig(epochs=5, batch_size=128, learning_rate=1e-3, weight_decay=1e-4),
 }
-"""How `make_text_classifier` networks are trained on some ten thousand short comments."""
+"""How networks with pretrained word vectors are trained on some ten thousand comments."""
+
+LEARNED = {"epochs": 5, "batch_size": 64}
+"""What changes where a network has to learn its word vectors from a few thousand comments."""
 
 
 @dataclass(frozen=True, eq=False)
