@@ -28,7 +28,7 @@ class Config(SearchOptions):
     """Of the synthetic comments: mean number of further cue clauses; fewer make identities tell."""
     reward: str = "fairness"
     """fairness, rates or fped (two examples of what goes wrong), or module:name of a function."""
-    budget: int = 5000
+    budget: int = 4000
     """Reward evaluations of each search on each task."""
     baselines: bool = True
     """Compare with other editors of the same layer, and with networks trained anew."""

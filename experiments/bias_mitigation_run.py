@@ -16,6 +16,7 @@ from experiments.bias_mitigation import Config, reward_function
 from experiments.bias_mitigation_report import write_report
 from experiments.options import run_folder
 from experiments.searching import Result, check_searches, search_world
+from experiments.settings import TUNED_ON_COMMENTS
 from modeledit_jax.data.comments import CommentData
 from modeledit_jax.data.identity_corpus import identity_corpus, oracle_scores
 from modeledit_jax.data.images import default_cache_dir
@@ -66,7 +67,9 @@ def run(config: Config) -> None:
         unedited = outputs_of(bench, [task.subject.params for task in bench.tasks])
         results = [Result("original", unedited, [Cost()] * len(unedited))]
         for world in config.worlds:
-            results += search_world(config, world, bench.tasks, bench.roles, fairness_course)
+            results += search_world(
+                config, world, bench.tasks, bench.roles, fairness_course, TUNED_ON_COMMENTS
+            )
         if config.baselines:
             from experiments.bias_mitigation_baselines import compare
 

@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from experiments.options import SearchOptions, run_folder
-from experiments.settings import make_search
+from experiments.settings import TUNED, make_search
 from modeledit_jax.editors.editor import Cost, Search, SearchTrace, updates_within
 from modeledit_jax.edits.parametrization import (
     LowRank,
@@ -85,6 +85,7 @@ def search_world(
     tasks: Sequence[Task],
     roles: Sequence[str],
     measure: Measure = set_accuracies,
+    tuned: Mapping[str, Mapping[str, float]] = TUNED,
 ) -> list[Result]:
     """Runs every search in one world.
 
@@ -94,6 +95,7 @@ def search_world(
       tasks: edited side by side.
       roles: whose outputs the results hold.
       measure: what the course of a search reports, on ``select`` as it runs and on ``test`` after.
+      tuned: settings of the searches (`make_search`).
     """
     env = make_world(config, world, tasks[0])
     judge = Judge(env, tasks, measure)
@@ -104,7 +106,7 @@ def search_world(
     results = []
     for search_name in config.searches:
         name = f"{search_name}-{world}"
-        search = make_search(search_name, world, config.budget, horizon=config.horizon)
+        search = make_search(search_name, world, config.budget, horizon=config.horizon, tuned=tuned)
         with ProgressReport(name, config, judge, params) as report:
             found = run_search(
                 search,

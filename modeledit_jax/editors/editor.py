@@ -98,14 +98,21 @@ class SearchTrace:
     metrics: Field  # {name: [K] float32}
 
 
+def run_update(
+    search: Search, env: World, params: WorldParams, state: PyTree
+) -> tuple[PyTree, SearchTrace]:
+    """One update, and its entry of the trace: plan ``[T, A]``, metrics ``{name: []}``."""
+    state, metrics = search.update(env, params, state)
+    return state, SearchTrace(plans=search.plan(env, params, state), metrics=metrics)
+
+
 def run_updates(
     search: Search, env: World, params: WorldParams, state: PyTree, num_updates: int
 ) -> tuple[PyTree, SearchTrace]:
     """Runs ``num_updates`` updates as one scan; pure, for `jax.jit` and `jax.vmap`."""
 
     def step(state: PyTree, _: None) -> tuple[PyTree, SearchTrace]:
-        state, metrics = search.update(env, params, state)
-        return state, SearchTrace(plans=search.plan(env, params, state), metrics=metrics)
+        return run_update(search, env, params, state)
 
     return jax.lax.scan(step, state, length=num_updates)
 

@@ -24,14 +24,14 @@ from modeledit_jax.editors.editor import (
     Search,
     SearchTrace,
     check_rewards,
-    run_updates,
+    run_update,
     updates_within,
 )
 from modeledit_jax.edits.site import set_leaves
 from modeledit_jax.envs.world import World, WorldParams, stack_params
 from modeledit_jax.run.checkpoint import SearchCheckpoints
 from modeledit_jax.tasks.task import Task
-from modeledit_jax.types import Key, PyTree
+from modeledit_jax.types import Array, Key, PyTree
 
 Report = Callable[[int, int, SearchTrace], None]
 
@@ -81,13 +81,14 @@ def run_search(
     total = updates_within(search, budget)
     checkpoints = SearchCheckpoints(folder) if folder else None
     done, saved = _first_or_saved(search, env, params, keys, total, checkpoints)
-    advance = _compiled(search, env)
+    advance = _compiled(search, env, chunk)
     state, record, seconds = saved["state"], saved["record"], float(saved["seconds"])
     begin = last_save = time.perf_counter()
     try:
         while done < total:
             length = min(chunk, total - done)
-            state, trace = jax.block_until_ready(advance(params, state, length))
+            state, trace = jax.block_until_ready(advance(params, state, jnp.int32(length)))
+            trace = jax.tree.map(lambda values, length=length: values[:, :length], trace)
             check_rewards(trace.metrics)
             jax.tree.map(partial(_write, begin=done), record, trace)
             done += length
@@ -114,8 +115,8 @@ def _first_or_saved(
 ) -> tuple[int, dict[str, Any]]:
     """Updates done, and what a checkpoint holds: the newest one, or that of a fresh search."""
     state = jax.jit(jax.vmap(partial(search.init, env)))(params, keys)
-    shapes = jax.eval_shape(jax.vmap(partial(_advance, search, env, 1)), params, state)[1]
-    record = jax.tree.map(lambda s: np.zeros((keys.shape[0], total, *s.shape[2:]), s.dtype), shapes)
+    shapes = jax.eval_shape(jax.vmap(partial(run_update, search, env)), params, state)[1]
+    record = jax.tree.map(lambda s: np.zeros((keys.shape[0], total, *s.shape[1:]), s.dtype), shapes)
     saved: dict[str, Any] = {"state": state, "record": record, "seconds": np.float64(0.0)}
     if checkpoints and (found := checkpoints.restore(saved)):
         done, saved = found
@@ -124,21 +125,30 @@ def _first_or_saved(
 
 
 def _compiled(
-    search: Search, env: World
-) -> Callable[[WorldParams, PyTree, int], tuple[PyTree, SearchTrace]]:
-    """``(params, state, length)`` -> state and trace of all tasks; the old state is used up."""
+    search: Search, env: World, chunk: int
+) -> Callable[[WorldParams, PyTree, Array], tuple[PyTree, SearchTrace]]:
+    """``(params, state, length)`` -> state and trace of all tasks; the old state is used up.
 
-    @partial(jax.jit, static_argnames="length", donate_argnames="state")
-    def advance(params: WorldParams, state: PyTree, length: int) -> tuple[PyTree, SearchTrace]:
-        return jax.vmap(partial(_advance, search, env, length))(params, state)
+    ``length`` is a number at run time, at most ``chunk``, so that a shorter last chunk is not
+    compiled anew. The trace has room for ``chunk`` updates.
+    """
+
+    def many(length: Array, params: WorldParams, state: PyTree) -> tuple[PyTree, SearchTrace]:
+        shapes = jax.eval_shape(partial(run_update, search, env), params, state)[1]
+        room = jax.tree.map(lambda s: jnp.zeros((chunk, *s.shape), s.dtype), shapes)
+
+        def step(index: Array, carry: Any) -> Any:
+            state, trace = carry
+            state, last = run_update(search, env, params, state)
+            return state, jax.tree.map(lambda every, one: every.at[index].set(one), trace, last)
+
+        return jax.lax.fori_loop(0, length, step, (state, room))
+
+    @partial(jax.jit, donate_argnames="state")
+    def advance(params: WorldParams, state: PyTree, length: Array) -> tuple[PyTree, SearchTrace]:
+        return jax.vmap(many, in_axes=(None, 0, 0))(length, params, state)
 
     return advance
-
-
-def _advance(
-    search: Search, env: World, length: int, params: WorldParams, state: PyTree
-) -> tuple[PyTree, SearchTrace]:
-    return run_updates(search, env, params, state, length)
 
 
 def _write(target: np.ndarray, values: jax.Array, *, begin: int) -> None:
