@@ -4,10 +4,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: unlearning test test-slow lint check benchmark clean
+.PHONY: unlearning bias-mitigation test test-slow lint check benchmark clean
 
 unlearning: $(VENV)/.installed  ## run the main job on the embedded default (no download)
 	$(BIN)/python -m experiments.unlearning $(ARGS)
+
+bias-mitigation: $(VENV)/.installed  ## the same for identity bias, on embedded comments
+	$(BIN)/python -m experiments.bias_mitigation $(ARGS)
 
 test: $(VENV)/.installed-dev  ## pass the tests
 	$(BIN)/python -m pytest $(ARGS)

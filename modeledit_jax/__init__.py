@@ -11,6 +11,7 @@ Everything else is imported from the module that is about it: ``subjects``, ``da
 
 from modeledit_jax.envs.registration import make, register_worlds
 from modeledit_jax.subjects.subject import Subject, flax_apply
+from modeledit_jax.tasks.debiasing import mitigate_bias
 from modeledit_jax.tasks.reward import as_reward
 from modeledit_jax.tasks.unlearning import forget_classes, forget_samples, unlearning_reward
 
@@ -23,5 +24,6 @@ __all__ = [
     "forget_classes",
     "forget_samples",
     "make",
+    "mitigate_bias",
     "unlearning_reward",
 ]

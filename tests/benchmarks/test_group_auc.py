@@ -38,6 +38,8 @@ def test_main_writes_costs_and_judges_the_headline_size(tmp_path, capsys):
     for measured in results["by_examples"].values():
         for cost in measured["cost_in_sorts"].values():
             assert 0 < cost["low"] <= cost["median"] <= cost["high"]
+    rate = results["edited_classifiers_per_second"]
+    assert 0 < rate["low"] <= rate["median"] <= rate["high"]
     (target,) = results["targets"]
     assert target["name"] == "group_aucs_in_sorts_100"
     assert target["value"] == results["by_examples"]["100"]["cost_in_sorts"]["group_aucs"]["median"]
