@@ -8,7 +8,7 @@ from experiments.bias_mitigation import Config
 from experiments.bias_mitigation_gains import Gains, verdict
 from experiments.options import run_folder
 from modeledit_jax.data.comments import CommentData
-from modeledit_jax.evaluation.statistics import Interval
+from modeledit_jax.evaluation.statistics import Interval, mean_interval
 from modeledit_jax.run.results import Column, Row, group_by_editor, markdown_table
 
 COLUMNS = (
@@ -46,6 +46,7 @@ def report_text(
         "## Gains over the unedited network",
         "",
         *_gains_table(found),
+        *_against_ppo(table),
         "## Editors",
         "",
         markdown_table(table, COLUMNS, costs=True),
@@ -139,6 +140,33 @@ def _gains_table(found: Mapping[str, Gains]) -> list[str]:
         "signed-rank test on FPED, FNED, BPSN and BNSP, corrected by Holm."
     )
     return [*lines, "", note, ""]
+
+
+def _against_ppo(table: Sequence[Row]) -> list[str]:
+    """Differences between PPO's edits and everything else, paired by network."""
+    own = {
+        name: {
+            "unfairness": np.array([row.metrics["fped"] + row.metrics["fned"] for row in rows]),
+            "accuracy": np.array([row.metrics["accuracy"] for row in rows]),
+        }
+        for name, rows in group_by_editor(table).items()
+    }
+    pairs = [
+        (name, other) for name in own if name.startswith("ppo") for other in own if other != name
+    ]
+    lines = [
+        "## PPO against the others",
+        "",
+        "| PPO | against | FPED + FNED: PPO − other [95 %] | accuracy: PPO − other, points |",
+        "| --- | --- | ---: | ---: |",
+    ]
+    for name, other in pairs:
+        unfairness, accuracy = (
+            mean_interval(own[name][key] - own[other][key]) for key in ("unfairness", "accuracy")
+        )
+        lines.append(f"| {name} | {other} | {_plain(unfairness)} | {_points(accuracy)} |")
+    note = "Below zero, PPO's edit is the fairer one. t-intervals over networks."
+    return [*lines, "", note, ""] if pairs else []
 
 
 def _speed(table: Sequence[Row]) -> list[str]:
