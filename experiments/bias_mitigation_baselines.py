@@ -56,7 +56,8 @@ def compare(bench: Bench, searches: Sequence[Result]) -> list[Result]:
     }
     for name, weights in recipes.items():
         editors[name] = plain(RetrainWith(bench.module, weights, bench.training))
-    return [judged(bench, name, edit) for name, edit in editors.items()]
+    found = [judged(bench, name, edit) for name, edit in editors.items()]
+    return [result for result in found if result is not None]
 
 
 def plain(editor: Editor, budget: int = 0) -> Edit:
@@ -64,13 +65,17 @@ def plain(editor: Editor, budget: int = 0) -> Edit:
     return lambda task, key, index: editor.edit(task, key, budget)
 
 
-def judged(bench: Bench, name: str, edit: Edit) -> Result:
-    """One editor on all tasks, each with a key of its own."""
+def judged(bench: Bench, name: str, edit: Edit) -> Result | None:
+    """One editor on all tasks, each with a key of its own; None, and a note, if it cannot serve."""
     found = []
     progress = tqdm(list(zip(bench.tasks, bench.seeds, strict=True)), desc=name, leave=False)
     for index, (task, seed) in enumerate(progress):
         key = jax.random.fold_in(jax.random.key(1_000 + seed), index)
-        found.append(edit(task, key, index))
+        try:
+            found.append(edit(task, key, index))
+        except ValueError as error:  # e.g. too few comments of a term
+            bench.notes.append(f"{name} was left out: {error}")
+            return None
     leaves = [
         get_leaves(one.params, task.site) for one, task in zip(found, bench.tasks, strict=True)
     ]

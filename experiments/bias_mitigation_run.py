@@ -51,6 +51,7 @@ class Bench:
     cache: Path
     tasks: list[DebiasingTask]  # one per seed
     seeds: list[int]
+    notes: list[str]  # what the reader of the report has to know of the run
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -75,7 +76,8 @@ def run(config: Config) -> None:
 
             results += compare(bench, results)
         results += references(bench)
-        write_report(config, bench.data, bench.tasks, bench.seeds, results)
+        data = replace(bench.data, notes=tuple(bench.notes))
+        write_report(config, data, bench.tasks, bench.seeds, results)
     print(f"report: {run_folder(config) / 'report.md'}")
 
 
@@ -88,7 +90,7 @@ def prepare(config: Config) -> Bench:
     if config.epochs is not None:
         training = replace(training, epochs=config.epochs)
     seeds = list(range(config.seed, config.seed + config.seeds))
-    bench = Bench(config, data, module, training, cache, [], seeds)
+    bench = Bench(config, data, module, training, cache, [], seeds, list(data.notes))
     for seed in tqdm(seeds, desc="train subjects"):
         subject = Subject(params=train_cached(bench, seed), apply=flax_apply(module))
         bench.tasks.append(
