@@ -8,15 +8,17 @@ from sklearn.metrics import roc_auc_score
 from modeledit_jax.data import identity_lexicon as lexicon
 from modeledit_jax.data.comments import PAD, UNKNOWN
 from modeledit_jax.data.identity_corpus import (
+    FEATURES,
     LENGTH,
     NOISE,
     cue_distribution,
     identity_corpus,
     oracle_scores,
     person_distribution,
+    word_vectors,
 )
 
-FINGERPRINT = "599a97fc225cfc72d4f3754b25160a86a4f56c27c62ab61990e4bb9408a29362"
+FINGERPRINT = "ccb16eab63c8a4e168e0982a2201863d2dbdd90a12b6419ab47d1e20706800f5"
 SIZES = {"train": 14_000, "reward": 1_500, "select": 1_500, "test": 3_000}
 HELD_OUT = [list(lexicon.IDENTITIES).index(term) for term in lexicon.HELD_OUT]
 
@@ -278,3 +280,26 @@ def test_words_missing_from_train_are_unknown_and_named():
     assert absent and all(word in data.notes[0] for word in absent)
     assert np.any(data.roles["test"].tokens == UNKNOWN)
     assert not np.any(data.roles["train"].tokens == UNKNOWN)
+
+
+def test_word_vectors_say_role_kinship_and_sentiment(data):
+    vectors = dict(zip(data.vocabulary, data.vectors, strict=True))
+    assert data.vectors.shape == (len(data.vocabulary), FEATURES)
+    assert data.vectors.dtype == np.float32
+    assert not vectors["<pad>"].any() and not vectors["<unknown>"].any()
+    terms = np.stack([vectors[term] for term in lexicon.IDENTITIES])
+    apart = np.linalg.norm(terms[:, None] - terms[None], axis=-1)
+    kin = np.arange(16)[:, None] // 4 == np.arange(16) // 4
+    assert apart[kin].max() < 0.8 * apart[~kin].min()
+    # A linear reading of the cue words recovers their designed log-odds.
+    cues = {word: odds for odds, words in lexicon.CUES.items() for word in words}
+    strongest = np.stack([vectors[word] for word in lexicon.CUES[3.0]]).mean(axis=0)
+    weakest = np.stack([vectors[word] for word in lexicon.CUES[-3.0]]).mean(axis=0)
+    read = [vectors[word] @ (strongest - weakest) for word in cues]
+    assert np.corrcoef(read, list(cues.values()))[0, 1] > 0.95
+
+
+def test_a_word_vector_does_not_depend_on_the_rest_of_the_vocabulary(data):
+    some = ("<pad>", "velmari", "helpful", "maps")
+    rows = [data.vocabulary.index(word) for word in some]
+    np.testing.assert_array_equal(word_vectors(some), data.vectors[rows])

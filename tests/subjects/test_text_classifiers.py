@@ -16,7 +16,7 @@ from modeledit_jax.subjects.text_classifiers import (
     TextCNN,
     make_text_classifier,
 )
-from modeledit_jax.subjects.training import train_classifier
+from modeledit_jax.subjects.training import TrainingConfig, train_classifier
 from modeledit_jax.types import Examples
 
 TOKENS = np.array(
@@ -143,3 +143,39 @@ def test_training_finds_the_cues_and_the_shortcut(name):
         for columns in (slice(0, 4), slice(12, 16))
     )
     assert high > low + 1.0
+
+
+@pytest.mark.parametrize("name", ["boe", "cnn"])
+def test_pretrained_vectors_are_taken_as_they_are_and_not_trained(name):
+    vectors = np.random.default_rng(0).normal(size=(10, 6)).astype(np.float32)
+    module = make_text_classifier(name, 10, vectors)
+    config = TrainingConfig(epochs=3, batch_size=2, learning_rate=0.05, weight_decay=0.5)
+    examples = Examples(X, jnp.array([0, 1, 0, 1]))
+    key = jax.random.key(0)
+    before = module.init(jax.random.split(key)[0], X)["params"]
+    after = train_classifier(module, examples, config, key)
+    np.testing.assert_array_equal(after["embedding"]["embedding"], vectors)
+    assert float(jnp.abs(after["fc1"]["kernel"] - before["fc1"]["kernel"]).max()) > 0.01
+
+
+def test_vectors_that_are_equal_make_equal_modules():
+    """Modules are static under jit and keys of caches: equality goes by content."""
+    vectors = np.ones((10, 6), np.float32)
+    first, again = (make_text_classifier("boe", 10, vectors.copy()) for _ in range(2))
+    other = make_text_classifier("boe", 10, 2 * vectors)
+    assert first == again and hash(first) == hash(again) and repr(first) == repr(again)
+    assert first != other and repr(first) != repr(other)
+    with pytest.raises(ValueError, match="10 word vectors for 11 token ids"):
+        make_text_classifier("boe", 11, vectors)
+
+
+def test_learned_embeddings_do_not_decay():
+    """A word that never occurs keeps its vector, whatever the weight decay."""
+    module = make_text_classifier("boe", 12)
+    config = TrainingConfig(epochs=2, batch_size=4, weight_decay=0.9)
+    key = jax.random.key(3)
+    start = module.init(jax.random.split(key)[0], X)["params"]["embedding"]["embedding"]
+    examples = Examples(X, jnp.array([0, 1, 0, 1]))
+    trained = train_classifier(module, examples, config, key)["embedding"]["embedding"]
+    np.testing.assert_array_equal(trained[11], start[11])
+    assert float(jnp.abs(trained[3] - start[3]).max()) > 0
