@@ -54,7 +54,7 @@ def gains(
         ]
         for label in (0, 1)
     }
-    held_out = np.asarray(tasks[0].held_out)
+    held_out = np.asarray(tasks[0].held_out)[block_terms(tasks[0])]
     change = {
         name: np.array(
             [b[name] - a[name] for a, b in zip(metrics_before, metrics_after, strict=True)]
