@@ -40,7 +40,7 @@ def test_recorded_layer_takes_32_at_a_time_on_cpu_and_more_elsewhere(monkeypatch
     env = copy(world())
     shapes = (("fc1/bias", (7,)), ("fc2/kernel", (128, 32)))
     env.edit = replace(env.edit, shapes=shapes)
-    params = env.default_params.replace(targets=np.zeros(1024, np.int32))
+    params = env.default_params.replace(original_outputs=np.zeros((1024, 10), np.float32))
     monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
     assert candidates_at_once(env, params, 4096) == 32 == 32768 // 1024
     assert candidates_at_once(env, params, 20) == 20
