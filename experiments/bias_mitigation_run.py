@@ -73,8 +73,11 @@ def run(config: Config) -> None:
             )
         if config.baselines:
             from experiments.bias_mitigation_baselines import compare
+            from experiments.bias_mitigation_oracle import threshold_oracle
 
             results += compare(bench, results)
+            oracle = threshold_oracle(bench, results[0])
+            results += [] if oracle is None else [oracle]
         results += references(bench)
         data = replace(bench.data, notes=tuple(bench.notes))
         write_report(config, data, bench.tasks, bench.seeds, results)

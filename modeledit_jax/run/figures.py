@@ -72,6 +72,7 @@ _STYLES = {
     "dixon-rebalancing": Style("#4C7A1F", "8", "--"),
     "reweighing": Style("#A6D854", ">", "--"),
     "other-seed": Style("#4D4D4D", "D", ":"),
+    "threshold-optimizer": Style("#117733", "s", "--"),
     "tfidf": Style("#A0A0A0", "s", ":"),
     "fair-oracle": Style("#000000", "*", ":"),
     "biased-oracle": Style("#BFBFBF", "*", ":"),
