@@ -44,7 +44,6 @@ class EditRecord:
       rephrases: other prompts for the same answer, to measure generalisation.
       locality: at least one probe.
       relation: identifier, e.g. ``"P103"``; empty if the source does not say.
-      training_rephrases: prompts that an editor may train on; none of ``rephrases`` is among them.
     """
 
     subject: str
@@ -54,7 +53,6 @@ class EditRecord:
     rephrases: tuple[str, ...]
     locality: tuple[Probe, ...]
     relation: str = ""
-    training_rephrases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -99,7 +97,6 @@ def encode_edits(
     *,
     rephrase: int | np.random.Generator = 0,
     locality: int | np.random.Generator = 0,
-    training: bool = False,
     length: int | None = None,
     context: int | None = None,
 ) -> FactBatch:
@@ -111,7 +108,6 @@ def encode_edits(
       batch_size: ``n``, edits made at once.
       rephrase, locality: which of a record's prompts is used: its number, counted modulo the number
         of prompts a record has, or a generator that draws one for every record.
-      training: take the other prompt from `EditRecord.training_rephrases` where there are any.
       length: positions of all three streams; if None, of each the bucket of its longest row.
       context: positions of the model; a longer prompt is an error.
 
@@ -131,10 +127,7 @@ def encode_edits(
         if not record.rephrases or not record.locality:
             lacking = "locality probe" if record.rephrases else "rephrased prompt"
             raise ValueError(f"record {index}, {record.prompt!r}, has no {lacking}: give it one")
-    others = [
-        _choose((training and record.training_rephrases) or record.rephrases, rephrase)
-        for record in records
-    ]
+    others = [_choose(record.rephrases, rephrase) for record in records]
     probes = [_choose(record.locality, locality) for record in records]
     new = [record.target_new for record in records]
     old = [record.target_true for record in records]
