@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 import numpy as np
-from jaxtyping import Int
 
 _Item = TypeVar("_Item")
 
@@ -19,22 +18,18 @@ class Draws:
     def __init__(self, *seeds: int) -> None:
         self._bits = np.random.PCG64(list(seeds))
 
-    def below(self, limit: int, size: int) -> Int[np.ndarray, " size"]:
-        """``size`` integers in 0…limit−1, uniform but for 2⁻⁵³."""
-        raw = np.asarray(self._bits.random_raw(size), np.uint64)
-        return ((raw >> np.uint64(11)) * 2.0**-53 * limit).astype(np.int64)
-
-    def permutation(self, size: int) -> Int[np.ndarray, " size"]:
-        """The integers 0…size−1 in random order."""
-        return np.argsort(np.asarray(self._bits.random_raw(size), np.uint64), kind="stable")
+    def below(self, limit: int) -> int:
+        """One of the integers 0…limit−1, uniform but for 2⁻⁶⁴."""
+        return int(self._bits.random_raw()) * limit >> 64
 
     def pick(self, items: Sequence[_Item]) -> _Item:
         """One of the items."""
-        return items[int(self.below(len(items), 1)[0])]
+        return items[self.below(len(items))]
 
     def shuffled(self, items: Sequence[_Item]) -> list[_Item]:
         """All items in random order."""
-        return [items[index] for index in self.permutation(len(items))]
+        keys = np.asarray(self._bits.random_raw(len(items)))
+        return [items[index] for index in np.argsort(keys, kind="stable")]
 
     def balanced(self, items: Sequence[_Item], size: int) -> list[_Item]:
         """``size`` items in random order; how often two of them occur differs by at most one."""
