@@ -1,0 +1,1 @@
+"""Language models edited over thousands of facts, by closed-form and by learned editors."""
