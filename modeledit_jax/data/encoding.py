@@ -7,9 +7,12 @@ Any `tokenizers.Tokenizer` will do, so also that of a published model.
 
 from collections.abc import Sequence
 
+import jax.numpy as jnp
+import numpy as np
 from tokenizers import Tokenizer
 
-from modeledit_jax.data.tokens import TokenBatch, bucket, pad_batch
+from modeledit_jax.data.tokens import IGNORED, TokenBatch, bucket, pad_batch
+from modeledit_jax.types import Array, Field
 
 
 def encode_answers(
@@ -72,6 +75,34 @@ def encode_sentences(
             )
         length = length or min(bucket(longest - 1), context)
     return pad_batch([ids[:1] for ids in rows], [ids[1:] for ids in rows], length)
+
+
+def split_batches(batch: TokenBatch, size: int) -> TokenBatch:
+    """Splits ``[n, l]`` into ``[t, size, l]``, ``t = ⌈n / size⌉``, for `jax.lax.map` or ``scan``.
+
+    The last batch is filled up with rows that have neither labels nor attention.
+
+    Raises:
+      ValueError: ``size`` is not positive.
+    """
+    return TokenBatch(
+        tokens=split_rows(batch.tokens, size, 0),
+        attention=split_rows(batch.attention, size, False),
+        labels=split_rows(batch.labels, size, IGNORED),
+    )
+
+
+def split_rows(array: Field, size: int, filling: int) -> Array:
+    """Splits the leading axis ``n`` into ``[⌈n / size⌉, size]``, filled up with one value.
+
+    Raises:
+      ValueError: ``size`` is not positive.
+    """
+    if size < 1:
+        raise ValueError(f"batches of {size} rows: give at least one")
+    room = ((0, -array.shape[0] % size), *((0, 0),) * (array.ndim - 1))
+    filled = np.pad(array, room, constant_values=filling)
+    return jnp.asarray(filled.reshape(-1, size, *array.shape[1:]))
 
 
 def subject_last(prompt: str, subject: str, tokenizer: Tokenizer) -> int:

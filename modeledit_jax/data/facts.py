@@ -9,14 +9,13 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import struct
 from jaxtyping import Int32
 from tokenizers import Tokenizer
 
-from modeledit_jax.data.encoding import encode_answers, subject_last
-from modeledit_jax.data.tokens import IGNORED, TokenBatch
+from modeledit_jax.data.encoding import encode_answers, split_batches, split_rows, subject_last
+from modeledit_jax.data.tokens import TokenBatch
 from modeledit_jax.types import Field
 
 NEIGHBOUR, SAME_SUBJECT, UNRELATED = "neighbour", "same_subject", "unrelated"
@@ -197,26 +196,12 @@ def _subject_places(records: Sequence[EditRecord], tokenizer: Tokenizer) -> Int3
 
 def _in_batches(flat: FactBatch, size: int) -> FactBatch:
     """Splits the leading axis into batches, the last one filled up with rows that do not count."""
-    rows = flat.subject_last.shape[0]
-    missing = -rows % size
-
-    def split(leaf: Field, filling: int) -> jax.Array:
-        filled = np.pad(leaf, ((0, missing), *((0, 0),) * (leaf.ndim - 1)), constant_values=filling)
-        return jnp.asarray(filled.reshape(-1, size, *leaf.shape[1:]))
-
-    def split_tokens(batch: TokenBatch) -> TokenBatch:
-        return TokenBatch(
-            tokens=split(batch.tokens, 0),
-            attention=split(batch.attention, 0),
-            labels=split(batch.labels, IGNORED),
-        )
-
     return FactBatch(
-        edit=split_tokens(flat.edit),
-        rephrase=split_tokens(flat.rephrase),
-        locality=split_tokens(flat.locality),
-        edit_old=flat.edit_old and split_tokens(flat.edit_old),
-        rephrase_old=flat.rephrase_old and split_tokens(flat.rephrase_old),
-        locality_new=flat.locality_new and split_tokens(flat.locality_new),
-        subject_last=split(flat.subject_last, -1),
+        edit=split_batches(flat.edit, size),
+        rephrase=split_batches(flat.rephrase, size),
+        locality=split_batches(flat.locality, size),
+        edit_old=flat.edit_old and split_batches(flat.edit_old, size),
+        rephrase_old=flat.rephrase_old and split_batches(flat.rephrase_old, size),
+        locality_new=flat.locality_new and split_batches(flat.locality_new, size),
+        subject_last=split_rows(flat.subject_last, size, -1),
     )
