@@ -43,15 +43,16 @@ def make_search(
       budget: reward evaluations, over which step sizes decay to zero.
       horizon: edits of an episode.
       tuned: settings by search and world; PPO has its own defaults.
-      **settings: ``population``, ``std`` and ``step`` to use instead of the tuned ones.
+      **settings: ``population`` (reward evaluations of an update), ``std`` and ``step`` to use instead of the tuned ones.
     """
     if name == "ppo":
         config = default_ppo_config(budget, horizon, world)
         if settings:
+            episodes = max(int(settings["population"]) // horizon, 2)
             config = replace(
                 config,
-                num_envs=int(settings["population"]),
-                num_updates=max(budget // int(settings["population"]), 1),
+                num_envs=episodes,
+                num_updates=max(budget // (episodes * horizon), 1),
                 initial_std=settings["std"],
                 action_learning_rate=settings["step"],
             )

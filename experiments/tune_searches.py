@@ -40,6 +40,8 @@ GRIDS: dict[str, dict[str, tuple[float, ...]]] = {  # six trials each
     "snes": {"population": (6, 10), "std": (0.3,), "step": (1.0, 1.5, 2.0)},
     "random-search": {"population": (20,), "std": (0.3, 0.7, 1.0, 1.4, 2.0, 3.0), "step": (0.0,)},
 }
+LONG_HORIZON = {"population": (10,), "std": (0.15, 0.3), "step": (0.2, 0.5, 1.25)}
+"""Six trials of PPO for episodes of several edits, which add up."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +58,9 @@ class TuneConfig(Config):
     """Where tuning.json is written."""
 
 
-def trials(name: str) -> Iterator[dict[str, float]]:
+def trials(name: str, horizon: int = 1) -> Iterator[dict[str, float]]:
     """The settings of a search's grid."""
-    grid = GRIDS[name]
+    grid = GRIDS[name] if horizon == 1 else LONG_HORIZON
     for values in itertools.product(*grid.values()):
         yield dict(zip(grid, values, strict=True))
 
@@ -71,13 +73,13 @@ def tune(config: TuneConfig) -> dict[str, list[dict[str, Any]]]:
         env = make_world(config, world, bench.tasks[0])
         judge = Judge(env, bench.tasks)
         params = judge.stacked_params()
-        nothing = np.zeros((len(bench.tasks), 1, 1, env.edit.action_size), np.float32)
+        nothing = np.zeros((len(bench.tasks), 1, config.horizon, env.edit.action_size), np.float32)
         base = judge.course(nothing, params, "select")["retain"]
         keys = jax.random.split(jax.random.key(config.seed), len(bench.tasks))
         for name in config.searches:
-            run = jax.jit(partial(run_trial, name, world, config.budget, env), static_argnums=0)
+            run = jax.jit(partial(run_trial, name, world, config, env), static_argnums=0)
             done = []
-            for trial in tqdm(list(trials(name)), desc=f"{name}-{world}"):
+            for trial in tqdm(list(trials(name, config.horizon)), desc=f"{name}-{world}"):
                 plans = run(int(trial["population"]), trial["std"], trial["step"], params, keys)
                 score = area(judge.course(plans, params, "select"), base)
                 done.append({**trial, "area": score})
@@ -88,7 +90,7 @@ def tune(config: TuneConfig) -> dict[str, list[dict[str, Any]]]:
 def run_trial(
     name: str,
     world: str,
-    budget: int,
+    config: TuneConfig,
     env: World,
     population: int,
     std: Array,
@@ -97,8 +99,9 @@ def run_trial(
     keys: Key,
 ) -> Array:
     """The course of one setting on all tasks: plans ``[B, K, T, A]``."""
-    search = make_search(name, world, budget, population=population, std=std, step=step)
-    updates = updates_within(search, budget)
+    settings: dict[str, Any] = {"population": population, "std": std, "step": step}
+    search = make_search(name, world, config.budget, horizon=config.horizon, **settings)
+    updates = updates_within(search, config.budget)
 
     def one(params: WorldParams, key: Key) -> Array:
         return run_updates(search, env, params, search.init(env, params, key), updates)[1].plans

@@ -11,7 +11,7 @@ from modeledit_jax.types import Array, Field
 IGNORED = -100
 """Label of a position where nothing is scored (the convention of PyTorch and Hugging Face)."""
 
-BUCKETS = (8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+BUCKETS = (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 """Lengths batches are padded to, so that few shapes are compiled."""
 
 

@@ -1,0 +1,124 @@
+"""Editors whose change is a learned function of the rows of a batch: MEND, MALMEN, RLEdit, HiEdit.
+
+They differ in the rule that turns rows into a change (`Rule`), in what they are trained on
+(`meta_training`), and in whether a router picks the modules (`hiedit`). UltraEdit is the same
+without a network: what the normalisation alone achieves.
+"""
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from modeledit_jax.data.facts import FactBatch
+from modeledit_jax.lifelong.capture import Rows, Tokens, capture
+from modeledit_jax.lifelong.hypernetwork import (
+    Hypernetwork,
+    HypernetworkConfig,
+    apply_hypernetwork,
+    group_modules,
+    init_hypernetworks,
+    init_statistics,
+    nonzero_rows,
+    update_statistics,
+)
+from modeledit_jax.lifelong.model import Changes, EditableModel, Kernels
+from modeledit_jax.lifelong.normalization import RunningMoments
+from modeledit_jax.lifelong.shift import Shift, malmen_shift, mend_shift, ultraedit_shift
+from modeledit_jax.subjects.hooked_linear import Hook
+from modeledit_jax.types import Array, Field, Key
+
+Rule = Literal["malmen", "mend", "ultraedit"]
+
+
+@struct.dataclass
+class HyperState:
+    """What is learned, and what is counted from batch to batch."""
+
+    networks: Field  # {group: Hypernetwork}; empty for UltraEdit
+    statistics: Field  # {group: RunningMoments}
+
+
+@dataclass(frozen=True)
+class HyperEditor:
+    """A change of all modules for every batch.
+
+    Attributes:
+      rule: ``"malmen"`` (also RLEdit's), ``"mend"``, or ``"ultraedit"``, which learns nothing.
+      network: size of the networks.
+      rows: room for the tokens of a batch that count (`capture.rows_needed`).
+      tokens: which positions those are.
+      learning_rate: of UltraEdit; the others learn theirs.
+      released: normalise as the released code does (`RunningMoments`).
+    """
+
+    rule: Rule
+    rows: int
+    network: HypernetworkConfig = field(default_factory=HypernetworkConfig)
+    tokens: Tokens = "answer"
+    learning_rate: float = 1e-6
+    released: bool = False
+
+    def init(self, model: EditableModel, key: Key) -> HyperState:
+        """Untrained networks, which leave the normalised rows as they are."""
+        networks = {}
+        if self.rule != "ultraedit":
+            networks = init_hypernetworks(key, model.shapes, self.network)
+        return HyperState(networks, init_statistics(model.shapes, self.released))
+
+    def edit(
+        self, model: EditableModel, kernels: Kernels, state: HyperState, batch: FactBatch, key: Key
+    ) -> tuple[Changes, HyperState]:
+        """See `StreamEditor.edit`; the statistics go on counting while editing."""
+        rows, state = self.observe(model, kernels, state, batch)
+        return self.propose(model, state.networks, state.statistics, rows), state
+
+    def observe(
+        self, model: EditableModel, kernels: Kernels, state: HyperState, batch: FactBatch
+    ) -> tuple[Rows, HyperState]:
+        """Rows of a batch and the state whose statistics contain them; no gradient flows here."""
+        _, rows = capture(model, kernels, batch.edit, self.rows, self.tokens)
+        statistics = update_statistics(
+            state.statistics, group_modules(model.shapes), rows.keys, rows.values, rows.mask
+        )
+        return rows, state.replace(statistics=statistics)  # type: ignore[attr-defined]
+
+    def propose(
+        self,
+        model: EditableModel,
+        networks: dict[str, Hypernetwork],
+        statistics: dict[str, Any],
+        rows: Rows,
+    ) -> Changes:
+        """The changes of all modules, differentiable with respect to ``networks``."""
+        changes = {}
+        for group, modules in group_modules(model.shapes).items():
+            keys, values = (
+                jnp.stack([part[name] for name in modules]) for part in (rows.keys, rows.values)
+            )
+            shifts = jax.vmap(
+                partial(self._shift, networks.get(group), statistics[group], rows.mask)
+            )(jnp.arange(len(modules)), keys, values)
+            for index, name in enumerate(modules):
+                changes[name] = Hook(keys=shifts.keys[index], values=shifts.values[index])
+        return changes
+
+    def _shift(
+        self,
+        network: Hypernetwork | None,
+        statistics: RunningMoments,
+        mask: Array,
+        index: Array,
+        keys: Array,
+        values: Array,
+    ) -> Shift:
+        """The change of one module; ``index`` is its place in its group."""
+        if network is None:
+            return ultraedit_shift(statistics, keys, values, self.learning_rate, mask)
+        pseudo = apply_hypernetwork(network, statistics, keys, values, index, self.network)
+        if self.rule == "mend":
+            return mend_shift(*pseudo, network.lr[index], mask & nonzero_rows(keys, values))
+        return malmen_shift(keys, *pseudo, network.lr[index], network.lamda[index], mask)

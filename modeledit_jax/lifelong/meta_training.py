@@ -1,0 +1,190 @@
+"""Learning to edit: the networks of a `HyperEditor` are trained on batches of facts.
+
+RLEdit is trained along trajectories: the weights stay edited, so that an editor meets the networks
+its own edits make, and each change is also judged by the batches before it (`trajectory_loss`).
+MEND and MALMEN are trained on the unedited network, one batch at a time: the same loop with
+``keep_edits=False`` and a memory of one batch.
+
+The gradient is exact and pathwise: rows and weights before a step are constants, so nothing flows
+through earlier steps. The released RLEdit makes one Adam step per trajectory, and one trajectory
+(``update_every=None``); with Adam that is a step of the learning rate in every parameter whatever
+the gradient's size. Here the number of updates is a parameter.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from modeledit_jax.data.facts import FactBatch
+from modeledit_jax.lifelong.hyper_editor import HyperEditor, HyperState
+from modeledit_jax.lifelong.model import EditableModel, commit
+from modeledit_jax.lifelong.objective import Objective, trajectory_loss
+from modeledit_jax.types import Array, Field, Key
+
+
+@dataclass(frozen=True)
+class MetaTraining:
+    """How an editor is trained; the defaults are RLEdit's but for the number of updates.
+
+    Attributes:
+      objective: what a change is judged by.
+      keep_edits: train along trajectories (RLEdit, HiEdit); False: on the unedited network.
+      updates: of the networks, altogether.
+      update_every: steps whose gradients are summed for an update; None: those of a trajectory.
+      learning_rate: of Adam.
+      max_norm: gradients are clipped to this norm.
+      clip: the summed gradient after every step (released), or each step's own.
+    """
+
+    objective: Objective = field(default_factory=Objective)
+    keep_edits: bool = True
+    updates: int = 100
+    update_every: int | None = 1
+    learning_rate: float = 1e-5
+    max_norm: float = 1.0
+    clip: Literal["sum", "step"] = "step"
+
+    def steps(self, trajectory: int) -> int:
+        """Steps of the whole training, on trajectories of so many batches."""
+        return self.updates * (self.update_every or trajectory)
+
+
+@struct.dataclass
+class MetaState:
+    """Between two steps of the training."""
+
+    editor: Field  # HyperState
+    optimizer: Field
+    gradients: Field  # summed since the last update, as editor.networks
+    kernels: Field  # of the trajectory
+    step: Field  # () int32
+
+
+def start_training(
+    editor: HyperEditor, training: MetaTraining, model: EditableModel, key: Key
+) -> MetaState:
+    """The state before the first step: untrained networks, the unedited model."""
+    # Copies, for one array may stand for several zeros, and `train_steps` takes the buffers.
+    own = jax.tree.map(partial(jnp.array, copy=True), editor.init(model, key))
+    return MetaState(
+        editor=own,
+        optimizer=optax.adam(training.learning_rate).init(own.networks),
+        gradients=jax.tree.map(jnp.zeros_like, own.networks),
+        kernels=model.kernels(),
+        step=jnp.zeros((), jnp.int32),
+    )
+
+
+@partial(jax.jit, static_argnames=("editor", "training", "steps"), donate_argnames="state")
+def train_steps(
+    editor: HyperEditor,
+    training: MetaTraining,
+    model: EditableModel,
+    state: MetaState,
+    stream: FactBatch,
+    steps: int,
+) -> tuple[MetaState, dict[str, Array]]:
+    """Goes ``steps`` batches on along trajectories through ``stream``, again from its start.
+
+    Cutting a training into parts changes nothing.
+
+    Args:
+      editor: static.
+      training: static.
+      model: the network whose facts are edited.
+      state: donated.
+      stream: facts to train on, ``[T, n, ...]``: one trajectory.
+      steps: batches.
+
+    Returns:
+      The state, and of every step the ``loss`` and the ``gradient_norm`` before clipping.
+    """
+    length = stream.subject_last.shape[0]
+    step = partial(_step, editor, training, model, stream, length)
+    return jax.lax.scan(lambda state, _: step(state), state, length=steps)
+
+
+def _step(
+    editor: HyperEditor,
+    training: MetaTraining,
+    model: EditableModel,
+    stream: FactBatch,
+    length: int,
+    state: MetaState,
+) -> tuple[MetaState, dict[str, Array]]:
+    place = state.step % length
+    original = model.kernels()
+    restart = (place == 0) | (not training.keep_edits)
+    kernels = jax.tree.map(lambda w0, w: jnp.where(restart, w0, w), original, state.kernels)
+    batch = jax.tree.map(lambda leaf: leaf[place], stream)
+    rows, own = editor.observe(model, kernels, state.editor, batch)
+
+    def loss(networks: Any) -> tuple[Array, Any]:
+        changes = editor.propose(model, networks, own.statistics, rows)
+        value = trajectory_loss(model, kernels, changes, stream, place, training.objective)
+        return value, changes
+
+    (value, changes), gradients = jax.value_and_grad(loss, has_aux=True)(own.networks)
+    norm = optax.tree.norm(gradients)
+    gradients = _accumulate(training, state.gradients, gradients)
+    due = (state.step + 1) % (training.update_every or length) == 0
+    networks, optimizer = _update(training, due, own.networks, state.optimizer, gradients)
+    gradients = jax.tree.map(lambda g: jnp.where(due, 0.0, g), gradients)
+    state = MetaState(
+        HyperState(networks, own.statistics),
+        optimizer,
+        gradients,
+        commit(kernels, changes),
+        state.step + 1,
+    )
+    return state, {"loss": value, "gradient_norm": norm}
+
+
+def _accumulate(training: MetaTraining, total: Any, gradients: Any) -> Any:
+    """Adds a step's gradients and clips either the sum, as the released code does, or the step."""
+    clip = optax.clip_by_global_norm(training.max_norm)
+    if training.clip == "step":
+        gradients, _ = clip.update(gradients, optax.EmptyState())
+        return optax.tree.add(total, gradients)
+    return clip.update(optax.tree.add(total, gradients), optax.EmptyState())[0]
+
+
+def _update(
+    training: MetaTraining, due: Array, networks: Any, moments: Any, gradients: Any
+) -> tuple[Any, Any]:
+    """One step of Adam if it is due."""
+
+    def step(networks: Any, moments: Any) -> tuple[Any, Any]:
+        changes, moments = optax.adam(training.learning_rate).update(gradients, moments)
+        return optax.apply_updates(networks, changes), moments
+
+    return jax.lax.cond(due, step, lambda *same: same, networks, moments)
+
+
+def train(
+    editor: HyperEditor,
+    training: MetaTraining,
+    model: EditableModel,
+    stream: FactBatch,
+    key: Key,
+    *,
+    chunk: int = 20,
+    report: Callable[[int, int, dict[str, Array]], None] | None = None,
+) -> HyperState:
+    """Trains from the start to the end; ``report(steps done, of, metrics)`` after every chunk."""
+    state = start_training(editor, training, model, key)
+    total = training.steps(stream.subject_last.shape[0])
+    done = 0
+    while done < total:
+        size = min(chunk, total - done)
+        state, metrics = train_steps(editor, training, model, state, stream, size)
+        done += size
+        if report is not None:
+            report(done, total, metrics)
+    return state.editor

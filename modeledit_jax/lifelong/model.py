@@ -1,0 +1,115 @@
+"""A language model some of whose kernels are edited, again and again."""
+
+from collections.abc import Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Float
+
+from modeledit_jax.data.tokens import TokenBatch
+from modeledit_jax.edits.site import get_leaves, set_leaves
+from modeledit_jax.subjects.hooked_linear import Hook
+from modeledit_jax.subjects.language_config import LanguageModelConfig, module_names
+from modeledit_jax.subjects.language_model import apply
+from modeledit_jax.types import Array, Field, Params
+
+Kernels = dict[str, Array]
+"""The edited kernels ``[d_in, d_out]`` by module. Float32 whatever the network's dtype is: changes
+of 1e-5 are lost in a bfloat16 weight, thousands of them one by one."""
+
+Changes = dict[str, Hook]
+"""A change of every edited module: ``keys`` and ``values`` or ``delta``, and perhaps ``mask``."""
+
+
+@struct.dataclass
+class EditableModel:
+    """A network as it was trained, and the modules that may change.
+
+    Everything that happens to it is held outside, in `Kernels`.
+    """
+
+    params: Field  # pytree of subjects.language_model
+    config: LanguageModelConfig = struct.field(pytree_node=False)
+    modules: tuple[str, ...] = struct.field(pytree_node=False)
+
+    @classmethod
+    def create(
+        cls, config: LanguageModelConfig, params: Params, patterns: str | Sequence[str]
+    ) -> "EditableModel":
+        """A model whose linear layers that match ``patterns`` may change.
+
+        Raises:
+          ValueError: a pattern that matches nothing (the message lists the modules), or layers that
+            are stacked.
+        """
+        if config.scan_layers:
+            raise ValueError(
+                "lifelong editing needs layers apart: pass unstack_layers(params) and a config "
+                "with scan_layers=False"
+            )
+        return cls(params, config, module_names(config, patterns))
+
+    def kernels(self) -> Kernels:
+        """Copies of the unedited kernels in float32."""
+        leaves = get_leaves(self.params, [f"{name}/kernel" for name in self.modules])
+        return {
+            name: jnp.array(leaves[f"{name}/kernel"], jnp.float32, copy=True)
+            for name in self.modules
+        }
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, int]]:
+        """``(d_in, d_out)`` of every edited module."""
+        leaves = get_leaves(self.params, [f"{name}/kernel" for name in self.modules])
+        found = {}
+        for name in self.modules:
+            d_in, d_out = leaves[f"{name}/kernel"].shape
+            found[name] = (d_in, d_out)
+        return found
+
+    def with_kernels(self, kernels: Mapping[str, Array]) -> Params:
+        """Parameters of the edited network; every other leaf is the same array."""
+        return set_leaves(self.params, {f"{name}/kernel": w for name, w in kernels.items()})
+
+    def logits(
+        self, kernels: Kernels, batch: TokenBatch, changes: Mapping[str, Hook] | None = None
+    ) -> Float[Array, "n l vocab"]:
+        """Float32 logits of the network with ``kernels`` and, beside them, ``changes``."""
+        params = self.with_kernels(kernels)
+        return apply(self.config, params, batch.tokens, batch.attention, changes)[0]
+
+
+def dense_change(change: Hook) -> Float[Array, "d_in d_out"]:
+    """The matrix ``mask · (Kᵀ M + delta)`` that a change adds to its kernel."""
+    parts = []
+    if change.keys is not None:
+        parts.append(jnp.matmul(change.keys.T, change.values, precision=jax.lax.Precision.HIGHEST))
+    if change.delta is not None:
+        parts.append(change.delta)
+    total = sum(parts[1:], parts[0])
+    return total if change.mask is None else change.mask * total
+
+
+def commit(kernels: Kernels, changes: Changes) -> Kernels:
+    """The kernels with the changes written to them, in the kernels' own dtype."""
+    return {
+        name: (
+            (kernel + dense_change(changes[name])).astype(kernel.dtype)
+            if name in changes
+            else kernel
+        )
+        for name, kernel in kernels.items()
+    }
+
+
+def squared_norms(changes: Changes) -> dict[str, Float[Array, ""]]:
+    """``‖Δ‖²`` (Frobenius) of every module's change, from Gram matrices where it is low-rank."""
+    return {name: _squared_norm(change) for name, change in changes.items()}
+
+
+def _squared_norm(change: Hook) -> Array:
+    if change.keys is None or change.delta is not None:
+        return jnp.square(dense_change(change)).sum()
+    gram = (change.keys @ change.keys.T) * (change.values @ change.values.T)
+    return gram.sum() if change.mask is None else jnp.square(change.mask) * gram.sum()
