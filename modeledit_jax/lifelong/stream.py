@@ -5,7 +5,7 @@ done and the key. Saving it and going on gives the same bits as never stopping.
 """
 
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ from modeledit_jax.lifelong.model import Changes, EditableModel, Kernels, commit
 from modeledit_jax.types import Array, Field, Key
 
 
+@runtime_checkable
 class StreamEditor(Protocol):
     """A method that turns a batch of facts into changes of the model.
 

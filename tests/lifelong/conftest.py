@@ -1,0 +1,48 @@
+"""A tiny random model and a few batches of facts that it does not know."""
+
+import jax
+import numpy as np
+import pytest
+
+from modeledit_jax.data.facts import FactBatch
+from modeledit_jax.data.tokens import TokenBatch, pad_batch
+from modeledit_jax.lifelong.model import EditableModel
+from modeledit_jax.subjects.language_model import init_params, tiny_llama
+
+VOCABULARY = 23
+
+
+@pytest.fixture(scope="session")
+def model() -> EditableModel:
+    config = tiny_llama(VOCABULARY, width=16, num_layers=2, num_heads=2, mlp_width=24, context=16)
+    params = jax.tree.map(lambda w: 4.0 * w, init_params(config, jax.random.key(0)))
+    return EditableModel.create(config, params, ("layers/*/mlp/up", "layers/1/mlp/down"))
+
+
+def random_tokens(rng: np.random.Generator, batches: int, size: int) -> TokenBatch:
+    """Prompts of 2 to 4 tokens and answers of 1 or 2."""
+    rows = [
+        pad_batch(
+            [rng.integers(0, VOCABULARY, rng.integers(2, 5)).tolist() for _ in range(size)],
+            [rng.integers(0, VOCABULARY, rng.integers(1, 3)).tolist() for _ in range(size)],
+            length=8,
+        )
+        for _ in range(batches)
+    ]
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
+
+
+@pytest.fixture(scope="session")
+def stream() -> FactBatch:
+    rng = np.random.default_rng(0)
+    batches, size = 4, 3
+    parts = [random_tokens(rng, batches, size) for _ in range(3)]
+    return jax.tree.map(
+        jax.numpy.asarray,
+        FactBatch(*parts, None, None, None, np.full((batches, size), -1, np.int32)),
+    )
+
+
+@pytest.fixture(scope="session")
+def batch(stream: FactBatch) -> FactBatch:
+    return jax.tree.map(lambda leaf: leaf[0], stream)

@@ -1,0 +1,97 @@
+"""Losses against NumPy, and the loss of a trajectory against a loop over its batches."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.special import log_softmax
+
+from modeledit_jax.lifelong.model import squared_norms
+from modeledit_jax.lifelong.objective import (
+    Objective,
+    answer_loss,
+    batch_loss,
+    locality_loss,
+    trajectory_loss,
+)
+from tests.lifelong.test_model import random_changes
+
+
+def random_case(seed=0):
+    rng = np.random.default_rng(seed)
+    labels = np.where(rng.random((3, 5)) < 0.4, rng.integers(0, 7, (3, 5)), -100)
+    logits, reference = rng.normal(size=(2, 3, 5, 7)).astype(np.float32)
+    return jnp.asarray(logits), jnp.asarray(reference), jnp.asarray(labels)
+
+
+def test_answer_loss_is_the_mean_over_all_labelled_tokens():
+    logits, _, labels = random_case()
+    log_p = log_softmax(logits, -1)
+    own = [log_p[i, j, labels[i, j]] for i, j in zip(*np.nonzero(labels >= 0), strict=True)]
+    np.testing.assert_allclose(answer_loss(logits, labels), -np.mean(own), rtol=1e-5)
+
+
+def test_locality_loss_is_the_divergence_from_the_reference():
+    logits, reference, labels = random_case()
+    log_q, log_p = log_softmax(logits, -1), log_softmax(reference, -1)
+    each = (np.exp(log_p) * (log_p - log_q)).sum(-1)
+    np.testing.assert_allclose(
+        locality_loss(logits, reference, labels), each[np.asarray(labels) >= 0].mean(), rtol=1e-5
+    )
+    assert float(locality_loss(logits, logits, labels)) == pytest.approx(0, abs=1e-7)
+
+
+def test_no_label_no_loss():
+    logits, reference, labels = random_case()
+    nothing = jnp.full_like(labels, -100)
+    assert answer_loss(logits, nothing) == 0 == locality_loss(logits, reference, nothing)
+
+
+@pytest.mark.parametrize("memory", [1, 2, 9])
+@pytest.mark.parametrize("step", [0, 2])
+def test_memory_counts_past_batches_with_decay(model, stream, memory, step):
+    objective = Objective(memory=memory, decay=0.7, locality=0.3, size=0.01)
+    kernels, changes = model.kernels(), random_changes(model)
+    expected = 0.01 * sum(squared_norms(changes).values())
+    for age in range(min(memory, step + 1)):
+        past = jax.tree.map(lambda leaf, at=step - age: leaf[at], stream)
+        expected += 0.7**age * batch_loss(model, kernels, changes, kernels, past, 0.3)
+    value = trajectory_loss(model, kernels, changes, stream, jnp.int32(step), objective)
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+
+
+def test_size_without_gradient_counts_and_pulls_at_nothing(model, stream):
+    def gradient(size, size_gradient):
+        objective = Objective(memory=1, size=size, size_gradient=size_gradient)
+
+        def loss(scale):
+            changes = random_changes(model, scale)
+            return trajectory_loss(model, model.kernels(), changes, stream, jnp.int32(0), objective)
+
+        return jax.value_and_grad(loss)(0.1)
+
+    (plain, slope), (inert, inert_slope) = gradient(0.0, True), gradient(1.0, False)
+    real, real_slope = gradient(1.0, True)
+    assert inert == pytest.approx(float(real)) and inert > plain + 0.1
+    assert inert_slope == pytest.approx(float(slope), rel=1e-4)  # the released code's defect
+    assert real_slope > slope + 1
+
+
+def test_reference_of_locality(model, stream):
+    moved = jax.tree.map(lambda w: 1.3 * w, model.kernels())
+    changes = random_changes(model, 0.0)
+
+    def loss(reference):
+        objective = Objective(memory=1, locality=5.0, size=0.0, reference=reference)
+        return trajectory_loss(model, moved, changes, stream, jnp.int32(0), objective)
+
+    # Without a change the network is its own reference, but not the unedited network's.
+    batch = jax.tree.map(lambda leaf: leaf[0], stream)
+    learnt = answer_loss(model.logits(moved, batch.rephrase), batch.rephrase.labels)
+    np.testing.assert_allclose(loss("previous"), learnt, rtol=1e-5)
+    assert loss("original") > learnt + 0.01
+
+
+def test_memory_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="at least 1 batch"):
+        Objective(memory=0)

@@ -1,0 +1,86 @@
+"""Batch after batch: cutting a stream changes nothing, and nothing but the modules changes."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from modeledit_jax.lifelong.finetune import FineTune
+from modeledit_jax.lifelong.hyper_editor import HyperEditor
+from modeledit_jax.lifelong.stream import edit_stream, start_stream
+from modeledit_jax.subjects.hooked_linear import Hook
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Changes one module at random, by an amount that grows with the batches done."""
+
+    def init(self, model, key):
+        return jnp.zeros((), jnp.int32)
+
+    def edit(self, model, kernels, state, batch, key):
+        name = model.modules[1]
+        delta = jax.random.normal(key, model.shapes[name]) * (state + 1)
+        return {name: Hook(delta=delta)}, state + 1
+
+
+def part(stream, begin, end):
+    return jax.tree.map(lambda leaf: leaf[begin:end], stream)
+
+
+def assert_same(a, b):
+    for one, other in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        if jnp.issubdtype(one.dtype, jax.dtypes.prng_key):
+            one, other = jax.random.key_data(one), jax.random.key_data(other)
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_stream_in_parts_is_the_whole_stream(model, stream):
+    editor = HyperEditor("ultraedit", rows=8, learning_rate=1e-2)
+    key = jax.random.key(3)
+    own = editor.init(model, key)
+    whole, trace = edit_stream(editor, model, start_stream(model, own, key), stream)
+    state = start_stream(model, own, key)  # what was trained serves again
+    state, first = edit_stream(editor, model, state, part(stream, 0, 1))
+    state, second = edit_stream(editor, model, state, part(stream, 1, None))
+    assert_same(state, whole)
+    joined = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, second)
+    assert_same(joined, trace)
+
+
+def test_only_what_the_editor_changes_is_changed(model, stream):
+    state, trace = edit_stream(
+        Noise(), model, start_stream(model, jnp.zeros((), jnp.int32), jax.random.key(0)), stream
+    )
+    batches = stream.subject_last.shape[0]
+    assert state.step == batches == state.editor
+    original = model.kernels()
+    for index, name in enumerate(model.modules):
+        assert (state.kernels[name] != original[name]).any() == (index == 1)
+    np.testing.assert_array_equal(
+        trace.masks, np.arange(len(model.modules)) == np.ones((batches, 1))
+    )
+    size = np.sqrt(np.prod(model.shapes[model.modules[1]]))
+    np.testing.assert_allclose(
+        trace.change_norms[:, 1] / size, np.arange(1, batches + 1), rtol=0.2
+    )  # each batch has a key of its own, and the state of the one before
+
+
+def test_edits_are_the_sum_of_the_changes(model, stream):
+    editor = Noise()
+    key = jax.random.key(5)
+    state, _ = edit_stream(editor, model, start_stream(model, editor.init(model, key), key), stream)
+    name = model.modules[1]
+    expected = model.kernels()[name]
+    for step in range(stream.subject_last.shape[0]):
+        noise = jax.random.normal(jax.random.fold_in(key, step), model.shapes[name])
+        expected = expected + noise * (step + 1)
+    np.testing.assert_allclose(state.kernels[name], expected, rtol=1e-5)
+
+
+def test_the_accumulator_can_be_narrow(model, stream):
+    editor = FineTune(steps=2, learning_rate=1e-3)
+    start = start_stream(model, None, jax.random.key(0), dtype=jnp.bfloat16)
+    state, _ = edit_stream(editor, model, start, stream)
+    assert {w.dtype for w in state.kernels.values()} == {jnp.dtype(jnp.bfloat16)}
