@@ -105,6 +105,7 @@ def test_gradients_agree_with_finite_differences():
     direction = jnp.asarray(np.random.default_rng(7).normal(size=(_IN, _OUT)))
     mask = jnp.array([True, True, False, True, True, True])
 
+    @jax.jit
     def objective(inputs):
         pseudo_u, pseudo_v, lr, lamda = inputs
         return (malmen_shift(u, pseudo_u, pseudo_v, lr, lamda, mask).dense() * direction).sum()
