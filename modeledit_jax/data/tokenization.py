@@ -34,6 +34,7 @@ def word_tokenizer(sentences: Iterable[str]) -> Tokenizer:
     vocabulary = {word: index for index, word in enumerate((PAD, BEGIN, UNKNOWN, *ordered))}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = words
+    tokenizer.add_special_tokens([PAD, BEGIN])  # known already; now decoding leaves them out
     _begin_every_sequence(tokenizer)
     return tokenizer
 
