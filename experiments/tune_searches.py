@@ -12,7 +12,7 @@ good end: forgetting is easy to complete, the last points of retain accuracy are
 import itertools
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
+from experiments.options import SearchOptions, run_folder
 from experiments.searching import make_world
 from experiments.settings import make_search
 from experiments.unlearning import Config
@@ -30,8 +31,9 @@ from experiments.unlearning_run import prepare
 from modeledit_jax.editors.editor import run_updates, updates_within
 from modeledit_jax.envs.world import World, WorldParams
 from modeledit_jax.run.config import as_json
-from modeledit_jax.run.judge import Judge
+from modeledit_jax.run.judge import Judge, Measure, set_accuracies
 from modeledit_jax.run.results import atomic_write_text
+from modeledit_jax.tasks.task import Task
 from modeledit_jax.types import Array, Key
 
 GRIDS: dict[str, dict[str, tuple[float, ...]]] = {  # six trials each
@@ -67,30 +69,53 @@ def trials(name: str, horizon: int = 1) -> Iterator[dict[str, float]]:
 
 def tune(config: TuneConfig) -> dict[str, list[dict[str, Any]]]:
     """Runs all trials; returns them by search and world, best first."""
-    bench = prepare(config)
+    tasks = prepare(config).tasks
+    grids: dict[str, Any] = {name: list(trials(name, config.horizon)) for name in config.searches}
+    return run_trials(config, tasks, grids, set_accuracies, area)
+
+
+def run_trials(
+    config: SearchOptions,
+    tasks: Sequence[Task],
+    grids: Mapping[str, Sequence[Mapping[str, float]]],
+    measure: Measure,
+    judge_course: Callable[[Mapping[str, np.ndarray], Mapping[str, np.ndarray]], float],
+) -> dict[str, list[dict[str, Any]]]:
+    """Runs all trials of all searches in all worlds.
+
+    Args:
+      config: options.
+      tasks: edited side by side.
+      grids: the settings to try by search.
+      measure: what is known of an edit on ``select``.
+      judge_course: ``({name: [B, K]}, the same of no edit [B, 1]) -> score``, higher is better.
+
+    Returns:
+      By search and world, the settings with their ``score``, best first.
+    """
     found: dict[str, list[dict[str, Any]]] = {}
     for world in config.worlds:
-        env = make_world(config, world, bench.tasks[0])
-        judge = Judge(env, bench.tasks)
+        env = make_world(config, world, tasks[0])
+        judge = Judge(env, tasks, measure)
         params = judge.stacked_params()
-        nothing = np.zeros((len(bench.tasks), 1, config.horizon, env.edit.action_size), np.float32)
-        base = judge.course(nothing, params, "select")["retain"]
-        keys = jax.random.split(jax.random.key(config.seed), len(bench.tasks))
-        for name in config.searches:
+        nothing = np.zeros((len(tasks), 1, config.horizon, env.edit.action_size), np.float32)
+        base = judge.course(nothing, params, "select")
+        keys = jax.random.split(jax.random.key(config.seed), len(tasks))
+        for name, grid in grids.items():
             run = jax.jit(partial(run_trial, name, world, config, env), static_argnums=0)
             done = []
-            for trial in tqdm(list(trials(name, config.horizon)), desc=f"{name}-{world}"):
+            for trial in tqdm(grid, desc=f"{name}-{world}"):
                 plans = run(int(trial["population"]), trial["std"], trial["step"], params, keys)
-                score = area(judge.course(plans, params, "select"), base)
-                done.append({**trial, "area": score})
-            found[f"{name}-{world}"] = sorted(done, key=lambda trial: -trial["area"])
+                score = judge_course(judge.course(plans, params, "select"), base)
+                done.append({**trial, "score": score})
+            found[f"{name}-{world}"] = sorted(done, key=lambda trial: -trial["score"])
     return found
 
 
 def run_trial(
     name: str,
     world: str,
-    config: TuneConfig,
+    config: SearchOptions,
     env: World,
     population: int,
     std: Array,
@@ -109,21 +134,24 @@ def run_trial(
     return jax.vmap(one)(params, keys)
 
 
-def area(accuracies: dict[str, np.ndarray], base: np.ndarray) -> float:
+def area(course: Mapping[str, np.ndarray], base: Mapping[str, np.ndarray]) -> float:
     """Area under the curve of the module's docstring, mean over tasks."""
-    drop = np.maximum(base - accuracies["retain"], 0.0)
-    return float(((1 - accuracies["forget"]) * (1 - 10 * drop)).mean())
+    drop = np.maximum(base["retain"] - course["retain"], 0.0)
+    return float(((1 - course["forget"]) * (1 - 10 * drop)).mean())
+
+
+def write_tuning(config: SearchOptions, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> int:
+    """Writes ``tuning.json`` and prints the best settings; returns the exit code."""
+    text = json.dumps({"config": as_json(config), "trials": found}, indent=2)
+    atomic_write_text(run_folder(config) / "tuning.json", text + "\n")
+    for name, done in found.items():
+        print(name, *(f"{key}={value:g}" for key, value in done[0].items()))
+    return 0
 
 
 def main(config: TuneConfig) -> int:
     """Tunes and writes ``tuning.json``."""
-    found = tune(config)
-    assert config.run_dir is not None
-    text = json.dumps({"config": as_json(config), "trials": found}, indent=2)
-    atomic_write_text(config.run_dir / "tuning.json", text + "\n")
-    for name, done in found.items():
-        print(name, *(f"{key}={value:g}" for key, value in done[0].items()))
-    return 0
+    return write_tuning(config, tune(config))
 
 
 if __name__ == "__main__":

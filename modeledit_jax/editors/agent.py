@@ -74,20 +74,21 @@ class PPOSearch:
 def default_ppo_config(budget: int, horizon: int = 1, world: str = "shift") -> PPOConfig:
     """The settings for editing with few evaluations.
 
-    Beyond 2,000 evaluations the population grows a little faster than the budget: more evaluations
-    buy a less noisy gradient, not more steps.
+    Beyond 2,000 evaluations the population grows with the square of the budget, and the step with
+    its power 2/3: more evaluations buy fewer, longer steps along a less noisy gradient.
 
     Args:
       budget: reward evaluations.
       horizon: edits of an episode.
       world: ``"mask"`` or ``"shift"``; the two differ in the population that suits them.
     """
-    population = round((10 if world == "shift" else 6) * population_growth(budget))
+    growth = max(budget / 2000, 1.0)
+    population = round((10 if world == "shift" else 6) * growth**2)
     num_envs = max(population // horizon, 2)
     return PPOConfig(
         learning_rate=3e-4,
         search_optimizer="natural",
-        action_learning_rate=1.25 if world == "shift" else 1.5,
+        action_learning_rate=(1.25 if world == "shift" else 1.5) * growth ** (2 / 3),
         std_learning_rate=0.0,
         schedule="quadratic",
         gamma=1.0,
@@ -100,11 +101,6 @@ def default_ppo_config(budget: int, horizon: int = 1, world: str = "shift") -> P
         hidden_sizes=(16, 16),  # the first layer reads every weight: kept below the edits' cost
         num_updates=max(budget // (num_envs * horizon), 1),
     )
-
-
-def population_growth(budget: int) -> float:
-    """How many times the population of 2,000 reward evaluations a larger budget should have."""
-    return max(budget / 2000, 1.0) ** 1.4
 
 
 def ppo_editor(world: str = "ShiftWorld-v0", **options: Any) -> SearchEditor:
