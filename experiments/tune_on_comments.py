@@ -50,7 +50,7 @@ def trials(name: str) -> list[dict[str, float]]:
 
 
 def criterion(course: Mapping[str, np.ndarray], base: Mapping[str, np.ndarray]) -> float:
-    """``−FPED − FNED − 4 · max(accuracy lost − TOLERATED, 0)`` of the last edit, mean over tasks."""
+    """``−FPED − FNED − 4 · max(accuracy lost − TOLERATED, 0)`` of the last edit, mean of tasks."""
     lost = np.maximum(base["accuracy"][:, -1] - course["accuracy"][:, -1] - TOLERATED, 0.0)
     return float((-course["fped"][:, -1] - course["fned"][:, -1] - 4.0 * lost).mean())
 

@@ -26,7 +26,7 @@ PerRow: TypeAlias = Float[Array, "*rows"]
 
 def mean_over(values: PerRow, counted: Bool[Array, "*rows"]) -> Float[Array, ""]:
     """Mean of the values that count; NaN if none does."""
-    return weighted_mean(values.reshape(-1), counted.reshape(-1))
+    return weighted_mean(values.reshape(-1), counted.reshape(-1).astype(jnp.float32))
 
 
 def token_accuracy(logits: Logits, labels: Labels) -> PerRow:

@@ -24,11 +24,13 @@ Shapes = Mapping[str, tuple[int, int]]
 
 @dataclass(frozen=True)
 class RouterConfig:
-    """Attributes:
-    hidden_size: of a module's code.
-    learn_count: also score how many modules to edit.
-    released_quirks: use the released normaliser, which is never updated: it divides the rows by
-      1.2e-7, and the scores reach a million.
+    """What a router looks like.
+
+    Attributes:
+      hidden_size: of a module's code.
+      learn_count: also score how many modules to edit.
+      released_quirks: use the released normaliser, which is never updated: it divides the rows by
+        1.2e-7, and the scores reach a million.
     """
 
     hidden_size: int = 256

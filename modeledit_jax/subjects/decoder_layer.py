@@ -87,8 +87,7 @@ def _attention(
     )
     if angles is not None:
         query, key = rotate(query, angles), rotate(key, angles)
-    scale = config.head_dim**-0.5 if config.query_scale is None else config.query_scale
-    mixed = attend(query, key, value, mask, scale, config.attention_softcap)
+    mixed = attend(query, key, value, mask, config.attention_scale, config.attention_softcap)
     return project("attention/output", mixed)
 
 

@@ -98,10 +98,15 @@ class LanguageModelConfig:
                 f"{len(self.windows)} windows for {self.num_layers} layers; give one per layer"
             )
 
+    @property
+    def attention_scale(self) -> float:
+        """``query_scale``, or what stands for None."""
+        return self.head_dim**-0.5 if self.query_scale is None else self.query_scale
+
     def window(self, layer: int) -> int:
-        """Returns how many last positions ``layer`` sees, itself included."""
+        """Returns how many last positions a query of ``layer`` sees, its own included."""
         window = self.windows[layer] if self.windows else None
-        return self.context if window is None else window
+        return self.context if window is None else min(window, self.context)
 
 
 def tiny_llama(

@@ -140,7 +140,7 @@ def test_a_fresh_network_returns_its_normalised_input_and_learns(config):
         pseudo = apply_hypernetwork(network, statistics["3x4"], u, v, 1, config)
         return pseudo[0].sum() + (pseudo[1] ** 2).sum(), pseudo
 
-    gradient, (pseudo_u, pseudo_v) = jax.grad(total, has_aux=True)(networks["3x4"])
+    gradient, (pseudo_u, pseudo_v) = jax.jit(jax.grad(total, has_aux=True))(networks["3x4"])
     np.testing.assert_allclose(pseudo_u, u, rtol=1e-5)
     np.testing.assert_allclose(pseudo_v, v, rtol=1e-5)
     assert (np.abs(gradient.blocks.up).max(axis=(1, 2)) > 0).all()

@@ -93,20 +93,26 @@ def test_masked_tokens_do_not_count(batch):
     config = RouterConfig(hidden_size=4)
     router = init_router(jax.random.key(0), _SHAPES, config)
     statistics, keys, values = batch
-    mask = jnp.array([True, False, True, True, False])
-    kept = [{m: x[mask] for m, x in part.items()} for part in (keys, values)]
-    masked = apply_router(router, _SHAPES, statistics, keys, values, config, mask).modules
-    expected = apply_router(router, _SHAPES, statistics, *kept, config).modules
-    np.testing.assert_allclose(masked, expected, rtol=1e-5, atol=1e-6)
-    none = apply_router(router, _SHAPES, statistics, keys, values, config, jnp.zeros(5, bool))
-    np.testing.assert_allclose(none.modules, router.gate.bias, rtol=1e-5)
+
+    @jax.jit
+    def scores(keys, values, mask):
+        return apply_router(router, _SHAPES, statistics, keys, values, config, mask).modules
+
+    mask = np.array([True, False, True, True, False])
+    masked = scores(keys, values, jnp.asarray(mask))
+    kept = [{m: jnp.asarray(np.asarray(x)[mask]) for m, x in part.items()} for part in batch[1:]]
+    np.testing.assert_allclose(masked, scores(*kept, None), rtol=1e-5, atol=1e-6)
+    none = scores(keys, values, jnp.zeros(5, bool))
+    np.testing.assert_allclose(none, router.gate.bias, rtol=1e-5)
 
 
 def test_a_module_has_its_own_scale_within_its_group(batch):
     config = RouterConfig(hidden_size=4)
     router = init_router(jax.random.key(0), _SHAPES, config)
     assert router.encoders["2x3"].scale.shape == (2, 4)
-    gradient = jax.grad(lambda r: encode_modules(r, _SHAPES, *batch, config)[:, 8:].sum())(router)
+    gradient = jax.jit(jax.grad(lambda r: encode_modules(r, _SHAPES, *batch, config)[:, 8:].sum()))(
+        router
+    )
     scale = gradient.encoders["2x3"].scale
     assert (scale[0] == 0).all() and (scale[1] != 0).any()
     assert (gradient.encoders["3x2"].linear.kernel == 0).all()
@@ -115,7 +121,7 @@ def test_a_module_has_its_own_scale_within_its_group(batch):
 def test_the_number_of_modules_can_be_scored_too(batch):
     config = RouterConfig(hidden_size=4, learn_count=True)
     router = init_router(jax.random.key(0), _SHAPES, config)
-    scores = apply_router(router, _SHAPES, *batch, config)
+    scores = jax.jit(lambda: apply_router(router, _SHAPES, *batch, config))()
     assert scores.modules.shape == scores.count.shape == (3,)
     assert init_router(jax.random.key(0), _SHAPES, RouterConfig(4)).count is None
 

@@ -142,7 +142,9 @@ def test_a_baseline_without_the_mask_changes_nothing_straight_through():
 def test_masks_have_exactly_k_ones(k):
     keys = jax.random.split(jax.random.key(1), 50)
     random = jax.jit(jax.vmap(lambda key: random_mask(key, 6, k)))(keys)
-    sampled = jax.vmap(Subset.mask)(_sample(SubsetPolicy(jnp.zeros(6), k=k), 50))
+    sampled = jax.jit(jax.vmap(lambda key: SubsetPolicy(jnp.zeros(6), k=k).sample(key).mask()))(
+        keys
+    )
     for masks in (random, sampled, top_k_mask(jnp.zeros(6), k)[None]):
         assert set(np.unique(masks)) <= {0.0, 1.0}
         np.testing.assert_array_equal(np.asarray(masks).sum(-1), k)
