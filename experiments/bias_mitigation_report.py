@@ -16,11 +16,7 @@ from modeledit_jax.edits.site import set_leaves
 from modeledit_jax.evaluation.fairness_report import per_term
 from modeledit_jax.run.checkpoint import save_tree
 from modeledit_jax.run.config import as_json
-from modeledit_jax.run.fairness_figures import (
-    dumbbell,
-    score_distributions,
-    utility_fairness_plane,
-)
+from modeledit_jax.run.fairness_figures import dumbbell, score_distributions
 from modeledit_jax.run.figures import learning_curves
 from modeledit_jax.run.results import (
     Row,
@@ -29,6 +25,7 @@ from modeledit_jax.run.results import (
     write_metrics_csv,
     write_summary,
 )
+from modeledit_jax.run.utility_plane import utility_fairness_plane
 from modeledit_jax.tasks.debiasing import DebiasingTask
 from modeledit_jax.tasks.debiasing_metrics import debiasing_metrics, rows, threshold
 from modeledit_jax.tasks.unlearning_metrics import edit_metrics
