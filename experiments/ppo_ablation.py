@@ -8,7 +8,6 @@ reward evaluations, and differs from the default in what its name says. Prints a
 """
 
 import json
-import sys
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,9 +15,9 @@ from typing import Any
 
 import jax
 import numpy as np
-import tyro
 from tqdm import tqdm
 
+from experiments.options import command_line
 from experiments.searching import make_world
 from experiments.unlearning import Config
 from experiments.unlearning_run import prepare
@@ -158,4 +157,4 @@ def main(config: AblationConfig) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(AblationConfig, description=__doc__)))
+    command_line(AblationConfig, main, __doc__)
