@@ -4,14 +4,10 @@ python -m experiments.bias_mitigation
 python -m experiments.bias_mitigation --dataset jigsaw --seeds 10
 """
 
-import os
-import sys
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import tyro
-
-from experiments.options import SearchOptions, guarded, import_reward, resolve_options
+from experiments.options import SearchOptions, command_line, guarded, import_reward, resolve_options
 
 
 @dataclass(frozen=True)
@@ -48,19 +44,8 @@ def reward_function(config: Config) -> Any:
 
 def main(config: Config) -> int:
     """Runs the experiment; returns the exit code."""
-
-    def run(config: Config) -> None:
-        # Heavy imports after the command line was read, so that --help and mistakes are instant.
-        from experiments.bias_mitigation_run import run
-
-        run(config)
-
-    return guarded(config, resolve, run)
+    return guarded(config, resolve, "experiments.bias_mitigation_run")
 
 
 if __name__ == "__main__":
-    code = main(tyro.cli(Config, description=__doc__))
-    if code == 130:  # a compiled call may still run in another thread: do not tear down around it
-        sys.stderr.flush()
-        os._exit(code)
-    sys.exit(code)
+    command_line(Config, main, __doc__)

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -10,17 +9,12 @@ from experiments.bias_mitigation import Config
 from experiments.bias_mitigation_gains import gains
 from experiments.bias_mitigation_text import report_text
 from experiments.options import run_folder
+from experiments.reporting import first_met, long_format, save_weights
 from experiments.searching import Result
 from modeledit_jax.data.comments import CommentData
-from modeledit_jax.edits.site import set_leaves
 from modeledit_jax.evaluation.fairness_report import per_term
-from modeledit_jax.run.checkpoint import save_tree
 from modeledit_jax.run.config import as_json
-from modeledit_jax.run.fairness_figures import (
-    dumbbell,
-    score_distributions,
-    utility_fairness_plane,
-)
+from modeledit_jax.run.fairness_figures import dumbbell, score_distributions
 from modeledit_jax.run.figures import learning_curves
 from modeledit_jax.run.results import (
     Row,
@@ -29,6 +23,7 @@ from modeledit_jax.run.results import (
     write_metrics_csv,
     write_summary,
 )
+from modeledit_jax.run.utility_plane import utility_fairness_plane
 from modeledit_jax.tasks.debiasing import DebiasingTask
 from modeledit_jax.tasks.debiasing_metrics import debiasing_metrics, rows, threshold
 from modeledit_jax.tasks.unlearning_metrics import edit_metrics
@@ -54,7 +49,9 @@ def write_report(
         for name, result in by_name.items()
     }  # fmt: skip
     searches = [result for result in results if result.evaluations is not None]
-    write_metrics_csv(run_dir, long_format(tasks, seeds, searches))
+    measured = searches[0].curves if searches else ()
+    curves = {name: [result.curves[name] for result in searches] for name in measured}
+    write_metrics_csv(run_dir, long_format(tasks, seeds, searches, curves))
     save_weights(run_dir, tasks, seeds, searches)
     write_figures(run_dir, data, tasks, by_name, table, searches)
     text = report_text(config, data, table, found, terms_table(tasks, by_name))
@@ -104,42 +101,7 @@ def evaluations_to_target(
         & (result.curves["fned"] <= base["fned"])
         & (result.curves["accuracy"] >= base["accuracy"] - ACCURACY_LOSS)
     )
-    first = result.evaluations[met.argmax(axis=1)].astype(np.float64)
-    return np.where(met.any(axis=1), first, np.nan)
-
-
-def long_format(
-    tasks: Sequence[DebiasingTask], seeds: Sequence[int], searches: Sequence[Result]
-) -> dict[str, list[Any]]:
-    """The course of every search, one line per network and update."""
-    measured = tuple(searches[0].curves) if searches else ()
-    names = ("editor", "task", "seed", "reward_evaluations", "score", *measured)
-    columns: dict[str, list[Any]] = {name: [] for name in names}
-    for result in searches:
-        assert result.evaluations is not None and result.score is not None
-        for index, (task, seed) in enumerate(zip(tasks, seeds, strict=True)):
-            number = len(result.evaluations)
-            values = (
-                *([constant] * number for constant in (result.editor, task.name, seed)),
-                result.evaluations,
-                result.score[index],
-                *(result.curves[name][index] for name in measured),
-            )
-            for name, own in zip(names, values, strict=True):
-                columns[name].extend(np.asarray(own).tolist())
-    return columns
-
-
-def save_weights(
-    run_dir: Path, tasks: Sequence[DebiasingTask], seeds: Sequence[int], searches: Sequence[Result]
-) -> None:
-    """Saves the networks PPO edited, whole, each in a folder of its own."""
-    for result in searches:
-        if not result.editor.startswith("ppo") or result.leaves is None:
-            continue
-        for task, seed, leaves in zip(tasks, seeds, result.leaves, strict=True):
-            folder = run_dir / "weights" / result.editor / f"{task.name}-seed-{seed}"
-            save_tree(folder, set_leaves(task.subject.params, leaves))
+    return first_met(met, result.evaluations)
 
 
 def terms_table(

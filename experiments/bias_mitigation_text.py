@@ -7,8 +7,10 @@ import numpy as np
 from experiments.bias_mitigation import Config
 from experiments.bias_mitigation_gains import Gains, verdict
 from experiments.options import run_folder
+from experiments.reporting import figure_lines, speed_lines
 from modeledit_jax.data.comments import CommentData
 from modeledit_jax.evaluation.statistics import Interval, mean_interval
+from modeledit_jax.run.markdown import table_lines
 from modeledit_jax.run.results import Column, Row, group_by_editor, markdown_table
 
 COLUMNS = (
@@ -51,14 +53,13 @@ def report_text(
         "",
         markdown_table(table, COLUMNS, costs=True),
         "",
-        *_speed(table),
-        "## Figures",
-        "",
-        *[
-            f"![{path.stem}](figures/{path.name})"
-            for path in sorted((run_folder(config) / "figures").glob("*.png"))
-        ],
-        "",
+        *speed_lines(
+            "until FPED is halved, FNED no higher, accuracy lost ≤ 1 point",
+            table,
+            solved="networks",
+            levels={"median": 0.5},
+        ),
+        *figure_lines(run_folder(config)),
         "## Identity terms",
         "",
         *_terms_table(data, terms),
@@ -119,11 +120,8 @@ def _gains_table(found: Mapping[str, Gains]) -> list[str]:
         "editor", "FPED change [95 %]", "held-out terms", "FNED change [95 %]",
         "accuracy lost, points", "AUC lost", "BPSN M₋₅ change", "smallest corrected p",
     )  # fmt: skip
-    lines = ["| " + " | ".join(header) + " |", "| --- |" + " ---: |" * (len(header) - 1)]
-    for name, gain in found.items():
-        if name == "original":
-            continue
-        cells = (
+    rows = [
+        (
             name,
             _percent(gain.fped),
             "–" if gain.fped_held_out is None else _percent(gain.fped_held_out),
@@ -133,13 +131,15 @@ def _gains_table(found: Mapping[str, Gains]) -> list[str]:
             _plain(gain.bpsn),
             f"{min(gain.p_values.values()):.3f}",
         )
-        lines.append("| " + " | ".join(cells) + " |")
+        for name, gain in found.items()
+        if name != "original"
+    ]
     note = (
         "Paired with the unedited network. FPED, FNED: networks and counterfactual contexts are "
         "drawn anew (10,000 resamples); the others: t-interval over networks; p: Wilcoxon "
         "signed-rank test on FPED, FNED, BPSN and BNSP, corrected by Holm."
     )
-    return [*lines, "", note, ""]
+    return [*table_lines(header, rows), "", note, ""]
 
 
 def _against_ppo(table: Sequence[Row]) -> list[str]:
@@ -154,50 +154,29 @@ def _against_ppo(table: Sequence[Row]) -> list[str]:
     pairs = [
         (name, other) for name in own if name.startswith("ppo") for other in own if other != name
     ]
-    lines = [
-        "## PPO against the others",
-        "",
-        "| PPO | against | FPED + FNED: PPO − other [95 %] | accuracy: PPO − other, points |",
-        "| --- | --- | ---: | ---: |",
-    ]
+    header = (
+        "PPO", "against", "FPED + FNED: PPO − other [95 %]", "accuracy: PPO − other, points",
+    )  # fmt: skip
+    rows = []
     for name, other in pairs:
         unfairness, accuracy = (
             mean_interval(own[name][key] - own[other][key]) for key in ("unfairness", "accuracy")
         )
-        lines.append(f"| {name} | {other} | {_plain(unfairness)} | {_points(accuracy)} |")
+        rows.append((name, other, _plain(unfairness), _points(accuracy)))
+    if not rows:
+        return []
     note = "Below zero, PPO's edit is the fairer one. t-intervals over networks."
-    return [*lines, "", note, ""] if pairs else []
-
-
-def _speed(table: Sequence[Row]) -> list[str]:
-    """How many reward evaluations each search needed to mend a network."""
-    lines = [
-        "## Reward evaluations until FPED is halved, FNED no higher, accuracy lost ≤ 1 point",
-        "",
-        "| search | networks | median |",
-        "| --- | ---: | ---: |",
-    ]
-    searches = 0
-    for name, own in group_by_editor(table).items():
-        if "evaluations_to_target" not in own[0].metrics:
-            continue
-        searches += 1
-        needed = np.array([row.metrics["evaluations_to_target"] for row in own])
-        solved = np.isfinite(needed)
-        median = float(np.quantile(np.where(solved, needed, np.inf), 0.5, method="higher"))
-        shown = f"{median:,.0f}" if np.isfinite(median) else "not reached"
-        lines.append(f"| {name} | {solved.sum()}/{len(needed)} | {shown} |")
-    return [*lines, ""] if searches else []
+    return ["## PPO against the others", "", *table_lines(header, rows, texts=2), "", note, ""]
 
 
 def _terms_table(data: CommentData, terms: Mapping[str, Mapping[str, np.ndarray]]) -> list[str]:
     keys = ("fpr", "fnr", "bpsn_auc", "bnsp_auc", "subgroup_auc")
     header = ["term", *(f"{key} {name}" for key in keys for name in terms)]
-    lines = ["| " + " | ".join(header) + " |", "| --- |" + " ---: |" * (len(header) - 1)]
+    rows = []
     for index, (term, held_out) in enumerate(zip(data.identities, data.held_out, strict=True)):
         values = [f"{own[key][index]:.3f}" for key in keys for own in terms.values()]
-        lines.append("| " + " | ".join([f"{term}{' *' if held_out else ''}", *values]) + " |")
-    return [*lines, "", "\\* held out from every reward."]
+        rows.append([f"{term}{' *' if held_out else ''}", *values])
+    return [*table_lines(header, rows), "", "\\* held out from every reward."]
 
 
 def _percent(interval: Interval) -> str:

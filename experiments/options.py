@@ -5,12 +5,15 @@ Light to import, so that ``--help`` and mistakes are instant.
 
 import dataclasses
 import importlib
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NoReturn, TypeVar
+
+import tyro
 
 World = Literal["mask", "shift"]
 SearchName = Literal["ppo", "openes", "snes", "random-search"]
@@ -100,13 +103,16 @@ def import_reward(name: str) -> Any:
         raise ValueError(f"cannot import the reward {name!r}: {error}") from error
 
 
-def guarded(
-    config: Options, resolve: Callable[[Options], Options], run: Callable[[Any], None]
-) -> int:
-    """Resolves the options and runs; mistakes become one line. Returns the exit code."""
+def guarded(config: Options, resolve: Callable[[Options], Options], module: str) -> int:
+    """Resolves the options and runs a module's ``run``; mistakes become one line.
+
+    Returns:
+      The exit code.
+    """
     try:
         config = resolve(config)
-        run(config)
+        # Heavy imports after the command line was read, so that --help and mistakes are instant.
+        importlib.import_module(module).run(config)
     except KeyboardInterrupt:
         again = f"repeat the command with --resume --run-dir {config.run_dir}"
         print(f"\ninterrupted; to continue, {again}", file=sys.stderr)
@@ -116,3 +122,14 @@ def guarded(
         print(f"error: {message}", file=sys.stderr)
         return 2
     return 0
+
+
+def command_line(
+    kind: type[Options], main: Callable[[Options], int], description: str | None
+) -> NoReturn:
+    """Reads the options of an experiment, runs it and leaves with its exit code."""
+    code = main(tyro.cli(kind, description=description))
+    if code == 130:  # a compiled call may still run in another thread: do not tear down around it
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)

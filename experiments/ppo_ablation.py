@@ -8,7 +8,6 @@ reward evaluations, and differs from the default in what its name says. Prints a
 """
 
 import json
-import sys
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,9 +15,10 @@ from typing import Any
 
 import jax
 import numpy as np
-import tyro
 from tqdm import tqdm
 
+from experiments.options import command_line
+from experiments.reporting import first_met, quantiles_of_needed
 from experiments.searching import make_world
 from experiments.unlearning import Config
 from experiments.unlearning_run import prepare
@@ -28,6 +28,7 @@ from modeledit_jax.envs.world import World, WorldParams
 from modeledit_jax.evaluation.statistics import stratified_bootstrap
 from modeledit_jax.run.config import as_json
 from modeledit_jax.run.judge import Judge
+from modeledit_jax.run.markdown import table_lines
 from modeledit_jax.run.results import atomic_write_text
 from modeledit_jax.types import Array, Key
 
@@ -110,10 +111,10 @@ def judged(
     test = judge.course(plans, params, "test")
     drop = base - test["retain"]
     met = (test["forget"] <= 0.01) & (drop <= 0.01)
-    needed = np.where(met.any(1), (met.argmax(1) + 1.0) * per_update, np.inf)
+    needed = first_met(met, per_update * np.arange(1, met.shape[1] + 1))
     last = (1 - test["forget"][:, -1]) * (1 - np.abs(drop[:, -1]))
     interval = stratified_bootstrap(last.reshape(shape))
-    median, late = (float(np.quantile(needed, level, method="higher")) for level in (0.5, 0.9))
+    median, late = quantiles_of_needed(needed, (0.5, 0.9))
     return {
         "forget_mean": float(test["forget"][:, -1].mean()),
         "forget_worst": float(test["forget"][:, -1].max()),
@@ -128,11 +129,11 @@ def judged(
 
 def table(rows: list[dict[str, Any]]) -> str:
     """The rows in Markdown; percent where the header says so."""
-    lines = [
-        "| variant | forget %: mean | worst | retain drop, points: mean | worst | solved | "
-        "median evaluations to target | 90th percentile |",
-        "| --- |" + " ---: |" * 7,
-    ]
+    header = (
+        "variant", "forget %: mean", "worst", "retain drop, points: mean", "worst", "solved",
+        "median evaluations to target", "90th percentile",
+    )  # fmt: skip
+    lines = []
     for row in rows:
         percents = [
             f"{100 * row[name]:.2f}" for name in row if name.split("_")[0] in ("forget", "drop")
@@ -141,8 +142,8 @@ def table(rows: list[dict[str, Any]]) -> str:
             str(row["solved"]),
             *(f"{row[q]:,.0f}" if row[q] else "–" for q in ("median", "p90")),
         ]
-        lines.append("| " + " | ".join([row["variant"], *percents, *counts]) + " |")
-    return "\n".join(lines)
+        lines.append([row["variant"], *percents, *counts])
+    return "\n".join(table_lines(header, lines))
 
 
 def main(config: AblationConfig) -> int:
@@ -158,4 +159,4 @@ def main(config: AblationConfig) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(AblationConfig, description=__doc__)))
+    command_line(AblationConfig, main, __doc__)

@@ -8,18 +8,17 @@ it loses beyond half a point. `experiments.settings` has the best ones.
 """
 
 import itertools
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tyro
 
 from experiments.bias_mitigation import Config
 from experiments.bias_mitigation_baselines import TOLERATED
 from experiments.bias_mitigation_run import fairness_course, prepare
+from experiments.options import command_line
 from experiments.tune_searches import run_trials, write_tuning
 
 STEPS = {"ppo": (1.25, 2.5), "openes": (0.1, 0.2), "snes": (1.0, 2.0)}
@@ -63,4 +62,4 @@ def main(config: TuneConfig) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(TuneConfig, description=__doc__)))
+    command_line(TuneConfig, main, __doc__)

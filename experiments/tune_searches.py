@@ -11,7 +11,6 @@ good end: forgetting is easy to complete, the last points of retain accuracy are
 
 import itertools
 import json
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,10 +19,9 @@ from typing import Any
 
 import jax
 import numpy as np
-import tyro
 from tqdm import tqdm
 
-from experiments.options import SearchOptions, run_folder
+from experiments.options import SearchOptions, command_line, run_folder
 from experiments.searching import make_world
 from experiments.settings import make_search
 from experiments.unlearning import Config
@@ -155,4 +153,4 @@ def main(config: TuneConfig) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(TuneConfig, description=__doc__)))
+    command_line(TuneConfig, main, __doc__)

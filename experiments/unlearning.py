@@ -4,15 +4,11 @@ python -m experiments.unlearning
 python -m experiments.unlearning --dataset mnist --subject cnn --forget-class all --seeds 5
 """
 
-import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import tyro
-
-from experiments.options import SearchOptions, guarded, import_reward, resolve_options
+from experiments.options import SearchOptions, command_line, guarded, import_reward, resolve_options
 
 
 @dataclass(frozen=True)
@@ -64,19 +60,8 @@ def reward_function(config: Config) -> Any:
 
 def main(config: Config) -> int:
     """Runs the experiment; returns the exit code."""
-
-    def run(config: Config) -> None:
-        # Heavy imports after the command line was read, so that --help and mistakes are instant.
-        from experiments.unlearning_run import run
-
-        run(config)
-
-    return guarded(config, resolve, run)
+    return guarded(config, resolve, "experiments.unlearning_run")
 
 
 if __name__ == "__main__":
-    code = main(tyro.cli(Config, description=__doc__))
-    if code == 130:  # a compiled call may still run in another thread: do not tear down around it
-        sys.stderr.flush()
-        os._exit(code)
-    sys.exit(code)
+    command_line(Config, main, __doc__)

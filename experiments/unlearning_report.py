@@ -2,18 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from experiments.options import run_folder
+from experiments.reporting import figure_lines, first_met, long_format, save_weights, speed_lines
 from experiments.searching import Result
 from experiments.unlearning import Config
-from modeledit_jax.edits.site import set_leaves
 from modeledit_jax.evaluation.accuracy import confusion_matrix
 from modeledit_jax.evaluation.forgetting import tow
-from modeledit_jax.run.checkpoint import save_tree
 from modeledit_jax.run.config import as_json
 from modeledit_jax.run.figures import (
     confusion_before_after,
@@ -58,10 +56,11 @@ def write_report(
     rows = make_rows(tasks, seeds, by_name)
     aggregates = aggregate(rows)
     searches = [result for result in results if result.evaluations is not None]
-    write_metrics_csv(run_dir, long_format(tasks, seeds, searches, by_name))
+    curves = search_curves(tasks, searches, by_name["retrain"])
+    write_metrics_csv(run_dir, long_format(tasks, seeds, searches, curves))
     save_weights(run_dir, tasks, seeds, searches)
     write_figures(run_dir, tasks, by_name, searches)
-    text = report_text(config, tasks, rows, searches, by_name)
+    text = report_text(config, tasks, rows)
     atomic_write_text(run_dir / "report.md", text)
     write_summary(run_dir, "unlearning", as_json(config), rows, aggregates)
     print(markdown_table(rows, COLUMNS[:3]))
@@ -92,15 +91,14 @@ def evaluations_to_target(result: Result, tasks: Sequence[Task], original: Resul
     """Reward evaluations of every task until its edit first meets the target; NaN if never."""
     if result.evaluations is None:
         return np.full(len(tasks), np.nan)
-    _, base = test_accuracies(tasks, original)
+    _, base = accuracies_on_test(tasks, original)
     met = (result.curves["forget"] <= TARGET_FORGET) & (
         result.curves["retain"] >= base[:, None] - TARGET_DROP
     )
-    first = result.evaluations[met.argmax(axis=1)].astype(np.float64)
-    return np.where(met.any(axis=1), first, np.nan)
+    return first_met(met, result.evaluations)
 
 
-def test_accuracies(tasks: Sequence[Task], result: Result) -> tuple[np.ndarray, np.ndarray]:
+def accuracies_on_test(tasks: Sequence[Task], result: Result) -> tuple[np.ndarray, np.ndarray]:
     """Forget and retain accuracy of an editor on the test sets, ``[B]`` each."""
     each = [
         set_accuracies(task, {"test": outputs["test"]})
@@ -112,50 +110,21 @@ def test_accuracies(tasks: Sequence[Task], result: Result) -> tuple[np.ndarray, 
 
 def tow_curves(result: Result, tasks: Sequence[Task], retrain: Result) -> np.ndarray:
     """Test Tug-of-War of every task along a search, ``[B, K]``."""
-    reference = zip(TEST_METRICS, test_accuracies(tasks, retrain), strict=True)
+    reference = zip(TEST_METRICS, accuracies_on_test(tasks, retrain), strict=True)
     curves = {f"{name}_accuracy_test": values for name, values in result.curves.items()}
     return np.asarray(tow(curves, {name: own[:, None] for name, own in reference}, TEST_METRICS))
 
 
-def long_format(
-    tasks: Sequence[Task],
-    seeds: Sequence[int],
-    searches: Sequence[Result],
-    results: Mapping[str, Result],
-) -> dict[str, list[Any]]:
-    """The course of every search, one line per task and update."""
-    names = ("editor", "task", "seed", "reward_evaluations", "score", *TEST_METRICS, "tow_test")
-    columns: dict[str, list[Any]] = {name: [] for name in names}
-    for result in searches:
-        assert result.evaluations is not None and result.score is not None
-        towards = tow_curves(result, tasks, results["retrain"])
-        for index, (task, seed) in enumerate(zip(tasks, seeds, strict=True)):
-            values = (
-                *(
-                    [constant] * len(result.evaluations)
-                    for constant in (result.editor, task.name, seed)
-                ),
-                result.evaluations,
-                result.score[index],
-                result.curves["forget"][index],
-                result.curves["retain"][index],
-                towards[index],
-            )
-            for name, own in zip(names, values, strict=True):
-                columns[name].extend(np.asarray(own).tolist())
-    return columns
-
-
-def save_weights(
-    run_dir: Path, tasks: Sequence[Task], seeds: Sequence[int], searches: Sequence[Result]
-) -> None:
-    """Saves the networks PPO edited, whole, each in a folder of its own."""
-    for result in searches:
-        if not result.editor.startswith("ppo") or result.leaves is None:
-            continue
-        for task, seed, leaves in zip(tasks, seeds, result.leaves, strict=True):
-            folder = run_dir / "weights" / result.editor / f"{task.name}-seed-{seed}"
-            save_tree(folder, set_leaves(task.subject.params, leaves))
+def search_curves(
+    tasks: Sequence[Task], searches: Sequence[Result], retrain: Result
+) -> dict[str, list[np.ndarray]]:
+    """What ``metrics.csv`` says of the course of every search, ``{column: [B, K] of each}``."""
+    forget, retain = TEST_METRICS
+    return {
+        forget: [result.curves["forget"] for result in searches],
+        retain: [result.curves["retain"] for result in searches],
+        "tow_test": [tow_curves(result, tasks, retrain) for result in searches],
+    }
 
 
 def write_figures(
@@ -166,7 +135,7 @@ def write_figures(
 ) -> None:
     """Learning curves, forget–retain plane, heatmap of the edit, confusion matrices."""
     figures = run_dir / "figures"
-    points = {name: test_accuracies(tasks, result) for name, result in results.items()}
+    points = {name: accuracies_on_test(tasks, result) for name, result in results.items()}
     means = {name: (float(f.mean()), float(r.mean())) for name, (f, r) in points.items()}
     forget_retain_plane(
         {name: own for name, own in points.items() if name not in ("original", "retrain")},
@@ -222,13 +191,7 @@ def matrix_of_change(original: Leaves, edited: Leaves) -> np.ndarray:
     return np.asarray(edited[path] - leaf).reshape(-1, leaf.shape[-1])
 
 
-def report_text(
-    config: Config,
-    tasks: Sequence[Task],
-    rows: Sequence[Row],
-    searches: Sequence[Result],
-    results: Mapping[str, Result],
-) -> str:
+def report_text(config: Config, tasks: Sequence[Task], rows: Sequence[Row]) -> str:
     """The report in Markdown."""
     seeds = len({row.seed for row in rows})
     names = list(dict.fromkeys(task.name for task in tasks))
@@ -248,41 +211,16 @@ def report_text(
         "scores like retraining and forgets nothing inside. `retrain-2` against `retrain` is the "
         "noise floor: two networks that never saw the class differ that much.",
         "",
-        *_speed_lines(tasks, searches, results),
-        "## Figures",
-        "",
-        *[
-            f"![{path.stem}](figures/{path.name})"
-            for path in sorted((run_folder(config) / "figures").glob("*.png"))
-        ],
-        "",
+        *speed_lines(
+            "to forget ≤ 1 % and retain ≥ original − 1 point",
+            rows,
+            solved="solved",
+            levels={"median": 0.5, "90th percentile": 0.9},
+        ),
+        *figure_lines(run_folder(config)),
         *_weights_lines(config, tasks, rows),
     ]
     return "\n".join(lines) + "\n"
-
-
-def _speed_lines(
-    tasks: Sequence[Task], searches: Sequence[Result], results: Mapping[str, Result]
-) -> list[str]:
-    """How many reward evaluations each search needed."""
-    if not searches:
-        return []
-    lines = [
-        "## Reward evaluations to forget ≤ 1 % and retain ≥ original − 1 point",
-        "",
-        "| search | solved | median | 90th percentile |",
-        "| --- | ---: | ---: | ---: |",
-    ]
-    for result in searches:
-        needed = evaluations_to_target(result, tasks, results["original"])
-        solved = np.isfinite(needed)
-        ordered = np.sort(np.where(solved, needed, np.inf))
-        quantiles = [float(np.quantile(ordered, level, method="higher")) for level in (0.5, 0.9)]
-        cells = [f"{value:,.0f}" if np.isfinite(value) else "not reached" for value in quantiles]
-        lines.append(
-            f"| {result.editor} | {solved.sum()}/{len(needed)} | {cells[0]} | {cells[1]} |"
-        )
-    return [*lines, ""]
 
 
 def _weights_lines(config: Config, tasks: Sequence[Task], rows: Sequence[Row]) -> list[str]:

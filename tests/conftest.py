@@ -8,7 +8,15 @@ os.environ["XLA_FLAGS"] = (
 ).strip()
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
+import numpy as np
+import pytest
 from jaxtyping import install_import_hook
 
 # Every annotated shape in the package is checked while the tests run.
 install_import_hook("modeledit_jax", "beartype.beartype").__enter__()
+
+
+@pytest.fixture
+def rng():
+    """The same random numbers for every test."""
+    return np.random.default_rng(0)

@@ -7,22 +7,18 @@ is asked for. URLs, sizes and checksums stand in `checksums.tsv`.
 """
 
 import gzip
-import hashlib
 import math
 import os
-import urllib.error
-import urllib.request
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from etils import epath
 from jaxtyping import UInt8
-from tensorflow_datasets.core.download.checksums import load_url_infos
-from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
+
+from modeledit_jax.data.published import PublishedBuilder, prepare
 
 _FILES = {
     "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
@@ -61,15 +57,8 @@ def read_idx(path: Path) -> UInt8[np.ndarray, "..."]:
     return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
 
 
-class _IdxImages(tfds.core.GeneratorBasedBuilder):
+class _IdxImages(PublishedBuilder):
     """28×28 grey images with labels 0…9, published as four IDX files under `URL`."""
-
-    VERSION = tfds.core.Version("1.0.0")
-    # Stated because TFDS looks for them by package name, which fails in some kinds of install.
-    pkg_dir_path = epath.Path(__file__).parent
-    url_infos = load_url_infos(pkg_dir_path / "checksums.tsv")
-    URL: ClassVar[str]
-    HOMEPAGE: ClassVar[str]
 
     @classmethod
     def urls(cls) -> list[str]:
@@ -129,33 +118,6 @@ BUILDERS: dict[str, type[_IdxImages]] = {
 """Builder classes by the data set names of `modeledit_jax.data.images.load_images`."""
 
 
-def _check_file(path: Path, expected: str, url: str) -> None:
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
-    if found != expected:
-        raise ValueError(
-            f"{path} has SHA-256 {found}, expected {expected}: "
-            f"delete it or download it again from {url}"
-        )
-
-
-def _check_sources(builder: _IdxImages, folder: Path | None, by_hand: str) -> None:
-    """Checks files already in `folder`, and that the others can be reached.
-
-    TFDS would retry an unreachable host for minutes before it says so.
-    """
-    for url in builder.urls():
-        path = folder and folder / url.rsplit("/", 1)[1]
-        if path and path.exists():
-            _check_file(path, builder.url_infos[url].checksum, url)
-            continue
-        try:
-            urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=10).close()
-        except urllib.error.HTTPError:
-            pass  # the host answers: the download itself tells what is wrong
-        except OSError as error:
-            raise FileNotFoundError(f"cannot reach {url} ({error}): {by_hand}") from error
-
-
 def read_arrays(
     name: str, *, data_dir: Path | None, cache_dir: Path
 ) -> dict[str, UInt8[np.ndarray, "..."]]:
@@ -176,20 +138,7 @@ def read_arrays(
       FileNotFoundError: a file is neither on disk nor to be downloaded.
     """
     builder = BUILDERS[name](data_dir=cache_dir / "tfds")
-    if not builder.is_prepared():
-        folder = data_dir / name if data_dir else None
-        by_hand = (
-            f"put {', '.join(builder.urls())} into "
-            f"{folder or f'a folder {name}/ and set MODELEDIT_DATA_DIR to its parent'}"
-        )
-        _check_sources(builder, folder, by_hand)
-        config = tfds.download.DownloadConfig(manual_dir=folder, try_download_gcs=False)
-        try:
-            builder.download_and_prepare(download_config=config, file_format="array_record")
-        except tfds.download.DownloadError as error:
-            raise FileNotFoundError(f"{error}: {by_hand}") from error
-        except NonMatchingChecksumError as error:
-            raise ValueError(f"{' '.join(str(error).split())}: {by_hand}") from error
+    prepare(builder, name, data_dir)
     arrays = {}
     for split, suffix in (("train", ""), ("test", "_test")):
         rows = list(builder.as_data_source(split))

@@ -5,21 +5,16 @@ module takes seconds, for it imports `tensorflow_datasets`; `modeledit_jax.data.
 only when one of these data sets is asked for. URLs, sizes and checksums stand in `checksums.tsv`.
 """
 
-import hashlib
 import os
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
-from etils import epath
-from tensorflow_datasets.core.download.checksums import load_url_infos
-from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 
 from modeledit_jax.data.identity_terms import CIVIL_TERMS
+from modeledit_jax.data.published import PublishedBuilder, prepare
 from modeledit_jax.data.toxicity_sources import (
     CsvFile,
     RawComments,
@@ -31,16 +26,10 @@ from modeledit_jax.data.toxicity_sources import (
 _BASE = "https://storage.googleapis.com/jigsaw-unintended-bias-in-toxicity-classification/"
 
 
-class _ZippedComments(tfds.core.GeneratorBasedBuilder):
+class _ZippedComments(PublishedBuilder):
     """Comments with toxicity in 0…1 (NaN: not labelled), from one member of a zip archive."""
 
-    VERSION = tfds.core.Version("1.0.0")
-    # Stated because TFDS looks for them by package name, which fails in some kinds of install.
-    pkg_dir_path = epath.Path(__file__).parent
-    url_infos = load_url_infos(pkg_dir_path / "checksums.tsv")
-    URL: ClassVar[str]
     MEMBER: ClassVar[str]
-    HOMEPAGE: ClassVar[str]
     COLUMNS: ClassVar[tuple[str, str, str]]  # id, text, toxicity
     SPLIT: ClassVar[tuple[str, str] | None] = None  # column that names the split; the one to keep
     IDENTITIES: ClassVar[tuple[str, ...]] = ()
@@ -123,45 +112,6 @@ BUILDERS: dict[str, type[_ZippedComments]] = {
 """Builder classes by the data set names of `modeledit_jax.data.toxicity.load_comments`."""
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _check_source(builder: _ZippedComments, folder: Path | None, by_hand: str) -> None:
-    """Checks the archive in `folder`, or that it can be reached.
-
-    TFDS would retry an unreachable host for minutes before it says so.
-    """
-    path = folder / builder.URL.rsplit("/", 1)[1] if folder else None
-    if path and path.exists():
-        expected, found = builder.url_infos[builder.URL].checksum, _sha256(path)
-        if found != expected:
-            raise ValueError(
-                f"{path} has SHA-256 {found}, expected {expected}: "
-                f"delete it or download it again from {builder.URL}"
-            )
-        return
-    request = urllib.request.Request(builder.URL, method="HEAD")
-    try:
-        urllib.request.urlopen(request, timeout=10).close()
-    except urllib.error.HTTPError:
-        pass  # the host answers: the download itself tells what is wrong
-    except OSError as error:
-        raise FileNotFoundError(f"cannot reach {builder.URL} ({error}): {by_hand}") from error
-
-
-def _prepare(builder: _ZippedComments, folder: Path | None, by_hand: str) -> None:
-    _check_source(builder, folder, by_hand)
-    config = tfds.download.DownloadConfig(manual_dir=folder, try_download_gcs=False)
-    try:
-        builder.download_and_prepare(download_config=config, file_format="array_record")
-    except tfds.download.DownloadError as error:
-        raise FileNotFoundError(f"{error}: {by_hand}") from error
-    except NonMatchingChecksumError as error:
-        raise ValueError(f"{' '.join(str(error).split())}: {by_hand}") from error
-
-
 def read_builder(name: str, *, data_dir: Path | None, cache_dir: Path) -> RawComments:
     """Prepares a data set with TFDS, once, and reads it.
 
@@ -176,10 +126,7 @@ def read_builder(name: str, *, data_dir: Path | None, cache_dir: Path) -> RawCom
       FileNotFoundError: the archive is neither on disk nor to be downloaded.
     """
     builder = BUILDERS[name](data_dir=cache_dir / "tfds")
-    if not builder.is_prepared():
-        folder = data_dir / name if data_dir else None
-        place = folder or f"a folder {name}/ and set MODELEDIT_DATA_DIR to its parent"
-        _prepare(builder, folder, f"put {builder.URL} into {place}")
+    prepare(builder, name, data_dir)
     source = builder.as_data_source("train")
     rows = source.__getitems__(list(range(len(source))))  # together: faster than one by one
     identities = np.stack([row["identities"] for row in rows]) if builder.IDENTITIES else None

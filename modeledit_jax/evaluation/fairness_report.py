@@ -11,9 +11,16 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from modeledit_jax.evaluation.auc import average_equality_gaps, group_aucs, labelled_weights
-from modeledit_jax.evaluation.calibration import expected_calibration_error
+from modeledit_jax.evaluation.auc import (
+    EqualityGaps,
+    GroupAUCs,
+    average_equality_gaps,
+    group_aucs,
+    labelled_weights,
+)
+from modeledit_jax.evaluation.calibration import CalibrationErrors, expected_calibration_error
 from modeledit_jax.evaluation.fairness import (
+    ErrorRates,
     counterfactual_dispersion,
     equality_differences,
     error_rates,
@@ -53,7 +60,7 @@ def fairness_metrics(
       ``ece_worst_group``. NaN where undefined.
     """
     arguments = _arrays(scores, label, groups, threshold, weights)
-    values = dict(_summaries(*arguments, bins=bins))
+    values, _ = _measured(*arguments, bins=bins)
     if blocks is not None and np.size(blocks):
         values["counterfactual_dispersion"] = counterfactual_dispersion(
             arguments[0], jnp.asarray(blocks)
@@ -76,23 +83,44 @@ def per_term(
     gaps keep their sign.
     """
     arguments = _arrays(scores, label, groups, threshold, weights)
-    return jax.device_get(_by_term(*arguments, bins=bins))
+    return jax.device_get(_measured(*arguments, bins=bins)[1])
 
 
 @partial(jax.jit, static_argnames="bins")
-def _summaries(
+def _measured(
     scores: Float[Array, " n"],
     label: Int[Array, " n"],
     groups: Float[Array, "n t"],
     threshold: Float[Array, ""],
     weights: Float[Array, " n"],
     bins: int,
-) -> dict[str, Array]:
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """The metrics of the set and those of every term: they share all that takes time."""
     aucs = group_aucs(scores, label, groups, weights)
     rates = error_rates(scores, label, groups, threshold, weights)
-    differences = equality_differences(rates)
     gaps = average_equality_gaps(scores, label, groups, weights)
     calibration = expected_calibration_error(scores, label, groups, weights, bins)
+    positive, negative = labelled_weights(label, weights)
+    of_terms = {
+        "positives": jnp.sum(positive[:, None] * groups, axis=0),
+        "negatives": jnp.sum(negative[:, None] * groups, axis=0),
+        "fpr": rates.group_fpr,
+        "fnr": rates.group_fnr,
+        "accuracy": rates.group_accuracy,
+        "subgroup_auc": aucs.subgroup,
+        "bpsn_auc": aucs.bpsn,
+        "bnsp_auc": aucs.bnsp,
+        "positive_aeg": gaps.positive,
+        "negative_aeg": gaps.negative,
+        "ece": calibration.group,
+    }
+    return _overall(aucs, rates, gaps, calibration), of_terms
+
+
+def _overall(
+    aucs: GroupAUCs, rates: ErrorRates, gaps: EqualityGaps, calibration: CalibrationErrors
+) -> dict[str, Array]:
+    differences = equality_differences(rates)
     values = {
         "auc": aucs.overall,
         "accuracy": rates.accuracy,
@@ -116,34 +144,6 @@ def _summaries(
         values[f"{name}_min"] = jnp.nanmin(cells)
         values[f"{name}_terms"] = jnp.sum(~jnp.isnan(cells))
     return values
-
-
-@partial(jax.jit, static_argnames="bins")
-def _by_term(
-    scores: Float[Array, " n"],
-    label: Int[Array, " n"],
-    groups: Float[Array, "n t"],
-    threshold: Float[Array, ""],
-    weights: Float[Array, " n"],
-    bins: int,
-) -> dict[str, Array]:
-    aucs = group_aucs(scores, label, groups, weights)
-    rates = error_rates(scores, label, groups, threshold, weights)
-    gaps = average_equality_gaps(scores, label, groups, weights)
-    positive, negative = labelled_weights(label, weights)
-    return {
-        "positives": jnp.sum(positive[:, None] * groups, axis=0),
-        "negatives": jnp.sum(negative[:, None] * groups, axis=0),
-        "fpr": rates.group_fpr,
-        "fnr": rates.group_fnr,
-        "accuracy": rates.group_accuracy,
-        "subgroup_auc": aucs.subgroup,
-        "bpsn_auc": aucs.bpsn,
-        "bnsp_auc": aucs.bnsp,
-        "positive_aeg": gaps.positive,
-        "negative_aeg": gaps.negative,
-        "ece": expected_calibration_error(scores, label, groups, weights, bins).group,
-    }
 
 
 def _arrays(

@@ -24,6 +24,7 @@ import numpy as np
 
 from modeledit_jax.editors.editor import Cost
 from modeledit_jax.evaluation.statistics import Interval, stratified_bootstrap
+from modeledit_jax.run.markdown import table_lines
 
 SCHEMA = 1
 """Version of ``summary.json``."""
@@ -256,7 +257,7 @@ def markdown_table(rows: Sequence[Row], columns: Sequence[Column], costs: bool =
         header += [f"{title}: mean", "worst", "IQM [95% interval]"]
     if costs:
         header += ["reward evaluations", "gradient steps", "seconds"]
-    lines = [header, ["---"] + ["---:"] * (len(header) - 1)]
+    lines = []
     for editor, own in group_by_editor(rows).items():
         cells = [editor]
         for column in columns:
@@ -264,7 +265,7 @@ def markdown_table(rows: Sequence[Row], columns: Sequence[Column], costs: bool =
         if costs:
             cells += _cost_cells(own)
         lines.append(cells)
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+    return "\n".join(table_lines(header, lines))
 
 
 def atomic_write_text(path: str | Path, text: str) -> None:

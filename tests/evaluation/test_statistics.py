@@ -19,11 +19,6 @@ from modeledit_jax.evaluation.statistics import (
 )
 
 
-@pytest.fixture
-def rng():
-    return np.random.default_rng(0)
-
-
 @settings(deadline=None, max_examples=25)
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=40))
 def test_interquartile_mean_is_scipys_trimmed_mean(values):

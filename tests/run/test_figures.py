@@ -1,8 +1,8 @@
 import matplotlib
 import numpy as np
 import pytest
+from figure_checks import assert_png, legend_texts
 from matplotlib.colors import to_hex
-from PIL import Image
 
 from modeledit_jax.evaluation.statistics import interquartile_mean
 from modeledit_jax.run.figures import (
@@ -18,28 +18,6 @@ CONTRACT_EDITORS = [
     *(f"{search}-{operator}" for search in ("ppo", "openes", "snes", "random-search")
       for operator in ("mask", "shift")),
 ]  # fmt: skip
-
-
-@pytest.fixture
-def rng():
-    return np.random.default_rng(0)
-
-
-def assert_png(path, figure):
-    """A readable PNG of the figure's size that is not blank, with nothing left beside it."""
-    with Image.open(path) as image:
-        image.load()
-        assert image.format == "PNG"
-        expected = np.round(figure.get_size_inches() * 150)
-        np.testing.assert_allclose(image.size, expected, atol=1)
-        assert 500 < image.size[0] < 4000 and 500 < image.size[1] < 4000
-        assert len(np.unique(np.asarray(image.convert("L")))) > 20
-    assert [item.name for item in path.parent.iterdir()] == [path.name]
-
-
-def legend_texts(figure):
-    (legend,) = figure.legends
-    return [text.get_text() for text in legend.get_texts()]
 
 
 def test_every_editor_of_a_figure_has_its_own_fixed_colour():
