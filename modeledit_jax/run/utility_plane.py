@@ -19,8 +19,10 @@ from modeledit_jax.run.figures import FONT, dress, editor_style, save
 
 Runs: TypeAlias = Num[np.ndarray, " _b"]
 
-NOT_EDITS = ("threshold-optimizer", "dixon-rebalancing", "reweighing", "other-seed", "tfidf", "fair-oracle",
-             "biased-oracle")  # fmt: skip
+NOT_EDITS = (
+    *("threshold-optimizer", "dixon-rebalancing", "reweighing", "other-seed"),
+    *("tfidf", "fair-oracle", "biased-oracle"),
+)
 """Classifiers that are trained anew or are no network: no competitors of an edit."""
 
 _SHADE = "#009E73"

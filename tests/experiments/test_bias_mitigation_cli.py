@@ -51,7 +51,8 @@ def test_a_run_leaves_everything_behind(tmp_path, capsys):
     assert editors >= {
         "original", "ppo-shift", "openes-shift", "snes-shift", "random-search-shift", "clp",
         "mindiff", "leace", "inlp", "last-layer-refit", "neuron-ablation", "random-edit",
-        "threshold-optimizer", "dixon-rebalancing", "reweighing", "other-seed", "tfidf", "fair-oracle", "biased-oracle",
+        "threshold-optimizer", "dixon-rebalancing", "reweighing", "other-seed", "tfidf",
+        "fair-oracle", "biased-oracle",
     }  # fmt: skip
     assert len(summary.rows) == 2 * len(editors)
     for row in summary.rows:
