@@ -51,7 +51,7 @@ def capture(
     """
     n, length = batch.tokens.shape
     taps = {
-        name: jnp.zeros((n, length, d_out), jnp.float32)
+        name: jnp.zeros((n, length, d_out), model.dtype)
         for name, (_, d_out) in model.shapes.items()
     }
     params = model.with_kernels(kernels)
@@ -89,5 +89,6 @@ def _places(
 
 
 def _take(array: Array, places: Array, mask: Array) -> Array:
-    flat = array.reshape(-1, array.shape[-1])[places].astype(jnp.float32)
+    flat = array.reshape(-1, array.shape[-1])[places]
+    flat = flat.astype(jnp.promote_types(flat.dtype, jnp.float32))
     return jnp.where(mask[:, None], flat, 0.0)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from modeledit_jax.data.facts import FactBatch
+from modeledit_jax.data.tokens import TokenBatch
 from modeledit_jax.lifelong.capture import Rows, Tokens, capture
 from modeledit_jax.lifelong.hypernetwork import (
     Hypernetwork,
@@ -27,6 +28,7 @@ from modeledit_jax.lifelong.hypernetwork import (
 )
 from modeledit_jax.lifelong.model import Changes, EditableModel, Kernels
 from modeledit_jax.lifelong.normalization import RunningMoments
+from modeledit_jax.lifelong.routing import Routing, masked
 from modeledit_jax.lifelong.shift import Shift, malmen_shift, mend_shift, ultraedit_shift
 from modeledit_jax.subjects.hooked_linear import Hook
 from modeledit_jax.types import Array, Field, Key
@@ -35,10 +37,18 @@ Rule = Literal["malmen", "mend", "ultraedit"]
 
 
 @struct.dataclass
+class Learned:
+    """What is trained."""
+
+    networks: Field  # {group: Hypernetwork}; empty for UltraEdit
+    router: Field = None  # Router of HiEdit, or None
+
+
+@struct.dataclass
 class HyperState:
     """What is learned, and what is counted from batch to batch."""
 
-    networks: Field  # {group: Hypernetwork}; empty for UltraEdit
+    learned: Field  # Learned
     statistics: Field  # {group: RunningMoments}
 
 
@@ -48,10 +58,13 @@ class HyperEditor:
 
     Attributes:
       rule: ``"malmen"`` (also RLEdit's), ``"mend"``, or ``"ultraedit"``, which learns nothing.
+      rows: room for the tokens of a batch (or minibatch) that count (`capture.rows_needed`).
       network: size of the networks.
-      rows: room for the tokens of a batch that count (`capture.rows_needed`).
       tokens: which positions those are.
       learning_rate: of UltraEdit; the others learn theirs.
+      routing: which modules are changed; None: all.
+      minibatch: read so many facts of a batch at a time, each part with a mean loss of its own as
+        the released code does; None: all at once.
       released: normalise as the released code does (`RunningMoments`).
     """
 
@@ -60,31 +73,49 @@ class HyperEditor:
     network: HypernetworkConfig = field(default_factory=HypernetworkConfig)
     tokens: Tokens = "answer"
     learning_rate: float = 1e-6
+    routing: Routing | None = None
+    minibatch: int | None = None
     released: bool = False
 
     def init(self, model: EditableModel, key: Key) -> HyperState:
         """Untrained networks, which leave the normalised rows as they are."""
+        network_key, router_key = jax.random.split(key)
         networks = {}
         if self.rule != "ultraedit":
-            networks = init_hypernetworks(key, model.shapes, self.network)
-        return HyperState(networks, init_statistics(model.shapes, self.released))
+            networks = init_hypernetworks(network_key, model.shapes, self.network)
+        router = None if self.routing is None else self.routing.init(model, router_key)
+        return HyperState(Learned(networks, router), init_statistics(model.shapes, self.released))
 
     def edit(
         self, model: EditableModel, kernels: Kernels, state: HyperState, batch: FactBatch, key: Key
     ) -> tuple[Changes, HyperState]:
         """See `StreamEditor.edit`; the statistics go on counting while editing."""
         rows, state = self.observe(model, kernels, state, batch)
-        return self.propose(model, state.networks, state.statistics, rows), state
+        changes = self.propose(model, state.learned.networks, state.statistics, rows)
+        if self.routing is not None:
+            mask = self.routing.choose(
+                state.learned.router, model, state.statistics, rows, changes, key
+            )
+            changes = masked(changes, model, mask)
+        return changes, state
 
     def observe(
         self, model: EditableModel, kernels: Kernels, state: HyperState, batch: FactBatch
     ) -> tuple[Rows, HyperState]:
         """Rows of a batch and the state whose statistics contain them; no gradient flows here."""
-        _, rows = capture(model, kernels, batch.edit, self.rows, self.tokens)
-        statistics = update_statistics(
-            state.statistics, group_modules(model.shapes), rows.keys, rows.values, rows.mask
+        parts = jax.tree.map(
+            lambda leaf: leaf.reshape(-1, self.minibatch or leaf.shape[0], *leaf.shape[1:]),
+            batch.edit,
         )
-        return rows, state.replace(statistics=statistics)  # type: ignore[attr-defined]
+        groups = group_modules(model.shapes)
+
+        def part(statistics: Any, edit: TokenBatch) -> tuple[Any, Rows]:
+            _, rows = capture(model, kernels, edit, self.rows, self.tokens)
+            return update_statistics(statistics, groups, rows.keys, rows.values, rows.mask), rows
+
+        statistics, rows = jax.lax.scan(part, state.statistics, parts)
+        rows = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), rows)
+        return rows, HyperState(state.learned, statistics)
 
     def propose(
         self,

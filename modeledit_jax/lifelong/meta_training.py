@@ -22,8 +22,8 @@ import optax
 from flax import struct
 
 from modeledit_jax.data.facts import FactBatch
-from modeledit_jax.lifelong.hyper_editor import HyperEditor, HyperState
-from modeledit_jax.lifelong.model import EditableModel, commit
+from modeledit_jax.lifelong.hyper_editor import HyperEditor, HyperState, Learned
+from modeledit_jax.lifelong.model import Changes, EditableModel, commit
 from modeledit_jax.lifelong.objective import Objective, trajectory_loss
 from modeledit_jax.types import Array, Field, Key
 
@@ -37,7 +37,8 @@ class MetaTraining:
       keep_edits: train along trajectories (RLEdit, HiEdit); False: on the unedited network.
       updates: of the networks, altogether.
       update_every: steps whose gradients are summed for an update; None: those of a trajectory.
-      learning_rate: of Adam.
+      learning_rate: of Adam for the networks.
+      router_learning_rate: of Adam for HiEdit's router.
       max_norm: gradients are clipped to this norm.
       clip: the summed gradient after every step (released), or each step's own.
     """
@@ -47,6 +48,7 @@ class MetaTraining:
     updates: int = 100
     update_every: int | None = 1
     learning_rate: float = 1e-5
+    router_learning_rate: float = 1e-5
     max_norm: float = 1.0
     clip: Literal["sum", "step"] = "step"
 
@@ -61,9 +63,10 @@ class MetaState:
 
     editor: Field  # HyperState
     optimizer: Field
-    gradients: Field  # summed since the last update, as editor.networks
+    gradients: Field  # summed since the last update, as editor.learned
     kernels: Field  # of the trajectory
     step: Field  # () int32
+    key: Field  # typed PRNG key, of a router's choices
 
 
 def start_training(
@@ -71,13 +74,15 @@ def start_training(
 ) -> MetaState:
     """The state before the first step: untrained networks, the unedited model."""
     # Copies, for one array may stand for several zeros, and `train_steps` takes the buffers.
-    own = jax.tree.map(partial(jnp.array, copy=True), editor.init(model, key))
+    own_key, key = jax.random.split(key)
+    own = jax.tree.map(partial(jnp.array, copy=True), editor.init(model, own_key))
     return MetaState(
         editor=own,
-        optimizer=optax.adam(training.learning_rate).init(own.networks),
-        gradients=jax.tree.map(jnp.zeros_like, own.networks),
+        optimizer=_optimizer(training).init(own.learned),
+        gradients=jax.tree.map(jnp.zeros_like, own.learned),
         kernels=model.kernels(),
         step=jnp.zeros((), jnp.int32),
+        key=key,
     )
 
 
@@ -103,7 +108,8 @@ def train_steps(
       steps: batches.
 
     Returns:
-      The state, and of every step the ``loss`` and the ``gradient_norm`` before clipping.
+      The state, and of every step the ``loss``, the ``gradient_norm`` before clipping, and with a
+      drawing router the ``advantage``.
     """
     length = stream.subject_last.shape[0]
     step = partial(_step, editor, training, model, stream, length)
@@ -125,25 +131,34 @@ def _step(
     batch = jax.tree.map(lambda leaf: leaf[place], stream)
     rows, own = editor.observe(model, kernels, state.editor, batch)
 
-    def loss(networks: Any) -> tuple[Array, Any]:
-        changes = editor.propose(model, networks, own.statistics, rows)
-        value = trajectory_loss(model, kernels, changes, stream, place, training.objective)
-        return value, changes
+    def loss(learned: Learned) -> tuple[Array, tuple[Changes, dict[str, Array]]]:
+        changes = editor.propose(model, learned.networks, own.statistics, rows)
 
-    (value, changes), gradients = jax.value_and_grad(loss, has_aux=True)(own.networks)
-    norm = optax.tree.norm(gradients)
+        def of(changes: Changes) -> Array:
+            return trajectory_loss(model, kernels, changes, stream, place, training.objective)
+
+        if editor.routing is None:
+            value = of(changes)
+            return value, (changes, {"loss": value})
+        key = jax.random.fold_in(state.key, state.step)
+        value, changes, metrics = editor.routing.training_loss(
+            learned.router, model, own.statistics, rows, changes, key, of
+        )
+        return value, (changes, metrics)
+
+    (_, (changes, metrics)), gradients = jax.value_and_grad(loss, has_aux=True)(own.learned)
+    metrics["gradient_norm"] = optax.tree.norm(gradients)
     gradients = _accumulate(training, state.gradients, gradients)
     due = (state.step + 1) % (training.update_every or length) == 0
-    networks, optimizer = _update(training, due, own.networks, state.optimizer, gradients)
-    gradients = jax.tree.map(lambda g: jnp.where(due, 0.0, g), gradients)
-    state = MetaState(
-        HyperState(networks, own.statistics),
+    learned, optimizer = _update(training, due, own.learned, state.optimizer, gradients)
+    return MetaState(
+        HyperState(learned, own.statistics),
         optimizer,
-        gradients,
+        jax.tree.map(lambda g: jnp.where(due, 0.0, g), gradients),
         commit(kernels, changes),
         state.step + 1,
-    )
-    return state, {"loss": value, "gradient_norm": norm}
+        state.key,
+    ), metrics
 
 
 def _accumulate(training: MetaTraining, total: Any, gradients: Any) -> Any:
@@ -156,15 +171,28 @@ def _accumulate(training: MetaTraining, total: Any, gradients: Any) -> Any:
 
 
 def _update(
-    training: MetaTraining, due: Array, networks: Any, moments: Any, gradients: Any
-) -> tuple[Any, Any]:
+    training: MetaTraining, due: Array, learned: Learned, moments: Any, gradients: Learned
+) -> tuple[Learned, Any]:
     """One step of Adam if it is due."""
 
-    def step(networks: Any, moments: Any) -> tuple[Any, Any]:
-        changes, moments = optax.adam(training.learning_rate).update(gradients, moments)
-        return optax.apply_updates(networks, changes), moments
+    def step(learned: Learned, moments: Any) -> tuple[Learned, Any]:
+        changes, moments = _optimizer(training).update(gradients, moments)
+        return optax.apply_updates(learned, changes), moments
 
-    return jax.lax.cond(due, step, lambda *same: same, networks, moments)
+    return jax.lax.cond(due, step, lambda *same: same, learned, moments)
+
+
+def _optimizer(training: MetaTraining) -> optax.GradientTransformation:
+    """Adam, with a learning rate for the networks and one for the router."""
+    rates = {"networks": training.learning_rate, "router": training.router_learning_rate}
+
+    def labels(learned: Learned) -> Learned:
+        return Learned(
+            jax.tree.map(lambda _: "networks", learned.networks),
+            jax.tree.map(lambda _: "router", learned.router),
+        )
+
+    return optax.partition({name: optax.adam(rate) for name, rate in rates.items()}, labels)
 
 
 def train(

@@ -51,12 +51,18 @@ class EditableModel:
         return cls(params, config, module_names(config, patterns))
 
     def kernels(self) -> Kernels:
-        """Copies of the unedited kernels in float32."""
+        """Copies of the unedited kernels, in float32 at least."""
         leaves = get_leaves(self.params, [f"{name}/kernel" for name in self.modules])
         return {
-            name: jnp.array(leaves[f"{name}/kernel"], jnp.float32, copy=True)
+            name: jnp.array(leaves[f"{name}/kernel"], self.dtype, copy=True)
             for name in self.modules
         }
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        """Of kernels, rows and changes: float32, or float64 if the network is."""
+        leaves = get_leaves(self.params, [f"{self.modules[0]}/kernel"])
+        return jnp.promote_types(next(iter(leaves.values())).dtype, jnp.float32)
 
     @property
     def shapes(self) -> dict[str, tuple[int, int]]:

@@ -5,7 +5,7 @@ on the ``memory`` batches before them with weights that decay, and on questions 
 do with them. Source: RLEdit (ICML 2025), section 4.2, and ``editor/rledit.py:99-192``.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import jax
@@ -31,6 +31,10 @@ class Objective:
       size_gradient: False keeps it so.
       reference: the network that answers about untouched facts are compared with, that before this
         step (released), or the one before all edits.
+      minibatch: sum the losses of parts of so many facts, each the mean over its tokens, as the
+        released code does; None: one mean over a batch.
+      released_quirks: the backward pass of locality sees the weights from before the change
+        (`Hook.stale`), and the size has no gradient. For parity alone.
     """
 
     memory: int = 10
@@ -39,27 +43,40 @@ class Objective:
     size: float = 1e-4
     size_gradient: bool = True
     reference: Literal["previous", "original"] = "previous"
+    minibatch: int | None = None
+    released_quirks: bool = False
 
     def __post_init__(self) -> None:
         if self.memory < 1:
             raise ValueError(f"memory must be at least 1 batch, the latest; got {self.memory}")
 
 
-def answer_loss(logits: Float[Array, "n l v"], labels: Int[Array, "n l"]) -> Float[Array, ""]:
-    """Mean cross-entropy of the labelled tokens of a batch, all alike; 0 if there is none."""
-    return -_token_mean(mean_log_probability(logits, labels), labels)
+def answer_loss(
+    logits: Float[Array, "n l v"], labels: Int[Array, "n l"], minibatch: int | None = None
+) -> Float[Array, ""]:
+    """Mean cross-entropy of the labelled tokens of a batch, all alike; 0 if there is none.
+
+    With ``minibatch`` the sum of the means of its parts.
+    """
+    return -_token_mean(mean_log_probability(logits, labels), labels, minibatch)
 
 
 def locality_loss(
-    logits: Float[Array, "n l v"], reference: Float[Array, "n l v"], labels: Int[Array, "n l"]
+    logits: Float[Array, "n l v"],
+    reference: Float[Array, "n l v"],
+    labels: Int[Array, "n l"],
+    minibatch: int | None = None,
 ) -> Float[Array, ""]:
-    """Mean of ``KL(reference ‖ present)`` over the labelled tokens; 0 if there is none."""
-    return _token_mean(divergence(logits, reference, labels), labels)
+    """Mean of ``KL(reference ‖ present)`` over the labelled tokens; see `answer_loss`."""
+    return _token_mean(divergence(logits, reference, labels), labels, minibatch)
 
 
-def _token_mean(per_row: Float[Array, " n"], labels: Int[Array, "n l"]) -> Float[Array, ""]:
+def _token_mean(
+    per_row: Float[Array, " n"], labels: Int[Array, "n l"], minibatch: int | None
+) -> Float[Array, ""]:
     counts = (labels != IGNORED).sum(-1)
-    return (per_row * counts).sum() / jnp.maximum(counts.sum(), 1)
+    counts, per_row = (x.reshape(-1, minibatch or len(x)) for x in (counts, per_row))
+    return ((per_row * counts).sum(-1) / jnp.maximum(counts.sum(-1), 1)).sum()
 
 
 def batch_loss(
@@ -68,13 +85,17 @@ def batch_loss(
     changes: Changes,
     reference: Kernels,
     batch: FactBatch,
-    locality: float,
+    objective: Objective,
 ) -> Float[Array, ""]:
     """Loss of rephrased prompts of one batch, and its weighted divergence on locality prompts."""
-    learnt = answer_loss(model.logits(kernels, batch.rephrase, changes), batch.rephrase.labels)
+    size = objective.minibatch
+    logits = model.logits(kernels, batch.rephrase, changes)
+    learnt = answer_loss(logits, batch.rephrase.labels, size)
     before = jax.lax.stop_gradient(model.logits(reference, batch.locality))
+    if objective.released_quirks:
+        changes = {name: replace(hook, stale=True) for name, hook in changes.items()}
     after = model.logits(kernels, batch.locality, changes)
-    return learnt + locality * locality_loss(after, before, batch.locality.labels)
+    return learnt + objective.locality * locality_loss(after, before, batch.locality.labels, size)
 
 
 def trajectory_loss(
@@ -105,12 +126,12 @@ def trajectory_loss(
     def past(total: Array, age: Array) -> tuple[Array, None]:
         # Batches before the first have weight zero.
         batch = jax.tree.map(lambda leaf: leaf[jnp.maximum(step - age, 0)], stream)
-        own = batch_loss(model, kernels, changes, reference, batch, objective.locality)
+        own = batch_loss(model, kernels, changes, reference, batch, objective)
         weight = jnp.where(age <= step, objective.decay ** age.astype(jnp.float32), 0.0)
         return total + weight * own, None
 
     total, _ = jax.lax.scan(past, jnp.zeros(()), jnp.arange(objective.memory))
     size = sum(squared_norms(changes).values(), jnp.zeros(()))
-    return total + objective.size * (
-        size if objective.size_gradient else jax.lax.stop_gradient(size)
-    )
+    if objective.released_quirks or not objective.size_gradient:
+        size = jax.lax.stop_gradient(size)
+    return total + objective.size * size

@@ -9,6 +9,7 @@ one network are a `jax.vmap` over hooks.
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Float
@@ -22,6 +23,9 @@ class Hook:
 
     The edit of the layer is ``Δ = Kᵀ M + delta``: its output becomes that of the kernel
     ``W + mask · Δ``. Zeros in every part leave the output as it is, bit for bit.
+
+    With ``stale`` no gradient reaches ``x`` through the edit. That is what a backward pass computes
+    after ``W`` was restored behind its back, as in the released RLEdit; for parity with it alone.
     """
 
     tap: Field = None  # [..., d_out], broadcastable to the output: differentiate with respect to it
@@ -29,6 +33,7 @@ class Hook:
     values: Field = None  # M [n, d_out]
     mask: Field = None  # scalar: 0 switches the edit off; None is 1
     delta: Field = None  # [d_in, d_out]
+    stale: bool = struct.field(pytree_node=False, default=False)
 
 
 def linear(
@@ -66,6 +71,7 @@ def _hooked(y: Array, x: Array, hook: Hook) -> Array:
     if (hook.keys is None) != (hook.values is None):
         raise ValueError("a hook needs both keys and values for a low-rank edit, or neither")
     mask = 1.0 if hook.mask is None else hook.mask
+    x = jax.lax.stop_gradient(x) if hook.stale else x
     if hook.keys is not None:
         y = y + mask * _matmul(_matmul(x, hook.keys.T), hook.values)
     if hook.delta is not None:

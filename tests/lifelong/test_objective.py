@@ -41,6 +41,14 @@ def test_locality_loss_is_the_divergence_from_the_reference():
     assert float(locality_loss(logits, logits, labels)) == pytest.approx(0, abs=1e-7)
 
 
+def test_parts_of_a_batch_have_means_of_their_own():
+    logits, reference, labels = random_case()
+    whole = [answer_loss(logits[i : i + 1], labels[i : i + 1]) for i in range(3)]
+    np.testing.assert_allclose(answer_loss(logits, labels, 1), sum(whole), rtol=1e-5)
+    kept = [locality_loss(*(x[i : i + 1] for x in (logits, reference, labels))) for i in range(3)]
+    np.testing.assert_allclose(locality_loss(logits, reference, labels, 1), sum(kept), rtol=1e-5)
+
+
 def test_no_label_no_loss():
     logits, reference, labels = random_case()
     nothing = jnp.full_like(labels, -100)
@@ -55,7 +63,7 @@ def test_memory_counts_past_batches_with_decay(model, stream, memory, step):
     expected = 0.01 * sum(squared_norms(changes).values())
     for age in range(min(memory, step + 1)):
         past = jax.tree.map(lambda leaf, at=step - age: leaf[at], stream)
-        expected += 0.7**age * batch_loss(model, kernels, changes, kernels, past, 0.3)
+        expected += 0.7**age * batch_loss(model, kernels, changes, kernels, past, objective)
     value = trajectory_loss(model, kernels, changes, stream, jnp.int32(step), objective)
     np.testing.assert_allclose(value, expected, rtol=1e-5)
 
