@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from modeledit_jax.data import fact_lexicon as lexicon
+from modeledit_jax.data import plain_lexicon
 from modeledit_jax.data.draws import Draws
 from modeledit_jax.data.fact_corpus import FactCorpus
 from modeledit_jax.data.facts import (
@@ -156,7 +157,7 @@ def _own_words(draws: Draws, count: int) -> list[str]:
 
 def lexicon_words() -> set[str]:
     """Every word of the lexicon, as the corpus spells it."""
-    texts = [*lexicon.PLAIN_FRAMES, *(text for own in lexicon.PLAIN_WORDS.values() for text in own)]
+    texts = [*plain_lexicon.FRAMES, *(text for own in plain_lexicon.WORDS.values() for text in own)]
     for kind in lexicon.KINDS:
         texts += kind.shared
         for relation in kind.relations:
@@ -226,9 +227,9 @@ def _plain_sentences(draws: Draws, count: int) -> list[str]:
     """Distinct sentences from the frames, every slot filled on its own."""
     sentences: dict[str, None] = {}
     while len(sentences) < count:
-        words = draws.pick(lexicon.PLAIN_FRAMES).split()
+        words = draws.pick(plain_lexicon.FRAMES).split()
         filled = [
-            draws.pick(lexicon.PLAIN_WORDS[word.strip("{}")]) if word.startswith("{") else word
+            draws.pick(plain_lexicon.WORDS[word.strip("{}")]) if word.startswith("{") else word
             for word in words
         ]
         sentences[" ".join([*filled, "."])] = None
