@@ -1,0 +1,141 @@
+"""Training on a text with a rule; a resumed run; the loss against NumPy and the update by hand."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from modeledit_jax.data.tokens import IGNORED, TokenBatch, pad_batch
+from modeledit_jax.run.checkpoint import SearchCheckpoints
+from modeledit_jax.subjects.language_model import apply, tiny_llama
+from modeledit_jax.subjects.language_training import (
+    LanguageTrainingConfig,
+    init_state,
+    next_token_batch,
+    next_token_loss,
+    train_chunk,
+)
+
+VOCAB = 11
+MODEL = tiny_llama(VOCAB, width=16, num_layers=2, num_heads=2, mlp_width=16, context=16)
+TRAINING = LanguageTrainingConfig(steps=60, batch_size=16, learning_rate=2e-2, warmup_steps=6)
+KEY = jax.random.key(0)
+
+
+@pytest.fixture(scope="module")
+def data():
+    """Rows that count upwards from anywhere, by one, modulo the vocabulary."""
+    starts = jnp.arange(64)[:, None]
+    return next_token_batch((starts + jnp.arange(9)) % VOCAB)
+
+
+def train(data, *chunks):
+    state, losses = init_state(MODEL, TRAINING, KEY), []
+    for n_steps in chunks:
+        state, values = train_chunk(state, data, n_steps)
+        losses.append(values)
+    return state, np.concatenate(losses)
+
+
+def equal(a, b):
+    jax.tree.map(np.testing.assert_array_equal, arrays(a), arrays(b))
+
+
+def arrays(state):
+    return jax.tree.leaves(state.replace(key=jax.random.key_data(state.key)))
+
+
+def test_a_rule_is_learned(data):
+    state, losses = train(data, 30, 30)
+    assert abs(losses[0] - np.log(VOCAB)) < 0.2  # knows nothing yet
+    assert losses[-1] < 0.05
+    assert int(state.step) == 60
+    logits, _ = apply(MODEL, state.params, data.tokens)
+    assert np.mean(logits.argmax(-1) == data.labels) > 0.99
+
+
+def test_resumed_from_a_checkpoint_gives_the_same_bits(data, tmp_path):
+    uninterrupted, losses = train(data, 30, 30)
+    half, _ = train(data, 30)
+    checkpoints = SearchCheckpoints(tmp_path / "run")
+    checkpoints.save(30, half)
+    checkpoints.close()
+    del half
+
+    checkpoints = SearchCheckpoints(tmp_path / "run")
+    step, restored = checkpoints.restore(init_state(MODEL, TRAINING, jax.random.key(9)))
+    checkpoints.close()
+    assert step == int(restored.step) == 30
+    resumed, rest = train_chunk(restored, data, 30)
+    equal(resumed, uninterrupted)
+    np.testing.assert_array_equal(rest, losses[30:])
+
+
+def test_scanned_layers_and_remat_train_alike(data):
+    _, plain = train(data, 30)
+    model = dataclasses.replace(MODEL, scan_layers=True, remat=True)
+    _, other = train_chunk(init_state(model, TRAINING, KEY), data, 30)
+    np.testing.assert_allclose(other[:10], plain[:10], atol=1e-3)
+
+
+def test_the_loss_is_the_mean_over_scored_positions():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(2, 3, VOCAB)).astype(np.float32)
+    labels = np.array([[4, IGNORED, 1], [IGNORED, IGNORED, 7]])
+    shifted = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    expected = -(shifted[0, 0, 4] + shifted[0, 2, 1] + shifted[1, 2, 7]) / 3
+    value = next_token_loss(jnp.asarray(logits), jnp.asarray(labels))
+    np.testing.assert_allclose(value, expected, rtol=1e-6)
+    nothing = next_token_loss(jnp.asarray(logits), jnp.full((2, 3), IGNORED))
+    assert float(nothing) == 0.0
+
+
+def test_rows_of_text_become_prefixes_and_next_tokens():
+    tokens = jnp.asarray([[1, 2, 3, 4], [5, 6, 0, 0]])
+    batch = next_token_batch(tokens, tokens > 0)
+    expected = TokenBatch(
+        tokens=tokens[:, :-1],
+        attention=jnp.asarray([[1, 1, 1], [1, 1, 0]], bool),
+        labels=jnp.asarray([[2, 3, 4], [6, IGNORED, IGNORED]]),
+    )
+    jax.tree.map(np.testing.assert_array_equal, batch, expected)
+
+
+def test_prompts_with_answers_train_too():
+    batch = pad_batch([[1, 2], [3]], [[4], [5, 6]], length=8)
+    training = dataclasses.replace(TRAINING, batch_size=2)
+    state, losses = train_chunk(init_state(MODEL, training, KEY), batch, 30)
+    assert losses[-1] < losses[0] and int(state.step) == 30
+
+
+def test_given_parameters_are_trained_further_and_kept(data):
+    first, _ = train(data, 30)
+    state = init_state(MODEL, TRAINING, KEY, first.params)
+    state, losses = train_chunk(state, data, 30)
+    assert losses[0] < 1.5  # of log(11) = 2.4
+    assert np.isfinite(first.params["tokens"]["embedding"]).all()  # not used up
+
+
+def test_weight_decay_is_for_kernels():
+    batch = TokenBatch(
+        tokens=jnp.zeros((4, 3), jnp.int32),
+        attention=jnp.ones((4, 3), bool),
+        labels=jnp.full((4, 3), IGNORED),  # no gradient: what moves, moves by decay
+    )
+    training = dataclasses.replace(TRAINING, warmup_steps=0, weight_decay=0.5)
+    before = init_state(MODEL, training, KEY)
+    kept = jax.tree.map(np.array, before.params)
+    after, _ = train_chunk(before, batch, 1)
+    factor = 1 - training.learning_rate * training.weight_decay
+    down, same = kept["layers"]["0"]["mlp"]["down"]["kernel"], kept["tokens"]["embedding"]
+    np.testing.assert_allclose(
+        after.params["layers"]["0"]["mlp"]["down"]["kernel"], factor * down, rtol=1e-5
+    )
+    np.testing.assert_array_equal(after.params["tokens"]["embedding"], same)
+
+
+def test_a_warm_up_longer_than_the_run_is_refused():
+    with pytest.raises(ValueError, match="lower warmup_steps"):
+        LanguageTrainingConfig(steps=10)
