@@ -75,8 +75,8 @@ def default_ppo_config(budget: int, horizon: int = 1, world: str = "shift") -> P
     """The settings for editing with few evaluations.
 
     Beyond 2,000 evaluations the population grows with the square of the budget, and the step with
-    its power 2/3: more evaluations buy fewer, longer steps along a less noisy gradient. The edits
-    of a longer episode add up, so each step is shorter.
+    its root: more evaluations buy fewer, longer steps along a less noisy gradient. The edits of a
+    longer episode add up, so each step is shorter.
 
     Args:
       budget: reward evaluations.
@@ -89,7 +89,7 @@ def default_ppo_config(budget: int, horizon: int = 1, world: str = "shift") -> P
     return PPOConfig(
         learning_rate=3e-4,
         search_optimizer="natural",
-        action_learning_rate=(1.25 if world == "shift" else 1.5) * growth ** (2 / 3) / horizon,
+        action_learning_rate=(1.25 if world == "shift" else 1.5) * growth**0.5 / horizon,
         std_learning_rate=0.0,
         schedule="quadratic",
         gamma=1.0,

@@ -90,7 +90,7 @@ def _mistral(data: Json) -> dict[str, Any]:
 def _qwen2(data: Json) -> dict[str, Any]:
     windows: tuple[int | None, ...] = ()
     if data.get("use_sliding_window", False):
-        windows = _windows(data, slides=lambda layer: layer >= data["max_window_layers"])
+        windows = _windows(data, slides=lambda layer: layer >= data.get("max_window_layers", 28))
     return _rotary_decoder(data) | {"windows": windows, "qkv_bias": True}
 
 
@@ -139,10 +139,10 @@ def _activation(name: str) -> Activation:
 
 def _windows(data: Json, slides: Callable[[int], bool]) -> tuple[int | None, ...]:
     """The window of each layer: from ``layer_types``, which older files leave to the rule."""
-    depth, window = data["num_hidden_layers"], data.get("sliding_window", 4096)
-    rule = ["sliding_attention" if slides(i) else "full_attention" for i in range(depth)]
-    kinds = data.get("layer_types") or rule
-    return tuple(window if kind == "sliding_attention" else None for kind in kinds)
+    window = data.get("sliding_window", 4096)
+    if kinds := data.get("layer_types"):
+        return tuple(window if kind == "sliding_attention" else None for kind in kinds)
+    return tuple(window if slides(layer) else None for layer in range(data["num_hidden_layers"]))
 
 
 def _rope(data: Json) -> tuple[float, RotaryScaling | None]:
