@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
+WORKERS ?= 2
 
 .PHONY: unlearning bias-mitigation test test-slow lint check benchmark clean
 
@@ -12,8 +13,8 @@ unlearning: $(VENV)/.installed  ## run the main job on the embedded default (no 
 bias-mitigation: $(VENV)/.installed  ## the same for identity bias, on embedded comments
 	$(BIN)/python -m experiments.bias_mitigation $(ARGS)
 
-test: $(VENV)/.installed-dev  ## pass the tests
-	$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/.installed-dev  ## pass the tests, each file in one of WORKERS processes
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 test-slow: $(VENV)/.installed-dev  ## the minutes-long tests as well
 	$(BIN)/python -m pytest -m "slow or not slow" $(ARGS)

@@ -20,7 +20,23 @@ SearchName = Literal["ppo", "openes", "snes", "random-search"]
 
 
 @dataclass(frozen=True)
-class SearchOptions:
+class RunOptions:
+    """Options of every experiment."""
+
+    seeds: int = 3
+    """Networks trained from different seeds, each edited."""
+    seed: int = 0
+    """First seed."""
+    run_dir: Path | None = None
+    """Folder of the run; default: a new one in runs/."""
+    resume: bool = False
+    """Continue the run in --run-dir."""
+    cache_dir: Path | None = None
+    """Where trained networks and data are kept; default: the user's cache folder."""
+
+
+@dataclass(frozen=True)
+class SearchOptions(RunOptions):
     """Options of every experiment that searches for edits."""
 
     site: tuple[str, ...] = ("fc2/kernel",)
@@ -39,26 +55,33 @@ class SearchOptions:
     """Edits of an episode; above 1 only PPO runs."""
     observation: Literal["weights", "time"] = "weights"
     """What the policy sees: the current weights, or the time alone."""
-    seeds: int = 3
-    """Networks trained from different seeds, each edited."""
-    seed: int = 0
-    """First seed."""
     epochs: int | None = None
     """Passes over the training data; default: a recipe that converges."""
-    run_dir: Path | None = None
-    """Folder of the run; default: a new one in runs/."""
-    resume: bool = False
-    """Continue the run in --run-dir."""
-    cache_dir: Path | None = None
-    """Where trained networks and data are kept; default: the user's cache folder."""
     tensorboard: bool = False
     """Write TensorBoard scalars as well (needs the extra 'tensorboard')."""
 
 
-Options = TypeVar("Options", bound=SearchOptions)
+Options = TypeVar("Options", bound=RunOptions)
+Searching = TypeVar("Searching", bound=SearchOptions)
 
 
-def resolve_options(config: Options, experiment: str) -> Options:
+def resolve_run(config: Options, experiment: str) -> Options:
+    """Checks the options that every experiment has and fills in the run folder.
+
+    Raises:
+      ValueError: an option out of range; the message names the cure.
+    """
+    if config.seeds < 1:
+        raise ValueError(f"--seeds must be at least 1, got {config.seeds}")
+    if config.resume and config.run_dir is None:
+        raise ValueError("--resume needs --run-dir: the folder of the run to continue")
+    if config.run_dir is None:
+        stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+        config = dataclasses.replace(config, run_dir=Path("runs") / f"{experiment}-{stamp}")
+    return config
+
+
+def resolve_options(config: Searching, experiment: str) -> Searching:
     """Checks what can be checked before work starts and fills in the run folder.
 
     Raises:
@@ -66,23 +89,16 @@ def resolve_options(config: Options, experiment: str) -> Options:
     """
     if config.budget < 1:
         raise ValueError(f"--budget must be at least 1 reward evaluation, got {config.budget}")
-    if config.seeds < 1:
-        raise ValueError(f"--seeds must be at least 1, got {config.seeds}")
     if config.epochs is not None and config.epochs < 1:
         raise ValueError(f"--epochs must be at least 1, got {config.epochs}")
-    if config.resume and config.run_dir is None:
-        raise ValueError("--resume needs --run-dir: the folder of the run to continue")
     if config.horizon < 1:
         raise ValueError(f"--horizon must be at least 1 edit, got {config.horizon}")
     if config.horizon > 1 and set(config.searches) != {"ppo"}:
         raise ValueError("with --horizon above 1 only PPO can search: add --searches ppo")
-    if config.run_dir is None:
-        stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-        config = dataclasses.replace(config, run_dir=Path("runs") / f"{experiment}-{stamp}")
-    return config
+    return resolve_run(config, experiment)
 
 
-def run_folder(config: SearchOptions) -> Path:
+def run_folder(config: RunOptions) -> Path:
     """The folder of a resolved configuration's run."""
     assert config.run_dir is not None
     return config.run_dir
