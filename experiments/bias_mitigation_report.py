@@ -139,6 +139,7 @@ def write_figures(
             np.array([own["auc"] for own in _metrics(table, name)]),
         )
         for name in results
+        if name != "threshold-optimizer"  # its decisions have no ranking, hence no AUC to speak of
     }
     unfairness, auc = points.pop("original")
     utility_fairness_plane(
