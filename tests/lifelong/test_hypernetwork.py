@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from golden import hypernetwork, load, moments, relative_error
 
 from modeledit_jax.lifelong.hypernetwork import (
     HypernetworkConfig,
@@ -19,6 +18,7 @@ from modeledit_jax.lifelong.hypernetwork import (
 )
 from modeledit_jax.lifelong.normalization import MEND_EPSILON, RunningMoments
 from modeledit_jax.lifelong.shift import malmen_shift, mend_shift
+from tests.lifelong.golden import hypernetwork, load, moments, relative_error
 
 _CONFIG = HypernetworkConfig(rank=8, num_blocks=2, edit_lr=0.01)
 

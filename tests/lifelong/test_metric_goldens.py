@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from golden import load, section
 
 from modeledit_jax.evaluation.knowledge import prefers_by_token, token_accuracy
+from tests.lifelong.golden import load, section
 
 
 def _case(name):

@@ -2,7 +2,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from golden import load, moments, relative_error, section
 
 from modeledit_jax.lifelong.hypernetwork import group_modules, init_statistics
 from modeledit_jax.lifelong.router import (
@@ -15,6 +14,7 @@ from modeledit_jax.lifelong.router import (
     init_router,
 )
 from modeledit_jax.lifelong.selection import straight_through
+from tests.lifelong.golden import load, moments, relative_error, section
 
 _SHAPES = {"a": (2, 3), "b": (3, 2), "c": (2, 3)}
 

@@ -2,9 +2,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from golden import load, section
 
 from modeledit_jax.lifelong.normalization import FLOAT32_EPSILON, MEND_EPSILON, RunningMoments
+from tests.lifelong.golden import load, section
 
 _update = jax.jit(RunningMoments.update)
 
