@@ -191,6 +191,5 @@ def _run_layer(
 ) -> tuple[Array, Captured]:
     run: Callable[..., tuple[Array, Captured]] = partial(decoder_layer, config, capture)
     if config.remat:
-        # Within a scan nothing can be merged across the recomputation: no barrier is needed.
-        run = jax.checkpoint(run, prevent_cse=not config.scan_layers)
+        run = jax.checkpoint(run)
     return run(layer, hidden, shared, jnp.asarray(window), dict(hooks))

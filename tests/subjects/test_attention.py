@@ -26,7 +26,7 @@ def test_attention_equals_a_loop_over_heads():
     attention = np.array([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]], bool)
     mask = visible(causal_mask(jnp.asarray(attention)), 3)
     arrays = (jnp.asarray(x, jnp.float32) for x in (query, key, value))
-    mixed = attend(*arrays, mask, 0.7, 2.0)
+    mixed = np.asarray(attend(*arrays, mask, 0.7, 2.0))
     for row, position, head in np.ndindex(n, length, heads):
         seen = [j for j in range(position + 1) if attention[row, j] and position - j < 3]
         scores = np.array([0.7 * query[row, position, head] @ key[row, j, head // 2] for j in seen])

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
-from tiny_models import CONFIGS, GEMMA, LENGTH, LLAMA, VOCAB, random_params, random_tokens
+from tiny_models import CONFIGS, GEMMA, LLAMA, VOCAB, random_params, random_tokens
 
 from modeledit_jax.subjects.hooked_linear import Hook
 from modeledit_jax.subjects.language_model import (
@@ -210,7 +210,7 @@ def test_bad_input_is_named():
         apply(LLAMA, stack_layers(params), TOKENS)
     with pytest.raises(ValueError, match=r"pass stack_layers\(params\)"):
         apply(dataclasses.replace(LLAMA, scan_layers=True), params, TOKENS)
-    outside, _ = apply(LLAMA, params, jnp.full((1, LENGTH), VOCAB))
+    outside, _ = forward(LLAMA, params, jnp.full(TOKENS.shape, VOCAB), ATTENTION)
     assert np.isnan(outside).all()
 
 

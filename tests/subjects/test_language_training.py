@@ -104,10 +104,9 @@ def test_rows_of_text_become_prefixes_and_next_tokens():
 
 
 def test_prompts_with_answers_train_too():
-    batch = pad_batch([[1, 2], [3]], [[4], [5, 6]], length=8)
-    training = dataclasses.replace(TRAINING, batch_size=2)
-    state, losses = train_chunk(init_state(MODEL, training, KEY), batch, 30)
-    assert losses[-1] < losses[0] and int(state.step) == 30
+    batch = pad_batch([[1, 2], [3]] * 32, [[4], [5, 6]] * 32, length=8)
+    state, losses = train_chunk(init_state(MODEL, TRAINING, KEY), batch, 30)
+    assert losses[-1] < 0.1 and int(state.step) == 30
 
 
 def test_given_parameters_are_trained_further_and_kept(data):
@@ -118,17 +117,15 @@ def test_given_parameters_are_trained_further_and_kept(data):
     assert np.isfinite(first.params["tokens"]["embedding"]).all()  # not used up
 
 
-def test_weight_decay_is_for_kernels():
-    batch = TokenBatch(
-        tokens=jnp.zeros((4, 3), jnp.int32),
-        attention=jnp.ones((4, 3), bool),
-        labels=jnp.full((4, 3), IGNORED),  # no gradient: what moves, moves by decay
-    )
-    training = dataclasses.replace(TRAINING, warmup_steps=0, weight_decay=0.5)
-    before = init_state(MODEL, training, KEY)
+def test_kernels_alone_decay_and_the_step_follows_the_schedule(data):
+    unscored = data.replace(labels=jnp.full_like(data.labels, IGNORED))
+    before = init_state(MODEL, TRAINING, KEY)
     kept = jax.tree.map(np.array, before.params)
-    after, _ = train_chunk(before, batch, 1)
-    factor = 1 - training.learning_rate * training.weight_decay
+    after, _ = train_chunk(before, unscored, 30)  # no gradient: what moves, moves by decay
+    warm = np.arange(6) / 6
+    cosine = 0.1 + 0.9 * (1 + np.cos(np.pi * np.arange(24) / 54)) / 2
+    steps = TRAINING.learning_rate * np.concatenate([warm, cosine])
+    factor = np.prod(1 - steps * TRAINING.weight_decay)
     down, same = kept["layers"]["0"]["mlp"]["down"]["kernel"], kept["tokens"]["embedding"]
     np.testing.assert_allclose(
         after.params["layers"]["0"]["mlp"]["down"]["kernel"], factor * down, rtol=1e-5
