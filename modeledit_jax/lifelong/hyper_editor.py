@@ -102,11 +102,18 @@ class HyperEditor:
     def observe(
         self, model: EditableModel, kernels: Kernels, state: HyperState, batch: FactBatch
     ) -> tuple[Rows, HyperState]:
-        """Rows of a batch and the state whose statistics contain them; no gradient flows here."""
-        parts = jax.tree.map(
-            lambda leaf: leaf.reshape(-1, self.minibatch or leaf.shape[0], *leaf.shape[1:]),
-            batch.edit,
-        )
+        """Rows of a batch and the state whose statistics contain them; no gradient flows here.
+
+        Raises:
+          ValueError: ``minibatch`` does not divide the batch.
+        """
+        facts = batch.edit.tokens.shape[0]
+        size = self.minibatch or facts
+        if facts % size:
+            raise ValueError(
+                f"a batch of {facts} facts has no parts of {size}: choose a minibatch that divides it"
+            )
+        parts = jax.tree.map(lambda leaf: leaf.reshape(-1, size, *leaf.shape[1:]), batch.edit)
         groups = group_modules(model.shapes)
 
         def part(statistics: Any, edit: TokenBatch) -> tuple[Any, Rows]:

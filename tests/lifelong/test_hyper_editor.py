@@ -104,3 +104,8 @@ def test_it_is_the_same_under_jit(model, batch):
             dense_change(eager[name]), dense_change(jitted[name]), rtol=1e-3, atol=1e-6
         )
     assert jnp.isfinite(dense_change(jitted[model.modules[0]])).all()
+
+
+def test_a_minibatch_that_does_not_divide_the_batch_is_refused(model, batch):
+    with pytest.raises(ValueError, match="3 facts has no parts of 2"):
+        edited(HyperEditor("malmen", rows=6, network=NETWORK, minibatch=2), model, batch)
