@@ -111,7 +111,7 @@ class HyperEditor:
         size = self.minibatch or facts
         if facts % size:
             raise ValueError(
-                f"a batch of {facts} facts has no parts of {size}: choose a minibatch that divides it"
+                f"a batch of {facts} facts has no parts of {size}: the minibatch must divide it"
             )
         parts = jax.tree.map(lambda leaf: leaf.reshape(-1, size, *leaf.shape[1:]), batch.edit)
         groups = group_modules(model.shapes)
