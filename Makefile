@@ -5,13 +5,16 @@ BIN := $(VENV)/bin
 ARGS ?=
 WORKERS ?= 2
 
-.PHONY: unlearning bias-mitigation test test-slow lint check benchmark clean
+.PHONY: unlearning bias-mitigation lifelong-editing test test-slow lint check benchmark clean
 
 unlearning: $(VENV)/.installed  ## run the main job on the embedded default (no download)
 	$(BIN)/python -m experiments.unlearning $(ARGS)
 
 bias-mitigation: $(VENV)/.installed  ## the same for identity bias, on embedded comments
 	$(BIN)/python -m experiments.bias_mitigation $(ARGS)
+
+lifelong-editing: $(VENV)/.installed  ## facts edited into a language model, on an embedded world
+	$(BIN)/python -m experiments.lifelong_editing $(ARGS)
 
 test: $(VENV)/.installed-dev  ## pass the tests, each file in one of WORKERS processes
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)

@@ -21,7 +21,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from experiments.options import SearchOptions, command_line, run_folder
+from experiments.options import RunOptions, SearchOptions, command_line, run_folder
 from experiments.searching import make_world
 from experiments.settings import make_search
 from experiments.unlearning import Config
@@ -138,7 +138,7 @@ def area(course: Mapping[str, np.ndarray], base: Mapping[str, np.ndarray]) -> fl
     return float(((1 - course["forget"]) * (1 - 10 * drop)).mean())
 
 
-def write_tuning(config: SearchOptions, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> int:
+def write_tuning(config: RunOptions, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> int:
     """Writes ``tuning.json`` and prints the best settings; returns the exit code."""
     text = json.dumps({"config": as_json(config), "trials": found}, indent=2)
     atomic_write_text(run_folder(config) / "tuning.json", text + "\n")

@@ -1,0 +1,161 @@
+"""From the name of a method to its editor and training."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from experiments.lifelong_editing import Config
+from modeledit_jax.data.facts import FactBatch
+from modeledit_jax.lifelong.capture import Tokens, rows_needed
+from modeledit_jax.lifelong.finetune import FineTune
+from modeledit_jax.lifelong.hyper_editor import HyperEditor, Rule
+from modeledit_jax.lifelong.hypernetwork import HypernetworkConfig
+from modeledit_jax.lifelong.meta_training import MetaTraining
+from modeledit_jax.lifelong.model import Changes, EditableModel, Kernels
+from modeledit_jax.lifelong.objective import Objective
+from modeledit_jax.lifelong.router import RouterConfig
+from modeledit_jax.lifelong.routing import Routing
+from modeledit_jax.lifelong.selection import selected_count
+from modeledit_jax.lifelong.stream import StreamEditor
+from modeledit_jax.types import Key
+
+RANK, BLOCKS, ROUTER_WIDTH = 32, 2, 64
+"""Size of the networks of all learned editors."""
+
+TUNED: dict[str, dict[str, float]] = {
+    "ft-l": {"learning_rate": 5e-4},
+    "ft-m": {"learning_rate": 5e-4},
+    "ultraedit": {"learning_rate": 1e-3},
+    "mend": {"edit_lr": 3e-4, "meta_lr": 3e-4},
+    "malmen": {"edit_lr": 1e-3, "meta_lr": 3e-4},
+    "rledit": {"edit_lr": 1e-3, "meta_lr": 3e-4},
+}
+"""Step sizes by method; HiEdit and its controls take those of RLEdit.
+
+Starting points, to be replaced by what `experiments.tune_lifelong_editing` finds with four trials
+each. Fine-tuning: MEMIT's. The others: normalised rows have a product ⟨u, ũ⟩ near 100 in layers of
+width 100, so that 1e-3 changes the output of a layer by a tenth of itself. The released 1e-6 with
+steps of 1e-5 (RLEdit, HiEdit) would need ten thousand updates to get there."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """An editor, and how it is trained; None: it is not."""
+
+    editor: StreamEditor
+    training: MetaTraining | None = None
+
+
+@dataclass(frozen=True)
+class Unedited:
+    """Changes nothing: the model before all edits, asked the same questions."""
+
+    def init(self, model: EditableModel, key: Key) -> None:
+        """Nothing is carried from batch to batch."""
+
+    def edit(
+        self, model: EditableModel, kernels: Kernels, state: None, batch: FactBatch, key: Key
+    ) -> tuple[Changes, None]:
+        """See `StreamEditor.edit`."""
+        return {}, None
+
+
+@dataclass(frozen=True)
+class Builder:
+    """What methods are built from.
+
+    Attributes:
+      config: sizes of the experiment.
+      modules: M, how many may be edited.
+      streams: whose batches have to find room.
+      tuned: step sizes by method.
+    """
+
+    config: Config
+    modules: int
+    streams: tuple[FactBatch, ...]
+    tuned: Mapping[str, Mapping[str, float]]
+
+    def finetune(self, name: str, **options: Any) -> Method:
+        """FT-L, FT-M."""
+        return Method(FineTune(**options, **self.tuned[name]))
+
+    def hyper(
+        self, name: str, rule: Rule, *, tokens: Tokens = "answer", routing: Routing | None = None
+    ) -> HyperEditor:
+        """An editor with a learned network; ``name`` says whose step sizes it takes."""
+        steps = self.tuned[name]
+        return HyperEditor(
+            rule,
+            rows=max(rows_needed(stream.edit, tokens) for stream in self.streams),
+            network=HypernetworkConfig(RANK, BLOCKS, steps.get("edit_lr", 0.0)),
+            tokens=tokens,
+            learning_rate=steps.get("learning_rate", 0.0),
+            routing=routing,
+        )
+
+    def alone(self, name: str, rule: Rule, *, tokens: Tokens = "answer") -> Method:
+        """Trained on the unedited model, one batch at a time: MEND, MALMEN."""
+        locality = 1.0 if rule == "mend" else 0.6
+        objective = Objective(memory=1, locality=locality)
+        return Method(
+            self.hyper(name, rule, tokens=tokens), self._training(name, objective, keep=False)
+        )
+
+    def along(self, routing: Routing | None = None) -> Method:
+        """Trained along trajectories: RLEdit, and with a routing HiEdit and its controls."""
+        objective = Objective(memory=self.config.memory)
+        return Method(
+            self.hyper("rledit", "malmen", routing=routing),
+            self._training("rledit", objective, keep=True),
+        )
+
+    def routed(self, how: Any, **options: Any) -> Method:
+        """`along`, with changes of some modules only."""
+        fraction = self.config.fraction
+        fixed = tuple(range(self.modules))[-selected_count(fraction, self.modules) :]
+        router = RouterConfig(hidden_size=ROUTER_WIDTH)
+        return self.along(
+            Routing(how, fraction, fixed if how == "fixed" else (), router, **options)
+        )
+
+    def _training(self, name: str, objective: Objective, keep: bool) -> MetaTraining:
+        return MetaTraining(
+            objective,
+            keep_edits=keep,
+            updates=self.config.meta_updates,
+            learning_rate=self.tuned[name]["meta_lr"],
+            router_learning_rate=ROUTER_STEP,
+        )
+
+
+ROUTER_STEP = 1e-3
+"""Of Adam for HiEdit's router."""
+
+METHODS: dict[str, Callable[[Builder], Method]] = {
+    "original": lambda _: Method(Unedited()),
+    "ft-l": lambda own: own.finetune("ft-l", loss="last"),
+    "ft-m": lambda own: own.finetune("ft-m", loss="teacher"),
+    "mend": lambda own: own.alone("mend", "mend", tokens="all"),
+    "malmen": lambda own: own.alone("malmen", "malmen"),
+    "ultraedit": lambda own: Method(own.hyper("ultraedit", "ultraedit")),
+    "rledit": lambda own: own.along(),
+    "hiedit": lambda own: own.routed("learned", gradient="reinforce"),
+    "hiedit-ste": lambda own: own.routed("learned", gradient="ste"),
+    "random-k": lambda own: own.routed("random"),
+    "fixed-k": lambda own: own.routed("fixed"),
+    "top-norm-k": lambda own: own.routed("norm"),
+}
+"""All methods. The controls differ from ``hiedit`` in the routing alone, in training as in editing;
+with all modules chosen they are ``rledit``. ``fixed-k`` takes the last modules of the network."""
+
+
+def make_method(
+    name: str,
+    config: Config,
+    model: EditableModel,
+    streams: tuple[FactBatch, ...],
+    tuned: Mapping[str, Mapping[str, float]] = TUNED,
+) -> Method:
+    """The method of that name, with room for the batches of all ``streams``."""
+    return METHODS[name](Builder(config, len(model.modules), streams, tuned))

@@ -1,0 +1,121 @@
+"""Tunes the step sizes of all editors, with the same number of trials, on facts held out for it.
+
+    python -m experiments.tune_lifelong_editing
+
+The facts that learned editors are trained on are cut in two: they are trained on the first part,
+and the second is edited in, one batch after another. The facts of the experiment are not looked at.
+A trial is judged by ``overall`` after the last edit, the mean of efficacy, generalization,
+specificity and retention. HiEdit and its controls take what RLEdit takes, so that they differ in
+the routing alone. `experiments.lifelong_editing_methods` has the best settings.
+"""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from experiments.lifelong_editing import Config, resolve
+from experiments.lifelong_editing_course import run_method
+from experiments.lifelong_editing_methods import TUNED
+from experiments.lifelong_editing_run import Bars
+from experiments.lifelong_editing_subject import Bench, check_modules, encode_streams, prepare
+from experiments.options import command_line, guarded, run_folder
+from experiments.tune_searches import write_tuning
+from modeledit_jax.data.facts import EditRecords
+from modeledit_jax.run.config import opened_run
+
+TunedName = Literal["ft-l", "ft-m", "ultraedit", "mend", "malmen", "rledit"]
+
+STEPS: dict[str, dict[str, tuple[float, ...]]] = {
+    "ft-l": {"learning_rate": (1e-4, 3e-4, 1e-3, 3e-3)},
+    "ft-m": {"learning_rate": (1e-4, 3e-4, 1e-3, 3e-3)},
+    "ultraedit": {"learning_rate": (1e-4, 3e-4, 1e-3, 3e-3)},
+    "mend": {"edit_lr": (3e-4, 1e-3), "meta_lr": (1e-4, 3e-4)},
+    "malmen": {"edit_lr": (1e-3, 3e-3), "meta_lr": (1e-4, 3e-4)},
+    "rledit": {"edit_lr": (1e-3, 3e-3), "meta_lr": (1e-4, 3e-4)},
+}
+"""Four trials each."""
+
+VALIDATION = 1 / 3
+"""Share of the training facts that trials are judged on."""
+
+
+@dataclass(frozen=True)
+class TuneConfig(Config):
+    """Tune the editors of the lifelong-editing experiment."""
+
+    methods: tuple[TunedName, ...] = TunedName.__args__  # type: ignore[attr-defined]
+    """Editors to tune."""
+    seed: int = 100
+    """First seed; keep it away from the experiment's."""
+    run_dir: Path | None = field(default=Path("runs/tuning-lifelong-editing"))
+    """Where tuning.json is written."""
+
+
+def trials(name: str) -> list[dict[str, float]]:
+    """The settings of a method's grid."""
+    grid = STEPS[name]
+    return [dict(zip(grid, own, strict=True)) for own in itertools.product(*grid.values())]
+
+
+def run(config: TuneConfig) -> None:
+    """Tunes and writes ``tuning.json``."""
+    grids = {name: trials(name) for name in config.methods}
+    scores = np.zeros((config.seeds, len(grids), max(map(len, grids.values()))))
+    with (
+        opened_run(run_folder(config), config, resume=config.resume),
+        Bars(scores.size) as bars,
+    ):
+        check_modules(config)
+        for place in range(config.seeds):
+            bench = validation(prepare(config, config.seed + place, bars.reporter))
+            for number, name in enumerate(grids):
+                scores[place, number] = run_trials(bench, name, grids[name], bars)
+        means = dict(zip(grids, scores.mean(0), strict=True))
+        found = {
+            name: sorted(
+                (
+                    {**trial, "score": float(score)}
+                    for trial, score in zip(grid, means[name], strict=True)
+                ),
+                key=lambda trial: -trial["score"],
+            )
+            for name, grid in grids.items()
+        }
+        write_tuning(config, found)
+
+
+def validation(bench: Bench) -> Bench:
+    """The bench whose edits are the last of the training facts, and no longer trained on."""
+    records = bench.corpus.train.records
+    cut = len(records) - max(1, round(VALIDATION * len(records)))
+    train, edits = (EditRecords("validation", own) for own in (records[:cut], records[cut:]))
+    corpus = replace(bench.corpus, train=train, edits=edits)
+    own_edits, training = encode_streams(bench.config, bench.seed, corpus)
+    return replace(bench, corpus=corpus, edits=own_edits, training=training)
+
+
+def run_trials(
+    bench: Bench, name: str, grid: Sequence[dict[str, float]], bars: Bars
+) -> list[float]:
+    """``overall`` of every setting of a method."""
+    scores = []
+    for number, trial in enumerate(grid):
+        folder = run_folder(bench.config) / f"{name}-{number}"
+        own = replace(bench, config=replace(bench.config, run_dir=folder))
+        found = run_method(own, name, bars.reporter, TUNED | {name: trial})
+        scores.append(found.metrics["overall"])
+        bars.one_done()
+    return scores
+
+
+def main(config: TuneConfig) -> int:
+    """Tunes; returns the exit code."""
+    return guarded(config, resolve, "experiments.tune_lifelong_editing")
+
+
+if __name__ == "__main__":
+    command_line(TuneConfig, main, __doc__)

@@ -1,0 +1,140 @@
+"""The lifelong editing command: a tiny run from end to end, mistakes, and kills."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from experiments.lifelong_editing import Config, main
+from modeledit_jax.run.results import read_summary
+
+TIMED = {"ms_per_edit"}
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return Config(
+        methods=("original", "ultraedit", "hiedit"),
+        edits=6,
+        batch_size=3,
+        train_edits=6,
+        modules=("layers/1/mlp/*",),
+        meta_updates=3,
+        memory=2,
+        width=16,
+        layers=2,
+        epochs=1,
+        plain=20,
+        cache_dir=tmp_path_factory.mktemp("cache"),
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tiny, tmp_path_factory):
+    config = replace(tiny, run_dir=tmp_path_factory.mktemp("runs") / "finished")
+    assert main(config) == 0
+    return config
+
+
+def error_of(config, capsys):
+    capsys.readouterr()
+    assert main(config) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    found = [line for line in lines if line.startswith("error: ")]
+    assert len(found) == 1
+    return found[0]
+
+
+def numbers(run_dir):
+    """All numbers of a run but times."""
+    return [
+        (row.editor, row.seed, {k: v for k, v in row.metrics.items() if k not in TIMED})
+        for row in read_summary(run_dir).rows
+    ], (run_dir / "metrics.csv").read_bytes()
+
+
+def test_the_run_folder_holds_what_is_promised(finished):
+    summary = read_summary(finished.run_dir)
+    by_name = {row.editor: row for row in summary.rows}
+    assert tuple(by_name) == finished.methods
+    original, hiedit = by_name["original"].metrics, by_name["hiedit"].metrics
+    assert original["weight_shift"] == original["weight_growth"] == 0 < hiedit["weight_shift"]
+    assert original["specificity_unedited"] == 1
+    assert original["state_bytes"] == 0 < hiedit["state_bytes"]
+    assert hiedit["modules_per_edit"] == 2  # half of three, rounded
+    for own in by_name.values():
+        four = ("efficacy", "generalization", "specificity", "retention")
+        mean = np.mean([own.metrics[name] for name in four])
+        np.testing.assert_allclose(own.metrics["overall"], mean, rtol=1e-6)
+        assert own.metrics["perplexity"] > 1 and own.metrics["ms_per_edit"] > 0
+    assert by_name["hiedit"].cost.gradient_steps == 3
+    figures = {path.name for path in (finished.run_dir / "figures").iterdir()}
+    assert figures == {"trajectories.png", "retention_by_age.png", "selection.png"}
+    lines = (finished.run_dir / "metrics.csv").read_text().splitlines()
+    assert lines[0].startswith("editor,seed,edits,overall,efficacy")
+    assert len(lines) == 1 + 2 * len(finished.methods)  # two batches, asked after each
+
+
+def test_the_report_explains_itself(finished):
+    report = (finished.run_dir / "report.md").read_text()
+    for text in ("`layers/1/mlp/gate", "| hiedit |", "`retention`", "hiedit", "figures/selection"):
+        assert text in report
+
+
+def test_a_run_in_pieces_is_the_whole_run(tiny, finished, tmp_path, monkeypatch):
+    """Stopped in the middle of two streams, then resumed: the same bits."""
+    from modeledit_jax.run import chunks
+
+    config = replace(tiny, run_dir=tmp_path / "pieces", methods=finished.methods)
+    real = chunks.SearchCheckpoints.save
+    saves = []
+
+    def save_and_stop(self, step, tree):
+        real(self, step, tree)
+        saves.append(step)
+        if len(saves) in (1, 6):  # of original's stream, and of the trained editor's
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(chunks.SearchCheckpoints, "save", save_and_stop)
+    monkeypatch.setattr(chunks, "SAVE_EVERY", 0.0)
+    assert main(config) == 130
+    assert main(replace(config, resume=True)) == 130
+    assert main(replace(config, resume=True)) == 0
+    assert saves == [1, 2, 1, 2, 3, 1, 2]  # nothing that was done is done again
+    assert numbers(config.run_dir) == numbers(finished.run_dir)
+
+
+def test_a_finished_run_is_not_overwritten_nor_taken_for_another(finished, capsys):
+    assert "--resume" in error_of(finished, capsys)
+    message = error_of(replace(finished, resume=True, memory=3), capsys)
+    assert "memory was 2, now 3" in message
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        ({"edits": 0}, ["--edits", "at least 1"]),
+        ({"batch_size": 0}, ["--batch-size", "at least 1"]),
+        ({"meta_updates": 0}, ["--meta-updates"]),
+        ({"memory": 0}, ["--memory"]),
+        ({"width": 12}, ["--width", "multiple of 8"]),
+        ({"fraction": 0.0}, ["--fraction", "at most 1"]),
+        ({"first": 9}, ["--first", "--edits = 6"]),
+        ({"methods": ()}, ["--methods"]),
+        ({"methods": ("rledit", "rledit")}, ["--methods", "once"]),
+        ({"modules": ("layers/7/*",)}, ["layers/7/*", "layers/1/mlp/down"]),
+        ({"seeds": 0}, ["--seeds"]),
+        ({"resume": True}, ["no run to resume"]),
+    ],
+)
+def test_mistakes_name_their_cure_and_leave_no_run_behind(tiny, tmp_path, capsys, changes, parts):
+    message = error_of(replace(tiny, run_dir=tmp_path / "run", **changes), capsys)
+    assert all(part in message for part in parts), message
+    assert not (tmp_path / "run").exists()
+
+
+def test_counterfact_needs_its_files(tiny, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("MODELEDIT_DATA_DIR", str(tmp_path))
+    config = replace(tiny, corpus="counterfact", run_dir=tmp_path / "run")
+    assert "pararel" in error_of(config, capsys)
+    assert not config.run_dir.exists()
