@@ -5,7 +5,7 @@ python -m experiments.lifelong_editing --edits 1000 --seeds 3 --methods original
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from experiments.options import RunOptions, command_line, guarded, resolve_run
 
@@ -67,13 +67,15 @@ class Config(RunOptions):
         return self.first or max(1, self.edits // 4)
 
 
+Own = TypeVar("Own", bound=Config)
+
 LEAST = {
     **{"edits": 1, "batch_size": 1, "train_edits": 1, "meta_updates": 1, "memory": 1},
     **{"width": 8, "layers": 1, "epochs": 1, "plain": 1},
 }
 
 
-def resolve(config: Config) -> Config:
+def resolve(config: Own) -> Own:
     """Checks the options; see `resolve_run`."""
     for name, least in LEAST.items():
         if (value := getattr(config, name)) < least:

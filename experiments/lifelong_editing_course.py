@@ -17,6 +17,7 @@ from experiments.options import run_folder
 from modeledit_jax.data.facts import FactBatch
 from modeledit_jax.editors.editor import Cost
 from modeledit_jax.lifelong.finetune import FineTune
+from modeledit_jax.lifelong.hyper_editor import HyperEditor
 from modeledit_jax.lifelong.judging import judge_edits, judge_ending, unedited_answers
 from modeledit_jax.lifelong.meta_training import MetaState, start_training, train_steps
 from modeledit_jax.lifelong.stream import StreamState, edit_stream, start_stream
@@ -73,6 +74,7 @@ def learn(bench: Bench, name: str, method: Method, report: Report) -> tuple[Any,
     training, editor = method.training, method.editor
     if training is None:
         return editor.init(bench.model, key), 0.0
+    assert isinstance(editor, HyperEditor)
 
     def advance(state: MetaState, done: int, steps: int) -> tuple[MetaState, dict[str, Any]]:
         state, metrics = train_steps(editor, training, bench.model, state, bench.training, steps)

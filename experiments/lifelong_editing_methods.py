@@ -78,7 +78,7 @@ class Builder:
 
     def finetune(self, name: str, **options: Any) -> Method:
         """FT-L, FT-M."""
-        return Method(FineTune(**options, **self.tuned[name]))
+        return Method(FineTune(learning_rate=self.tuned[name]["learning_rate"], **options))
 
     def hyper(
         self, name: str, rule: Rule, *, tokens: Tokens = "answer", routing: Routing | None = None

@@ -63,7 +63,7 @@ def trials(name: str) -> list[dict[str, float]]:
 
 def run(config: TuneConfig) -> None:
     """Tunes and writes ``tuning.json``."""
-    grids = {name: trials(name) for name in config.methods}
+    grids: dict[str, list[dict[str, float]]] = {name: trials(name) for name in config.methods}
     scores = np.zeros((config.seeds, len(grids), max(map(len, grids.values()))))
     with (
         opened_run(run_folder(config), config, resume=config.resume),
