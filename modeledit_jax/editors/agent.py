@@ -74,9 +74,9 @@ class PPOSearch:
 def default_ppo_config(budget: int, horizon: int = 1, world: str = "shift") -> PPOConfig:
     """The settings for editing with few evaluations.
 
-    Beyond 2,000 evaluations the population grows with the square of the budget, and the step with
-    its root: more evaluations buy fewer, longer steps along a less noisy gradient. The edits of a
-    longer episode add up, so each step is shorter.
+    Beyond 2,000 evaluations the population grows a little faster than the budget: more evaluations
+    buy a less noisy gradient, not more steps. The edits of a longer episode add up, so each step is
+    shorter.
 
     Args:
       budget: reward evaluations.
@@ -84,12 +84,12 @@ def default_ppo_config(budget: int, horizon: int = 1, world: str = "shift") -> P
       world: ``"mask"`` or ``"shift"``; the two differ in the population that suits them.
     """
     growth = max(budget / 2000, 1.0)
-    population = round((10 if world == "shift" else 6) * growth**2)
+    population = round((10 if world == "shift" else 6) * growth**1.4)
     num_envs = max(population // horizon, 2)
     return PPOConfig(
         learning_rate=3e-4,
         search_optimizer="natural",
-        action_learning_rate=(1.25 if world == "shift" else 1.5) * growth**0.5 / horizon,
+        action_learning_rate=(1.25 if world == "shift" else 1.5) / horizon,
         std_learning_rate=0.0,
         schedule="quadratic",
         gamma=1.0,
