@@ -183,11 +183,12 @@ def parameters(bench: Bench) -> int:
 
 
 def _settings_lines(config: Config) -> list[str]:
-    """Step sizes of the methods that were run."""
+    """Step sizes of the methods that were run; routed ones take those of RLEdit."""
+    routed = not set(ROUTED).isdisjoint(config.methods)
     lines = [
         (name, ", ".join(f"{key} {value:g}" for key, value in TUNED[name].items()))
         for name in METHODS
-        if name in TUNED and name in config.methods
+        if name in TUNED and (name in config.methods or (name == "rledit" and routed))
     ]
     if not lines:
         return []

@@ -9,6 +9,7 @@ import pytest
 from experiments.lifelong_editing import ALL_METHODS, Config
 from experiments.lifelong_editing_course import points
 from experiments.lifelong_editing_methods import METHODS, TUNED, Builder, Unedited
+from experiments.tune_lifelong_editing import STEPS, trials
 from modeledit_jax.data.facts import FactBatch
 from modeledit_jax.data.tokens import pad_batch
 from modeledit_jax.lifelong.finetune import FineTune
@@ -65,6 +66,14 @@ def test_controls_are_rledit_but_for_the_routing(methods):
     assert methods["hiedit"].editor.routing.gradient == "reinforce"
     assert methods["hiedit-ste"].editor.routing.gradient == "ste"
     assert methods["fixed-k"].editor.routing.fixed == (5, 6, 7, 8)
+
+
+def test_every_method_is_tuned_with_as_many_trials():
+    assert STEPS.keys() == TUNED.keys()
+    for name, settings in TUNED.items():
+        found = trials(name)
+        assert len(found) == 4
+        assert all(trial.keys() == settings.keys() for trial in found)
 
 
 @pytest.mark.parametrize("total", [1, 2, 10, 11, 37, 100])
