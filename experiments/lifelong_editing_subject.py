@@ -31,6 +31,9 @@ from modeledit_jax.subjects.language_training import (
 )
 from modeledit_jax.types import Params
 
+CHUNK = 20
+"""Steps of the language model's training in one compiled call."""
+
 CONTEXT = 64
 HEADS = 4
 HELD_OUT = 0.25
@@ -134,7 +137,8 @@ def make_corpus(config: Config, seed: int) -> FactCorpus:
 def language_training(config: Config, sentences: int) -> LanguageTrainingConfig:
     """A recipe under which a model of width 128 knows all facts after ten passes."""
     batch = 128
-    steps = max(2, round(config.epochs * sentences / batch))
+    # Whole chunks: a shorter last one would be compiled anew.
+    steps = CHUNK * max(1, round(config.epochs * sentences / batch / CHUNK))
     return LanguageTrainingConfig(
         steps=steps, batch_size=batch, learning_rate=3e-3, warmup_steps=min(100, steps // 2)
     )
@@ -165,9 +169,8 @@ def trained(
         start = init_state(network, training, jax.random.key(seed))
         record = {"loss": np.zeros(training.steps, np.float32)}
         shown = reporter("language model")
-        return run_chunks(
-            start, record, advance, chunk=20, folder=folder, report=shown
-        ).state.params
+        run = run_chunks(start, record, advance, chunk=CHUNK, folder=folder, report=shown)
+        return run.state.params
 
     cache = config.cache_dir or default_cache_dir()
     return cached_tree(Path(cache) / "language-models", key, build)
