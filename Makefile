@@ -16,8 +16,8 @@ bias-mitigation: $(VENV)/.installed  ## the same for identity bias, on embedded 
 lifelong-editing: $(VENV)/.installed  ## facts edited into a language model, on an embedded world
 	$(BIN)/python -m experiments.lifelong_editing $(ARGS)
 
-test: $(VENV)/.installed-dev  ## pass the tests, each file in one of WORKERS processes
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+test: $(VENV)/.installed-dev  ## pass the tests in WORKERS processes
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 test-slow: $(VENV)/.installed-dev  ## the minutes-long tests as well
 	$(BIN)/python -m pytest -m "slow or not slow" $(ARGS)

@@ -20,7 +20,7 @@ from modeledit_jax.run.figures import FONT, dress, editor_style, save
 Runs: TypeAlias = Num[np.ndarray, " _b"]
 
 NOT_EDITS = (
-    *("threshold-optimizer", "dixon-rebalancing", "reweighing", "other-seed"),
+    *("dixon-rebalancing", "reweighing", "other-seed"),
     *("tfidf", "fair-oracle", "biased-oracle"),
 )
 """Classifiers that are trained anew or are no network: no competitors of an edit."""

@@ -4,6 +4,7 @@ import json
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from sklearn.metrics import roc_auc_score
 
 from benchmarks.group_auc import LIMIT, Config, contestants, main
@@ -30,6 +31,7 @@ def test_contestants_sort_and_score_the_same_candidates():
     )
 
 
+@pytest.mark.slow
 def test_main_writes_costs_and_judges_the_headline_size(tmp_path, capsys):
     main(Config(**{**vars(TINY), "output": tmp_path}))
     (path,) = tmp_path.glob("group-auc-*.json")

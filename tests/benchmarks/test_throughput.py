@@ -135,6 +135,7 @@ def test_every_contestant_runs_once_to_compile_and_then_in_every_round():
         measure(contestants, rounds=0)
 
 
+@pytest.mark.slow
 def test_results_have_every_measurement_with_its_spread():
     measured = results()
     assert measured["schema"] == throughput.SCHEMA

@@ -19,7 +19,7 @@ def test_mask_and_shift_agree_with_numpy(weights, matrix):
     masked = mask(jnp.asarray(weights), jnp.asarray(matrix), SCALE)
     shifted = shift(jnp.asarray(weights), jnp.asarray(matrix), SCALE)
     expected = weights * (1.0 + np.tanh(matrix.astype(np.float64)))
-    np.testing.assert_allclose(masked, expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(masked, expected, rtol=1e-5, atol=2e-5)  # tanh is rounded near ±1
     np.testing.assert_allclose(shifted, weights + 0.3 * matrix, rtol=1e-5, atol=1e-5)
 
 

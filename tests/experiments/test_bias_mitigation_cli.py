@@ -42,7 +42,8 @@ def _refused(capsys, tmp_path, **options):
     return error, folder
 
 
-@pytest.mark.timeout(600)  # a minute, on a machine that is not busy otherwise
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_run_leaves_everything_behind(tmp_path, capsys):
     code, folder = _run(tmp_path)
     assert code == 0 and "ppo-shift" in capsys.readouterr().out

@@ -67,6 +67,7 @@ def check_kills(tmp_path, kills, seed):
     assert expected[1] == found[1]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_two_kills_change_nothing(tmp_path):
     check_kills(tmp_path, kills=2, seed=0)

@@ -89,6 +89,7 @@ def test_updates_come_when_they_are_due(model, stream):
     assert [norm > 0 for _, norm in seen] == [True, False, True, False]
 
 
+@pytest.mark.slow
 def test_edits_are_kept_along_a_trajectory_or_not_at_all(model, stream):
     """Each state holds the kernels after its step, so the change of a step is known."""
 

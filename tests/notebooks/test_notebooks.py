@@ -122,6 +122,7 @@ def test_quickstart(tmp_path):
     assert facts["files"] == [f"{folder}/{name}.png" for name in names]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_bias_mitigation(tmp_path):
     facts = execute(ROOT / "notebooks" / "bias_mitigation.ipynb", tmp_path)

