@@ -10,6 +10,8 @@ from modeledit_jax.run.results import read_summary
 
 TIMED = {"ms_per_edit"}
 
+pytestmark = pytest.mark.timeout(900)  # most of it compiling, minutes on a busy machine
+
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
