@@ -60,3 +60,22 @@ def test_without_fairlearn_the_row_is_left_out_with_a_note(monkeypatch):
     bench = SimpleNamespace(tasks=[], notes=[])
     assert threshold_oracle(bench, Result("original", [], [Cost()])) is None
     assert NAME in bench.notes[0] and "modeledit-jax[fairness]" in bench.notes[0]
+
+
+def test_a_term_without_toxic_comments_leaves_the_row_out_with_a_note(biased, monkeypatch):
+    scores, label, terms = biased
+    label = np.where(terms == 1, 0, label)
+    with pytest.raises(ValueError, match="Degenerate"):
+        equalised(scores, label, terms)
+    everything = np.ones(N)
+    sets = EvaluationSets(
+        x=None,
+        targets=CommentTargets(label, np.eye(TERMS)[terms], np.zeros((0, 0), int)),
+        weights={"comments": everything, "counterfactuals": everything},
+    )
+    monkeypatch.setattr("experiments.bias_mitigation_oracle.threshold", lambda *_: 0.0)
+    task = SimpleNamespace(roles={"select": sets, "test": sets})
+    bench = SimpleNamespace(tasks=[task], notes=[])
+    outputs = {"select": scores, "test": scores}
+    assert threshold_oracle(bench, Result("original", [outputs], [Cost()])) is None
+    assert "Degenerate" in bench.notes[0]
