@@ -60,7 +60,7 @@ def fairness_metrics(
       ``ece_worst_group``. NaN where undefined.
     """
     arguments = _arrays(scores, label, groups, threshold, weights)
-    values, _ = _measured(*arguments, bins=bins)
+    values = _measured(*arguments, bins=bins, by_term=False)
     if blocks is not None and np.size(blocks):
         values["counterfactual_dispersion"] = counterfactual_dispersion(
             arguments[0], jnp.asarray(blocks)
@@ -83,25 +83,29 @@ def per_term(
     gaps keep their sign.
     """
     arguments = _arrays(scores, label, groups, threshold, weights)
-    return jax.device_get(_measured(*arguments, bins=bins)[1])
+    return jax.device_get(_measured(*arguments, bins=bins, by_term=True))
 
 
-@partial(jax.jit, static_argnames="bins")
+@partial(jax.jit, static_argnames=("bins", "by_term"))
 def _measured(
     scores: Float[Array, " n"],
     label: Int[Array, " n"],
     groups: Float[Array, "n t"],
     threshold: Float[Array, ""],
     weights: Float[Array, " n"],
+    *,
     bins: int,
-) -> tuple[dict[str, Array], dict[str, Array]]:
-    """The metrics of the set and those of every term: they share all that takes time."""
+    by_term: bool,
+) -> dict[str, Array]:
+    """The metrics of the set or those of every term; what the result does not need is not run."""
     aucs = group_aucs(scores, label, groups, weights)
     rates = error_rates(scores, label, groups, threshold, weights)
     gaps = average_equality_gaps(scores, label, groups, weights)
     calibration = expected_calibration_error(scores, label, groups, weights, bins)
+    if not by_term:
+        return _overall(aucs, rates, gaps, calibration)
     positive, negative = labelled_weights(label, weights)
-    of_terms = {
+    return {
         "positives": jnp.sum(positive[:, None] * groups, axis=0),
         "negatives": jnp.sum(negative[:, None] * groups, axis=0),
         "fpr": rates.group_fpr,
@@ -114,7 +118,6 @@ def _measured(
         "negative_aeg": gaps.negative,
         "ece": calibration.group,
     }
-    return _overall(aucs, rates, gaps, calibration), of_terms
 
 
 def _overall(
