@@ -7,6 +7,7 @@ import pytest
 
 from experiments.lifelong_editing import Config, main
 from modeledit_jax.run.results import read_summary
+from tests.experiments.command_line import error_of
 
 TIMED = {"ms_per_edit"}
 
@@ -36,15 +37,6 @@ def finished(tiny, tmp_path_factory):
     config = replace(tiny, run_dir=tmp_path_factory.mktemp("runs") / "finished")
     assert main(config) == 0
     return config
-
-
-def error_of(config, capsys):
-    capsys.readouterr()
-    assert main(config) == 2
-    lines = capsys.readouterr().err.strip().splitlines()
-    found = [line for line in lines if line.startswith("error: ")]
-    assert len(found) == 1
-    return found[0]
 
 
 def numbers(run_dir):
@@ -108,8 +100,8 @@ def test_a_run_in_pieces_is_the_whole_run(tiny, finished, tmp_path, monkeypatch)
 
 
 def test_a_finished_run_is_not_overwritten_nor_taken_for_another(finished, capsys):
-    assert "--resume" in error_of(finished, capsys)
-    message = error_of(replace(finished, resume=True, memory=3), capsys)
+    assert "--resume" in error_of(main, finished, capsys)
+    message = error_of(main, replace(finished, resume=True, memory=3), capsys)
     assert "memory was 2, now 3" in message
 
 
@@ -131,7 +123,7 @@ def test_a_finished_run_is_not_overwritten_nor_taken_for_another(finished, capsy
     ],
 )
 def test_mistakes_name_their_cure_and_leave_no_run_behind(tiny, tmp_path, capsys, changes, parts):
-    message = error_of(replace(tiny, run_dir=tmp_path / "run", **changes), capsys)
+    message = error_of(main, replace(tiny, run_dir=tmp_path / "run", **changes), capsys)
     assert all(part in message for part in parts), message
     assert not (tmp_path / "run").exists()
 
@@ -139,5 +131,5 @@ def test_mistakes_name_their_cure_and_leave_no_run_behind(tiny, tmp_path, capsys
 def test_counterfact_needs_its_files(tiny, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("MODELEDIT_DATA_DIR", str(tmp_path))
     config = replace(tiny, corpus="counterfact", run_dir=tmp_path / "run")
-    assert "pararel" in error_of(config, capsys)
+    assert "pararel" in error_of(main, config, capsys)
     assert not config.run_dir.exists()

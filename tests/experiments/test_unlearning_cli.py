@@ -14,6 +14,7 @@ from experiments.unlearning import Config, main
 from modeledit_jax.run.checkpoint import load_params
 from modeledit_jax.run.results import read_summary
 from modeledit_jax.subjects.classifiers import make_classifier
+from tests.experiments.command_line import error_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -42,15 +43,6 @@ def finished(small, tmp_path_factory):
     config = replace(small, run_dir=run_dir, worlds=("mask", "shift"), searches=("ppo", "snes"))
     assert main(config) == 0
     return config
-
-
-def error_of(config, capsys):
-    capsys.readouterr()
-    assert main(config) == 2
-    lines = capsys.readouterr().err.strip().splitlines()
-    found = [line for line in lines if line.startswith("error: ")]
-    assert len(found) == 1
-    return found[0]
 
 
 def test_the_run_folder_holds_what_is_promised(finished):
@@ -93,12 +85,12 @@ def test_a_finished_run_resumes_to_the_same_report(finished):
 
 
 def test_another_configuration_is_not_resumed(finished, capsys):
-    message = error_of(replace(finished, resume=True, budget=80), capsys)
+    message = error_of(main, replace(finished, resume=True, budget=80), capsys)
     assert "budget was 40, now 80" in message and "--run-dir" in message
 
 
 def test_a_run_is_not_overwritten(finished, capsys):
-    assert "--resume" in error_of(finished, capsys)
+    assert "--resume" in error_of(main, finished, capsys)
 
 
 @pytest.mark.parametrize(
@@ -119,14 +111,14 @@ def test_a_run_is_not_overwritten(finished, capsys):
     ],
 )  # fmt: skip
 def test_mistakes_name_their_cure_and_leave_no_run_behind(small, tmp_path, capsys, changes, parts):
-    message = error_of(replace(small, run_dir=tmp_path / "run", **changes), capsys)
+    message = error_of(main, replace(small, run_dir=tmp_path / "run", **changes), capsys)
     assert all(part in message for part in parts), message
     assert not (tmp_path / "run").exists()  # so that the corrected command may name it again
 
 
 def test_a_folder_without_a_run_is_not_resumed(small, tmp_path, capsys):
     (tmp_path / "notes.txt").write_text("mine")
-    message = error_of(replace(small, run_dir=tmp_path, resume=True), capsys)
+    message = error_of(main, replace(small, run_dir=tmp_path, resume=True), capsys)
     assert f"no run to resume in {tmp_path}: leave out --resume" in message
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
@@ -136,22 +128,22 @@ def test_a_mistake_when_resuming_keeps_the_run(finished, capsys, monkeypatch):
         raise OSError("the disk is gone")
 
     monkeypatch.setattr("experiments.unlearning_run.load_images", fail)
-    assert "the disk is gone" in error_of(replace(finished, resume=True), capsys)
+    assert "the disk is gone" in error_of(main, replace(finished, resume=True), capsys)
     assert (finished.run_dir / "config.json").exists()
 
 
 def test_a_run_folder_that_cannot_be_written(small, tmp_path, capsys):
     (tmp_path / "file").write_text("")
-    message = error_of(replace(small, run_dir=tmp_path / "file" / "run"), capsys)
+    message = error_of(main, replace(small, run_dir=tmp_path / "file" / "run"), capsys)
     assert "cannot write to the run folder" in message
 
 
 def test_data_files_missing_or_corrupt(small, tmp_path, capsys, monkeypatch):
     config = replace(small, dataset="npz", npz_path=tmp_path / "none.npz", run_dir=tmp_path / "a")
-    assert "none.npz" in error_of(config, capsys)
+    assert "none.npz" in error_of(main, config, capsys)
     (tmp_path / "bad.npz").write_bytes(b"no archive")
     config = replace(config, npz_path=tmp_path / "bad.npz", run_dir=tmp_path / "b")
-    assert "bad.npz" in error_of(config, capsys)
+    assert "bad.npz" in error_of(main, config, capsys)
     assert not (tmp_path / "a").exists() and not (tmp_path / "b").exists()
     folder = tmp_path / "data" / "mnist"
     folder.mkdir(parents=True)
@@ -159,7 +151,7 @@ def test_data_files_missing_or_corrupt(small, tmp_path, capsys, monkeypatch):
         (folder / f"{name}-ubyte.gz").write_bytes(gzip.compress(b"not MNIST"))
     monkeypatch.setenv("MODELEDIT_DATA_DIR", str(tmp_path / "data"))
     config = replace(small, dataset="mnist", cache_dir=tmp_path / "cache", run_dir=tmp_path / "c")
-    message = error_of(config, capsys)
+    message = error_of(main, config, capsys)
     assert "SHA-256" in message or "sha256" in message.lower() or "checksum" in message.lower()
 
 
@@ -171,7 +163,7 @@ def test_a_reward_that_is_not_a_number(small, tmp_path, capsys, monkeypatch, whe
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     config = replace(small, run_dir=tmp_path / "run", reward=f"bad_{when[:2]}:reward")
-    assert "not finite" in error_of(config, capsys)
+    assert "not finite" in error_of(main, config, capsys)
     assert not config.run_dir.exists()
 
 
