@@ -91,8 +91,18 @@ def learn(bench: Bench, name: str, method: Method, report: Report) -> tuple[Any,
     return found.state.editor, found.seconds
 
 
-def edit(bench: Bench, name: str, method: Method, state: Any, report: Report) -> Progress:
-    """Edits all batches, asking about the edits so far ten times on the way."""
+def edit(
+    bench: Bench,
+    name: str,
+    method: Method,
+    state: Any,
+    report: Report,
+    dtype: Any = None,
+) -> Progress:
+    """Edits all batches, asking about the edits so far ten times on the way.
+
+    Kernels are kept in ``dtype``, that of the model if None.
+    """
     model, edits = bench.model, bench.edits
     bounds = points(batches(edits))
     ask = partial(judge_edits, model, edits=edits, unedited=unedited_answers(model, edits))
@@ -117,7 +127,7 @@ def edit(bench: Bench, name: str, method: Method, state: Any, report: Report) ->
         return state, {name: np.asarray(value)[None] for name, value in each.items()}
 
     key = jax.random.fold_in(jax.random.key(bench.seed), 2)
-    start = start_stream(model, state, key, model.dtype)
+    start = start_stream(model, state, key, dtype or model.dtype)
     names = jax.eval_shape(
         partial(ask, first=bench.config.retained), start.kernels, batches=jnp.int32(0)
     )

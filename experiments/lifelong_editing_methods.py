@@ -125,9 +125,13 @@ class Builder:
             keep_edits=keep,
             updates=self.config.meta_updates,
             learning_rate=self.tuned[name]["meta_lr"],
+            rate_step=RATE_STEP,
             router_learning_rate=ROUTER_STEP,
         )
 
+
+RATE_STEP = 0.02
+"""Of Adam for editing rates (relative) and the logarithms of ridges; see `MetaTraining`."""
 
 ROUTER_STEP = 1e-3
 """Of Adam for HiEdit's router."""

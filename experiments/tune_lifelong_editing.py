@@ -1,12 +1,12 @@
-"""Tunes the step sizes of all editors, with the same number of trials, on facts held out for it.
+"""Tunes the step sizes of all editors, with the same number of trials, on a world of its own.
 
     python -m experiments.tune_lifelong_editing
 
-The facts that learned editors are trained on are cut in two: they are trained on the first part,
-and the second is edited in, one batch after another. The facts of the experiment are not looked at.
-A trial is judged by ``overall`` after the last edit, the mean of efficacy, generalization,
-specificity and retention. HiEdit and its controls take what RLEdit takes, so that they differ in
-the routing alone. `experiments.lifelong_editing_methods` has the best settings.
+That world, its language model and all facts edited into it are of another seed than those of the
+experiment, which are not looked at. A trial is judged by ``overall`` after the last edit, the mean
+of efficacy, generalization, specificity and retention. HiEdit and its controls take what RLEdit
+takes, so that they differ in the routing alone. `experiments.lifelong_editing_methods` has the best
+settings.
 """
 
 import itertools
@@ -21,10 +21,9 @@ from experiments.lifelong_editing import Config, resolve
 from experiments.lifelong_editing_course import run_method
 from experiments.lifelong_editing_methods import TUNED
 from experiments.lifelong_editing_run import Bars
-from experiments.lifelong_editing_subject import Bench, check_modules, encode_streams, prepare
+from experiments.lifelong_editing_subject import Bench, check_modules, prepare
 from experiments.options import command_line, guarded, run_folder
 from experiments.tune_searches import write_tuning
-from modeledit_jax.data.facts import EditRecords
 from modeledit_jax.run.config import opened_run
 
 TunedName = Literal["ft-l", "ft-m", "ultraedit", "mend", "malmen", "rledit"]
@@ -39,9 +38,6 @@ STEPS: dict[str, dict[str, tuple[float, ...]]] = {
 }
 """Four trials each."""
 
-VALIDATION = 1 / 3
-"""Share of the training facts that trials are judged on."""
-
 
 @dataclass(frozen=True)
 class TuneConfig(Config):
@@ -49,6 +45,10 @@ class TuneConfig(Config):
 
     methods: tuple[TunedName, ...] = TunedName.__args__  # type: ignore[attr-defined]
     """Editors to tune."""
+    edits: int = 1_000
+    """Facts edited, one batch after another."""
+    train_edits: int = 1_000
+    """Facts, about other subjects, that learned editors are trained on."""
     seed: int = 100
     """First seed; keep it away from the experiment's."""
     run_dir: Path | None = field(default=Path("runs/tuning-lifelong-editing"))
@@ -71,7 +71,7 @@ def run(config: TuneConfig) -> None:
     ):
         check_modules(config)
         for place in range(config.seeds):
-            bench = validation(prepare(config, config.seed + place, bars.reporter))
+            bench = prepare(config, config.seed + place, bars.reporter)
             for number, name in enumerate(grids):
                 scores[place, number] = run_trials(bench, name, grids[name], bars)
         means = dict(zip(grids, scores.mean(0), strict=True))
@@ -86,16 +86,6 @@ def run(config: TuneConfig) -> None:
             for name, grid in grids.items()
         }
         write_tuning(config, found)
-
-
-def validation(bench: Bench) -> Bench:
-    """The bench whose edits are the last of the training facts, and no longer trained on."""
-    records = bench.corpus.train.records
-    cut = len(records) - max(1, round(VALIDATION * len(records)))
-    train, edits = (EditRecords("validation", own) for own in (records[:cut], records[cut:]))
-    corpus = replace(bench.corpus, train=train, edits=edits)
-    own_edits, training = encode_streams(bench.config, bench.seed, corpus)
-    return replace(bench, corpus=corpus, edits=own_edits, training=training)
 
 
 def run_trials(

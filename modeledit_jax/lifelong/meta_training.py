@@ -23,6 +23,7 @@ from flax import struct
 
 from modeledit_jax.data.facts import FactBatch
 from modeledit_jax.lifelong.hyper_editor import HyperEditor, HyperState, Learned
+from modeledit_jax.lifelong.hypernetwork import Hypernetwork
 from modeledit_jax.lifelong.model import Changes, EditableModel, commit
 from modeledit_jax.lifelong.objective import Objective, trajectory_loss
 from modeledit_jax.types import Array, Field, Key
@@ -38,6 +39,9 @@ class MetaTraining:
       updates: of the networks, altogether.
       update_every: steps whose gradients are summed for an update; None: those of a trajectory.
       learning_rate: of Adam for the networks.
+      rate_step: of Adam for the modules' learning rates, as a share of their initial value, and for
+        the logarithms of the ridges; None: ``learning_rate`` itself for both (released), which is
+        ten times the initial rate there.
       router_learning_rate: of Adam for HiEdit's router.
       max_norm: gradients are clipped to this norm.
       clip: the summed gradient after every step (released), or each step's own.
@@ -48,6 +52,7 @@ class MetaTraining:
     updates: int = 100
     update_every: int | None = 1
     learning_rate: float = 1e-5
+    rate_step: float | None = None
     router_learning_rate: float = 1e-5
     max_norm: float = 1.0
     clip: Literal["sum", "step"] = "step"
@@ -78,7 +83,7 @@ def start_training(
     own = jax.tree.map(partial(jnp.array, copy=True), editor.init(model, own_key))
     return MetaState(
         editor=own,
-        optimizer=_optimizer(training).init(own.learned),
+        optimizer=_optimizer(editor, training).init(own.learned),
         gradients=jax.tree.map(jnp.zeros_like, own.learned),
         kernels=model.kernels(),
         step=jnp.zeros((), jnp.int32),
@@ -150,10 +155,11 @@ def _step(
     metrics["gradient_norm"] = optax.tree.norm(gradients)
     gradients = _accumulate(training, state.gradients, gradients)
     due = (state.step + 1) % (training.update_every or length) == 0
-    learned, optimizer = _update(training, due, own.learned, state.optimizer, gradients)
+    optimizer = _optimizer(editor, training)
+    learned, moments = _update(optimizer, due, own.learned, state.optimizer, gradients)
     return MetaState(
         HyperState(learned, own.statistics),
-        optimizer,
+        moments,
         jax.tree.map(lambda g: jnp.where(due, 0.0, g), gradients),
         commit(kernels, changes),
         state.step + 1,
@@ -171,28 +177,36 @@ def _accumulate(training: MetaTraining, total: Any, gradients: Any) -> Any:
 
 
 def _update(
-    training: MetaTraining, due: Array, learned: Learned, moments: Any, gradients: Learned
+    optimizer: optax.GradientTransformation,
+    due: Array,
+    learned: Learned,
+    moments: Any,
+    gradients: Learned,
 ) -> tuple[Learned, Any]:
     """One step of Adam if it is due."""
 
     def step(learned: Learned, moments: Any) -> tuple[Learned, Any]:
-        changes, moments = _optimizer(training).update(gradients, moments)
+        changes, moments = optimizer.update(gradients, moments)
         return optax.apply_updates(learned, changes), moments
 
     return jax.lax.cond(due, step, lambda *same: same, learned, moments)
 
 
-def _optimizer(training: MetaTraining) -> optax.GradientTransformation:
-    """Adam, with a learning rate for the networks and one for the router."""
-    rates = {"networks": training.learning_rate, "router": training.router_learning_rate}
+def _optimizer(editor: HyperEditor, training: MetaTraining) -> optax.GradientTransformation:
+    """Adam, with a learning rate for each kind of what is learned."""
+    own, share = training.learning_rate, training.rate_step
+    steps = {
+        "blocks": own,
+        "lr": own if share is None else share * editor.network.edit_lr,
+        "lamda": own if share is None else share,
+        "router": training.router_learning_rate,
+    }
 
     def labels(learned: Learned) -> Learned:
-        return Learned(
-            jax.tree.map(lambda _: "networks", learned.networks),
-            jax.tree.map(lambda _: "router", learned.router),
-        )
+        networks = {name: Hypernetwork("blocks", "lr", "lamda") for name in learned.networks}
+        return Learned(networks, jax.tree.map(lambda _: "router", learned.router))
 
-    return optax.partition({name: optax.adam(rate) for name, rate in rates.items()}, labels)
+    return optax.partition({name: optax.adam(step) for name, step in steps.items()}, labels)
 
 
 def train(

@@ -79,6 +79,7 @@ def test_a_run_leaves_everything_behind(tmp_path, capsys):
     assert np.asarray(params["fc2"]["kernel"]).shape == (128, 32)
 
 
+@pytest.mark.slow
 def test_an_edit_for_equal_error_rates_alone_fails(tmp_path, capsys):
     """The documented example of collapse: FPED falls, and the verdict says FAIL."""
     options = {"reward": "fped", "searches": ("ppo",), "baselines": False, "budget": 800}

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -30,7 +31,12 @@ def start(run_dir, cache):
     # Before a run has a folder there is nothing to resume.
     more = ["--resume"] if (run_dir / "config.json").exists() else []
     return subprocess.Popen(
-        command(run_dir, cache, *more), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        command(run_dir, cache, *more),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        # A shell lets what it starts in the background ignore interrupts.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
 
 

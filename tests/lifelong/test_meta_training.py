@@ -73,9 +73,10 @@ def test_the_gradient_is_that_of_the_reward(model, stream):
     np.testing.assert_allclose((up - down) / (2 * step), expected, rtol=0.05, atol=1e-2)
 
 
-def test_updates_come_when_they_are_due(model, stream):
-    training = replace(TRAINING, update_every=2)
+def test_updates_come_when_they_are_due_and_are_as_long_as_told(model, stream):
+    training = replace(TRAINING, update_every=2, rate_step=0.1)
     state = start_training(EDITOR, training, model, KEY)
+    fresh = jax.tree.map(np.asarray, state.editor.learned.networks)
     seen = []
     for _ in range(4):
         state, _ = train_steps(EDITOR, training, model, state, stream, 1)
@@ -87,6 +88,12 @@ def test_updates_come_when_they_are_due(model, stream):
     ]
     assert changed == [True, False, True]
     assert [norm > 0 for _, norm in seen] == [True, False, True, False]
+    # Adam's first step is its learning rate in every parameter that has a gradient.
+    for group, network in fresh.items():
+        moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), seen[1][0][group], network)
+        np.testing.assert_allclose(moved.lr, 0.1 * NETWORK.edit_lr, rtol=1e-3)
+        np.testing.assert_allclose(moved.lamda, 0.1, rtol=1e-3)
+        np.testing.assert_allclose(moved.blocks.bias, TRAINING.learning_rate, rtol=1e-3)
 
 
 @pytest.mark.slow
