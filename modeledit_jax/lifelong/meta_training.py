@@ -36,6 +36,9 @@ class MetaTraining:
     Attributes:
       objective: what a change is judged by.
       keep_edits: train along trajectories (RLEdit, HiEdit); False: on the unedited network.
+      growth: share of the training in which trajectories grow from one batch to the whole stream. A
+        fresh editor ruins the network within some batches, and nothing is learnt from a ruin. 0:
+        always the whole stream (released).
       updates: of the networks, altogether.
       update_every: steps whose gradients are summed for an update; None: those of a trajectory.
       learning_rate: of Adam for the networks.
@@ -49,6 +52,7 @@ class MetaTraining:
 
     objective: Objective = field(default_factory=Objective)
     keep_edits: bool = True
+    growth: float = 0.0
     updates: int = 100
     update_every: int | None = 1
     learning_rate: float = 1e-5
@@ -70,6 +74,7 @@ class MetaState:
     optimizer: Field
     gradients: Field  # summed since the last update, as editor.learned
     kernels: Field  # of the trajectory
+    first: Field  # () int32, place in the stream of the trajectory's first batch
     step: Field  # () int32
     key: Field  # typed PRNG key, of a router's choices
 
@@ -86,6 +91,7 @@ def start_training(
         optimizer=_optimizer(editor, training).init(own.learned),
         gradients=jax.tree.map(jnp.zeros_like, own.learned),
         kernels=model.kernels(),
+        first=jnp.zeros((), jnp.int32),
         step=jnp.zeros((), jnp.int32),
         key=key,
     )
@@ -131,7 +137,8 @@ def _step(
 ) -> tuple[MetaState, dict[str, Array]]:
     place = state.step % length
     original = model.kernels()
-    restart = (place == 0) | (not training.keep_edits)
+    restart = (place == 0) | (place - state.first >= _horizon(training, state.step, length))
+    first = jnp.where(restart, place, state.first)
     kernels = jax.tree.map(lambda w0, w: jnp.where(restart, w0, w), original, state.kernels)
     batch = jax.tree.map(lambda leaf: leaf[place], stream)
     rows, own = editor.observe(model, kernels, state.editor, batch)
@@ -140,7 +147,9 @@ def _step(
         changes = editor.propose(model, learned.networks, own.statistics, rows)
 
         def of(changes: Changes) -> Array:
-            return trajectory_loss(model, kernels, changes, stream, place, training.objective)
+            return trajectory_loss(
+                model, kernels, changes, stream, place, training.objective, first
+            )
 
         if editor.routing is None:
             value = of(changes)
@@ -162,9 +171,18 @@ def _step(
         moments,
         jax.tree.map(lambda g: jnp.where(due, 0.0, g), gradients),
         commit(kernels, changes),
+        first,
         state.step + 1,
         state.key,
     ), metrics
+
+
+def _horizon(training: MetaTraining, step: Array, length: int) -> Array | int:
+    """Batches of a trajectory that is under way at a step; whole numbers, for exact resumption."""
+    if not training.keep_edits:
+        return 1
+    growing = round(training.growth * training.steps(length))
+    return length if growing == 0 else jnp.minimum(1 + step * length // growing, length)
 
 
 def _accumulate(training: MetaTraining, total: Any, gradients: Any) -> Any:

@@ -105,6 +105,7 @@ def trajectory_loss(
     stream: FactBatch,
     step: Int[Array, ""],
     objective: Objective,
+    first: int | Int[Array, ""] = 0,
 ) -> Float[Array, ""]:
     """Loss after the changes of one step of a trajectory.
 
@@ -115,9 +116,10 @@ def trajectory_loss(
       model: the network.
       kernels: before this step's changes.
       changes: of this step.
-      stream: all batches of the trajectory, ``[T, n, ...]``.
+      stream: all batches, those of the trajectory among them, ``[T, n, ...]``.
       step: t, the number of the latest batch.
       objective: weights of the parts.
+      first: number of the trajectory's first batch; earlier ones do not count.
     """
     reference = model.kernels() if objective.reference == "original" else kernels
     reference = jax.lax.stop_gradient(reference)
@@ -125,9 +127,9 @@ def trajectory_loss(
     @jax.checkpoint
     def past(total: Array, age: Array) -> tuple[Array, None]:
         # Batches before the first have weight zero.
-        batch = jax.tree.map(lambda leaf: leaf[jnp.maximum(step - age, 0)], stream)
+        batch = jax.tree.map(lambda leaf: leaf[jnp.maximum(step - age, first)], stream)
         own = batch_loss(model, kernels, changes, reference, batch, objective)
-        weight = jnp.where(age <= step, objective.decay ** age.astype(jnp.float32), 0.0)
+        weight = jnp.where(age <= step - first, objective.decay ** age.astype(jnp.float32), 0.0)
         return total + weight * own, None
 
     total, _ = jax.lax.scan(past, jnp.zeros(()), jnp.arange(objective.memory))
