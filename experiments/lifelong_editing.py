@@ -40,7 +40,7 @@ class Config(RunOptions):
     """Facts edited at once."""
     train_edits: int = 600
     """Facts, about other subjects, that learned editors are trained on."""
-    modules: tuple[str, ...] = ("layers/[1-3]/mlp/*",)
+    modules: tuple[str, ...] = ("layers/*/mlp/*",)
     """Patterns of the linear layers that may be edited."""
     meta_updates: int = 200
     """Gradient steps of the training of every learned editor."""
@@ -50,11 +50,13 @@ class Config(RunOptions):
     """Share of the modules that HiEdit and its controls change at once."""
     first: int | None = None
     """Edits from the start that retention is measured on; default: a quarter of all."""
-    width: int = 96
+    width: int = 128
     """Of the language model, of four heads."""
-    layers: int = 4
+    mlp_width: int = 1_536
+    """Hidden units of each of its MLPs; what can be edited in one shot grows with them."""
+    layers: int = 2
     """Of the language model."""
-    epochs: int = 12
+    epochs: int = 5
     """Passes of the language model over its sentences."""
     plain: int = 2_000
     """Sentences of fact-world that state no fact."""
@@ -71,7 +73,7 @@ Own = TypeVar("Own", bound=Config)
 
 LEAST = {
     **{"edits": 1, "batch_size": 1, "train_edits": 1, "meta_updates": 1, "memory": 1},
-    **{"width": 8, "layers": 1, "epochs": 1, "plain": 1},
+    **{"width": 8, "mlp_width": 8, "layers": 1, "epochs": 1, "plain": 1},
 }
 
 

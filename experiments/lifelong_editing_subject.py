@@ -71,6 +71,7 @@ def language_config(config: Config, vocabulary: int) -> LanguageModelConfig:
         width=config.width,
         num_layers=config.layers,
         num_heads=HEADS,
+        mlp_width=config.mlp_width,
         context=CONTEXT,
     )
 
@@ -135,12 +136,16 @@ def make_corpus(config: Config, seed: int) -> FactCorpus:
 
 
 def language_training(config: Config, sentences: int) -> LanguageTrainingConfig:
-    """A recipe under which a model of width 96 knows all facts of fact-world in twelve passes."""
+    """A recipe under which the default model knows all facts of fact-world in five passes."""
     batch = 128
     # Whole chunks: a shorter last one would be compiled anew.
     steps = CHUNK * max(1, round(config.epochs * sentences / batch / CHUNK))
     return LanguageTrainingConfig(
-        steps=steps, batch_size=batch, learning_rate=3e-3, warmup_steps=min(100, steps // 2)
+        optimiser="muon",
+        steps=steps,
+        batch_size=batch,
+        learning_rate=2e-3,
+        warmup_steps=min(100, steps // 2),
     )
 
 

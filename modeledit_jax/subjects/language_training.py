@@ -6,10 +6,12 @@ a run resumed from a saved state gives the same bits as one that was never stopp
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import optax
+import optax.contrib
 from flax import struct
 from jaxtyping import Bool, Float, Int
 
@@ -20,9 +22,11 @@ from modeledit_jax.types import Array, Field, Key, Params
 
 @dataclass(frozen=True)
 class LanguageTrainingConfig:
-    """AdamW with a linear warm-up and a cosine decay to a tenth of the peak.
+    """A linear warm-up and a cosine decay to a tenth of the peak.
 
     Attributes:
+      optimiser: ``"adamw"``, or ``"muon"`` for the layers' kernels and Adam for the rest; steps are
+        scaled as in Liu et al. 2025 (arXiv 2502.16982), so one learning rate serves both.
       steps: gradient steps of the whole run; the schedule ends there.
       batch_size: rows of one gradient step, drawn with replacement.
       learning_rate: peak step size.
@@ -32,6 +36,7 @@ class LanguageTrainingConfig:
       clip_norm: the gradient is shortened to this length.
     """
 
+    optimiser: Literal["adamw", "muon"] = "adamw"
     steps: int = 2_000
     batch_size: int = 64
     learning_rate: float = 2e-3
@@ -156,8 +161,29 @@ def _optimiser(training: LanguageTrainingConfig) -> optax.GradientTransformation
     )
     return optax.chain(
         optax.clip_by_global_norm(training.clip_norm),
-        optax.adamw(schedule, b2=training.beta2, weight_decay=training.weight_decay, mask=_kernels),
+        optax.adamw(schedule, b2=training.beta2, weight_decay=training.weight_decay, mask=_kernels)
+        if training.optimiser == "adamw"
+        else optax.contrib.muon(
+            schedule,
+            adam_b2=training.beta2,
+            consistent_rms=0.2,
+            weight_decay=training.weight_decay,
+            weight_decay_mask=_kernels,
+            muon_weight_dimension_numbers=_matrices,
+        ),
     )
+
+
+def _matrices(params: Params) -> Params:
+    """The two axes of every kernel in a layer, before which there may be one of stacked layers."""
+
+    def axes(path: tuple[Any, ...], leaf: Array) -> optax.contrib.MuonDimensionNumbers | None:
+        name = jax.tree_util.keystr(path)
+        if not name.endswith("['kernel']") or "layers" not in name:
+            return None
+        return optax.contrib.MuonDimensionNumbers(leaf.ndim - 2, leaf.ndim - 1)
+
+    return jax.tree_util.tree_map_with_path(axes, params)
 
 
 def _kernels(params: Params) -> Params:

@@ -25,6 +25,7 @@ def tiny(tmp_path_factory):
         meta_updates=3,
         memory=2,
         width=16,
+        mlp_width=32,
         layers=2,
         epochs=1,
         plain=20,

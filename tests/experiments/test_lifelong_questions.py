@@ -66,6 +66,7 @@ def test_answers_are_written(tmp_path):
         meta_updates=3,
         memory=2,
         width=16,
+        mlp_width=32,
         layers=2,
         epochs=1,
         plain=20,

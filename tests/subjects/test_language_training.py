@@ -117,9 +117,10 @@ def test_given_parameters_are_trained_further_and_kept(data):
     assert np.isfinite(first.params["tokens"]["embedding"]).all()  # not used up
 
 
-def test_kernels_alone_decay_and_the_step_follows_the_schedule(data):
+@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
+def test_kernels_alone_decay_and_the_step_follows_the_schedule(data, optimiser):
     unscored = data.replace(labels=jnp.full_like(data.labels, IGNORED))
-    before = init_state(MODEL, TRAINING, KEY)
+    before = init_state(MODEL, dataclasses.replace(TRAINING, optimiser=optimiser), KEY)
     kept = jax.tree.map(np.array, before.params)
     after, _ = train_chunk(before, unscored, 30)  # no gradient: what moves, moves by decay
     warm = np.arange(6) / 6
@@ -131,6 +132,26 @@ def test_kernels_alone_decay_and_the_step_follows_the_schedule(data):
         after.params["layers"]["0"]["mlp"]["down"]["kernel"], factor * down, rtol=1e-5
     )
     np.testing.assert_array_equal(after.params["tokens"]["embedding"], same)
+
+
+@pytest.mark.parametrize("scan_layers", [False, True])
+def test_muon_moves_every_layer_alike_in_all_directions(data, scan_layers):
+    """The first step of a kernel is nearly a multiple of an orthogonal matrix."""
+    model = dataclasses.replace(MODEL, scan_layers=scan_layers)
+    training = dataclasses.replace(TRAINING, optimiser="muon", warmup_steps=0, weight_decay=0.0)
+    state = init_state(model, training, KEY)
+
+    def gates(params):
+        layers = params["layers"] if scan_layers else params["layers"]["0"]
+        return np.array(layers["mlp"]["gate"]["kernel"])
+
+    before = gates(state.params)
+    state, _ = train_chunk(state, data, 1)
+    moved = (gates(state.params) - before).reshape(-1, *before.shape[-2:])
+    size = 0.2 * np.sqrt(max(before.shape[-2:])) * TRAINING.learning_rate
+    for own in moved:
+        singular = np.linalg.svd(own, compute_uv=False) / size
+        assert singular[-1] > 0.4 and singular[0] < 1.4
 
 
 def test_a_warm_up_longer_than_the_run_is_refused():
