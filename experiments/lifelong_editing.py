@@ -42,7 +42,7 @@ class Config(RunOptions):
     """Facts, about other subjects, that learned editors are trained on."""
     modules: tuple[str, ...] = ("layers/*/mlp/*",)
     """Patterns of the linear layers that may be edited."""
-    meta_updates: int = 200
+    meta_updates: int = 300
     """Gradient steps of the training of every learned editor."""
     memory: int = 4
     """Batches, the latest included, that a change is judged by in the training of RLEdit."""

@@ -83,11 +83,14 @@ class Builder:
     def hyper(
         self, name: str, rule: Rule, *, tokens: Tokens = "answer", routing: Routing | None = None
     ) -> HyperEditor:
-        """An editor with a learned network; ``name`` says whose step sizes it takes."""
+        """An editor with a learned network; ``name`` says whose step sizes it takes.
+
+        Rows come in eights, so that worlds differ less and more is compiled once.
+        """
         steps = self.tuned[name]
         return HyperEditor(
             rule,
-            rows=max(rows_needed(stream.edit, tokens) for stream in self.streams),
+            rows=-(-max(rows_needed(own.edit, tokens) for own in self.streams) // 8) * 8,
             network=HypernetworkConfig(RANK, BLOCKS, steps.get("edit_lr", 0.0)),
             tokens=tokens,
             learning_rate=steps.get("learning_rate", 0.0),
@@ -104,7 +107,7 @@ class Builder:
 
     def along(self, routing: Routing | None = None) -> Method:
         """Trained along trajectories: RLEdit, and with a routing HiEdit and its controls."""
-        objective = Objective(memory=self.config.memory)
+        objective = Objective(memory=self.config.memory, reference="original")
         return Method(
             self.hyper("rledit", "malmen", routing=routing),
             self._training("rledit", objective, keep=True),
@@ -123,6 +126,7 @@ class Builder:
         return MetaTraining(
             objective,
             keep_edits=keep,
+            growth=GROWTH if keep else 0.0,
             updates=self.config.meta_updates,
             learning_rate=self.tuned[name]["meta_lr"],
             rate_step=RATE_STEP,
@@ -130,7 +134,10 @@ class Builder:
         )
 
 
-RATE_STEP = 0.02
+GROWTH = 0.5
+"""Share of the training in which trajectories grow; see `MetaTraining`."""
+
+RATE_STEP = 0.01
 """Of Adam for editing rates (relative) and the logarithms of ridges; see `MetaTraining`."""
 
 ROUTER_STEP = 1e-3

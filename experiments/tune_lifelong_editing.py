@@ -32,9 +32,9 @@ STEPS: dict[str, dict[str, tuple[float, ...]]] = {
     "ft-l": {"learning_rate": (1e-4, 3e-4, 1e-3, 3e-3)},
     "ft-m": {"learning_rate": (1e-4, 3e-4, 1e-3, 3e-3)},
     "ultraedit": {"learning_rate": (3e-5, 1e-4, 3e-4, 1e-3)},
-    "mend": {"edit_lr": (1e-4, 3e-4), "meta_lr": (3e-4, 1e-3)},
-    "malmen": {"edit_lr": (1e-4, 3e-4), "meta_lr": (3e-4, 1e-3)},
-    "rledit": {"edit_lr": (1e-4, 3e-4), "meta_lr": (3e-4, 1e-3)},
+    "mend": {"edit_lr": (1e-4, 3e-4), "meta_lr": (1e-5, 3e-5)},
+    "malmen": {"edit_lr": (1e-4, 3e-4), "meta_lr": (1e-5, 3e-5)},
+    "rledit": {"edit_lr": (1e-4, 3e-4), "meta_lr": (1e-5, 3e-5)},
 }
 """Four trials each."""
 

@@ -51,8 +51,8 @@ def test_which_are_trained_and_how(methods):
 
 
 def test_rows_have_room_for_the_tokens_that_count(methods):
-    assert methods["rledit"].editor.rows == 3  # answers of one and two tokens
-    assert methods["mend"].editor.rows == 6  # all positions
+    assert methods["rledit"].editor.rows == 8  # answers of one and two tokens: three, in eights
+    assert methods["mend"].editor.rows == 8  # all positions: six
 
 
 def test_controls_are_rledit_but_for_the_routing(methods):

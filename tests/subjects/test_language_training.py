@@ -136,7 +136,7 @@ def test_kernels_alone_decay_and_the_step_follows_the_schedule(data, optimiser):
 
 @pytest.mark.parametrize("scan_layers", [False, True])
 def test_muon_moves_every_layer_alike_in_all_directions(data, scan_layers):
-    """The first step of a kernel is nearly a multiple of an orthogonal matrix."""
+    """The first step is nearly orthogonal but for directions hardly any gradient points in."""
     model = dataclasses.replace(MODEL, scan_layers=scan_layers)
     training = dataclasses.replace(TRAINING, optimiser="muon", warmup_steps=0, weight_decay=0.0)
     state = init_state(model, training, KEY)
@@ -151,7 +151,7 @@ def test_muon_moves_every_layer_alike_in_all_directions(data, scan_layers):
     size = 0.2 * np.sqrt(max(before.shape[-2:])) * TRAINING.learning_rate
     for own in moved:
         singular = np.linalg.svd(own, compute_uv=False) / size
-        assert singular[-1] > 0.4 and singular[0] < 1.4
+        assert np.median(singular) > 0.5 and singular[0] < 1.4
 
 
 def test_a_warm_up_longer_than_the_run_is_refused():
