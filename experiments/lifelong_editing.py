@@ -40,7 +40,7 @@ class Config(RunOptions):
     """Facts edited at once."""
     train_edits: int = 600
     """Facts, about other subjects, that learned editors are trained on."""
-    modules: tuple[str, ...] = ("layers/*/mlp/*",)
+    modules: tuple[str, ...] = ("layers/*/mlp/down",)
     """Patterns of the linear layers that may be edited."""
     meta_updates: int = 300
     """Gradient steps of the training of every learned editor."""
