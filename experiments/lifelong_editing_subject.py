@@ -35,6 +35,10 @@ CHUNK = 20
 """Steps of the language model's training in one compiled call."""
 
 CONTEXT = 64
+LONGEST = 32
+"""Tokens of a sentence the language model is trained on. Rare longer ones are left out, for every
+row is padded to the longest."""
+
 HEADS = 4
 HELD_OUT = 0.25
 """Share of the sentences without facts that measure perplexity, as a fraction of ``--plain``."""
@@ -163,7 +167,8 @@ def trained(
     folder = run_folder(config) / "checkpoints" / f"language-model-seed-{seed}"
 
     def build() -> Params:
-        data = encode_sentences(corpus.sentences, corpus.tokenizer, context=CONTEXT)
+        short = [own for own in corpus.sentences if len(corpus.tokenizer.encode(own)) <= LONGEST]
+        data = encode_sentences(short, corpus.tokenizer, context=CONTEXT)
 
         def advance(
             state: LanguageTrainingState, done: int, steps: int

@@ -26,7 +26,7 @@ def counterfact_corpus(
     background: int = 400,
     held_out: int = 100,
     phrasings: int = 4,
-    byte_pairs: int = 8_192,
+    byte_pairs: int = 4_096,
     data_dir: Path | None = None,
 ) -> FactCorpus:
     """Draws covered records of CounterFact (`only_covered`) and the text that teaches them.

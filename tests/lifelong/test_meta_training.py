@@ -96,6 +96,19 @@ def test_updates_come_when_they_are_due_and_are_as_long_as_told(model, stream):
         np.testing.assert_allclose(moved.blocks.bias, TRAINING.learning_rate, rtol=1e-3)
 
 
+def test_trajectories_grow_to_the_whole_stream(model, stream):
+    """Eight steps of growth over a stream of four batches, by hand."""
+    training = replace(TRAINING, growth=0.5, updates=16)
+    state = start_training(EDITOR, training, model, KEY)
+    lengths, firsts = [], []
+    for step in range(12):
+        lengths.append(min(1 + step * 4 // 8, 4))
+        state, _ = train_steps(EDITOR, training, model, state, stream, 1)
+        firsts.append(int(state.first))
+    assert lengths == [1, 1, 2, 2, 3, 3, 4, 4, 4, 4, 4, 4]
+    assert firsts == [0, 1, 1, 3, 0, 0, 0, 0, 0, 0, 0, 0]
+
+
 @pytest.mark.slow
 def test_edits_are_kept_along_a_trajectory_or_not_at_all(model, stream):
     """Each state holds the kernels after its step, so the change of a step is known."""

@@ -68,6 +68,16 @@ def test_memory_counts_past_batches_with_decay(model, stream, memory, step):
     np.testing.assert_allclose(value, expected, rtol=1e-5)
 
 
+def test_a_trajectory_may_begin_within_the_stream(model, stream):
+    """Batches before it do not count: as if the stream began there."""
+    objective = Objective(memory=3)
+    kernels, changes = model.kernels(), random_changes(model)
+    rest = jax.tree.map(lambda leaf: leaf[1:], stream)
+    expected = trajectory_loss(model, kernels, changes, rest, jnp.int32(1), objective)
+    value = trajectory_loss(model, kernels, changes, stream, jnp.int32(2), objective, jnp.int32(1))
+    np.testing.assert_allclose(value, expected, rtol=1e-6)
+
+
 def test_size_without_gradient_counts_and_pulls_at_nothing(model, stream):
     def gradient(size, size_gradient):
         objective = Objective(memory=1, size=size, size_gradient=size_gradient)
