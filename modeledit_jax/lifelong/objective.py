@@ -26,6 +26,8 @@ class Objective:
     Attributes:
       memory: k, batches that count, the latest included (the paper's sum has one more).
       decay: μ, weight of a batch relative to the one after it.
+      past: weight of all batches but the latest. What a change does to them it does to all edits
+        before it, so on a long stream 1 (released) makes an editor that writes boldly and forgets.
       locality: weight of the divergence on locality prompts.
       size: η, weight of ``Σ ‖Δ‖²``. In the released code this part has no gradient.
       size_gradient: False keeps it so.
@@ -39,6 +41,7 @@ class Objective:
 
     memory: int = 10
     decay: float = 0.95
+    past: float = 1.0
     locality: float = 0.6
     size: float = 1e-4
     size_gradient: bool = True
@@ -129,7 +132,9 @@ def trajectory_loss(
         # Batches before the first have weight zero.
         batch = jax.tree.map(lambda leaf: leaf[jnp.maximum(step - age, first)], stream)
         own = batch_loss(model, kernels, changes, reference, batch, objective)
-        weight = jnp.where(age <= step - first, objective.decay ** age.astype(jnp.float32), 0.0)
+        weight = objective.decay ** age.astype(jnp.float32)
+        weight = jnp.where(age == 0, weight, objective.past * weight)
+        weight = jnp.where(age <= step - first, weight, 0.0)
         return total + weight * own, None
 
     total, _ = jax.lax.scan(past, jnp.zeros(()), jnp.arange(objective.memory))

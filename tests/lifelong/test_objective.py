@@ -58,12 +58,13 @@ def test_no_label_no_loss():
 @pytest.mark.parametrize("memory", [1, 2, 9])
 @pytest.mark.parametrize("step", [0, 2])
 def test_memory_counts_past_batches_with_decay(model, stream, memory, step):
-    objective = Objective(memory=memory, decay=0.7, locality=0.3, size=0.01)
+    objective = Objective(memory=memory, decay=0.7, past=2.0, locality=0.3, size=0.01)
     kernels, changes = model.kernels(), random_changes(model)
     expected = 0.01 * sum(squared_norms(changes).values())
     for age in range(min(memory, step + 1)):
         past = jax.tree.map(lambda leaf, at=step - age: leaf[at], stream)
-        expected += 0.7**age * batch_loss(model, kernels, changes, kernels, past, objective)
+        own = batch_loss(model, kernels, changes, kernels, past, objective)
+        expected += (2.0 if age else 1.0) * 0.7**age * own
     value = trajectory_loss(model, kernels, changes, stream, jnp.int32(step), objective)
     np.testing.assert_allclose(value, expected, rtol=1e-5)
 
