@@ -44,7 +44,7 @@ class Config(RunOptions):
     """Patterns of the linear layers that may be edited."""
     meta_updates: int = 300
     """Gradient steps of the training of every learned editor."""
-    memory: int = 4
+    memory: int = 6
     """Batches, the latest included, that a change is judged by in the training of RLEdit."""
     fraction: float = 0.5
     """Share of the modules that HiEdit and its controls change at once."""

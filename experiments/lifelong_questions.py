@@ -15,7 +15,7 @@ from typing import Literal
 from experiments.lifelong_editing import Config, resolve
 from experiments.options import command_line, guarded
 
-Question = Literal["updates", "size", "memory", "reference", "accumulator"]
+Question = Literal["updates", "size", "memory", "past", "accumulator"]
 
 
 @dataclass(frozen=True)

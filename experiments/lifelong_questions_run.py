@@ -28,7 +28,7 @@ TITLES = {
     "updates": "Is training longer than the released single step worth it?",
     "size": "The L2 term, with a gradient and without (released)",
     "memory": "Batches that a change is judged by",
-    "reference": "Locality: compared with the step before (released) or with the unedited model",
+    "past": "Weight of past batches in the objective",
     "accumulator": "Edited weights kept in float32 or bfloat16",
 }
 
@@ -75,7 +75,7 @@ def variants(bench: Bench) -> dict[str, dict[str, Variant]]:
     def judged_by(**changes: Any) -> Variant:
         return trained(objective=replace(objective, **changes))
 
-    lengths = dict.fromkeys(max(1, training.updates // parts) for parts in (20, 5, 2))
+    lengths = dict.fromkeys(max(1, training.updates // parts) for parts in (10, 3))
     questions: dict[str, dict[str, Variant]] = {
         "updates": {
             "untrained": Variant(Method(rledit.editor)),
@@ -84,13 +84,12 @@ def variants(bench: Bench) -> dict[str, dict[str, Variant]]:
         },
         "size": {
             "no gradient": judged_by(size_gradient=False),
-            **{f"{eta:g}": judged_by(size=eta) for eta in (1e-2, 1.0)},
+            **{"1": judged_by(size=1.0)},
         },
-        "memory": {f"{k}": judged_by(memory=k) for k in (1, 2, 10)},
-        "reference": {
-            own: judged_by(reference=own)
-            for own in ("previous", "original")
-            if own != objective.reference
+        "memory": {f"{k}": judged_by(memory=k) for k in (1, 2)},
+        "past": {
+            "1": judged_by(past=1.0),
+            "released weights": judged_by(past=1.0, decay=0.95, locality=0.6, reference="previous"),
         },
         "accumulator": {"bfloat16": Variant(rledit, jnp.bfloat16, "rledit")},
     }
@@ -112,7 +111,7 @@ def own_name(question: str, training: MetaTraining) -> str:
         "updates": training.updates,
         "size": f"{training.objective.size:g}",
         "memory": training.objective.memory,
-        "reference": training.objective.reference,
+        "past": f"{training.objective.past:g}",
     }
     return f"rledit ({values[question]})" if question in values else "rledit"
 
