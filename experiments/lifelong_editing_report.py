@@ -16,6 +16,7 @@ from modeledit_jax.evaluation.knowledge_cards import METRIC_CARDS
 from modeledit_jax.evaluation.statistics import mean_interval, stratified_bootstrap
 from modeledit_jax.lifelong.judging import FOUR
 from modeledit_jax.run.config import as_json
+from modeledit_jax.run.interval_plot import interval_plot
 from modeledit_jax.run.knowledge_figures import (
     edit_trajectories,
     retention_curve,
@@ -73,7 +74,7 @@ def course(outcomes: Sequence[Outcome]) -> dict[str, list[Any]]:
 
 
 def write_figures(config: Config, outcomes: Sequence[Outcome]) -> None:
-    """Trajectories, retention by age, and where routed methods edited."""
+    """All methods beside each other, trajectories, retention by age, where routed ones edited."""
     figures = run_folder(config) / "figures"
     runs = {
         name: [own for own in outcomes if own.editor == name]
@@ -85,6 +86,13 @@ def write_figures(config: Config, outcomes: Sequence[Outcome]) -> None:
         for metric in FOUR
     }
     edit_trajectories(curves, first.edits, figures / "trajectories.png")
+    ends = {
+        metric: {
+            name: np.array([100 * one.metrics[metric] for one in own]) for name, own in runs.items()
+        }
+        for metric in ("overall", *FOUR)
+    }
+    interval_plot(ends, figures / "methods.png", title="After all edits")
     by_age = {name: np.stack([one.retention for one in own]) for name, own in runs.items()}
     retention_curve(by_age, first.ages, figures / "retention_by_age.png")
     masks = {

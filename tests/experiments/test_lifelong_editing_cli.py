@@ -65,7 +65,9 @@ def test_the_run_folder_holds_what_is_promised(finished):
         assert own.metrics["perplexity"] > 1 and own.metrics["ms_per_edit"] > 0
     assert by_name["hiedit"].cost.gradient_steps == 3
     figures = {path.name for path in (finished.run_dir / "figures").iterdir()}
-    assert figures == {"trajectories.png", "retention_by_age.png", "selection.png"}
+    assert figures == {
+        *("methods.png", "trajectories.png", "retention_by_age.png", "selection.png")
+    }
     lines = (finished.run_dir / "metrics.csv").read_text().splitlines()
     assert lines[0].startswith("editor,seed,edits,overall,efficacy")
     assert len(lines) == 1 + 2 * len(finished.methods)  # two batches, asked after each

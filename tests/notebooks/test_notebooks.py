@@ -39,6 +39,14 @@ FACTS = {  # one expression of JSON values per notebook, evaluated after its las
         "held_out": held_out,
         "files": sorted(str(path) for path in Path().rglob("*.png")),
     }""",
+    "lifelong_editing": """{
+        "losses": course,
+        "found": found,
+        "curves": curves,
+        "said": answers(networks["descent"]),
+        "rewards": {name: float(reward) for name, reward in rewards.items()},
+        "files": sorted(str(path) for path in Path().rglob("*.png")),
+    }""",
 }
 
 
@@ -134,3 +142,22 @@ def test_bias_mitigation(tmp_path):
     assert facts["paired"]["counterfactual_dispersion"] < before["counterfactual_dispersion"]
     assert facts["verdicts"]["all scores lowered by 3"] is False
     assert facts["files"] == ["bias-mitigation-results/terms.png"]
+
+
+@pytest.mark.timeout(600)
+def test_lifelong_editing(tmp_path):
+    facts = execute(ROOT / "notebooks" / "lifelong_editing.ipynb", tmp_path)
+    assert facts["losses"][-1] < 0.8 * facts["losses"][0]
+    metrics = {"efficacy", "generalization", "specificity", "retention"}
+    assert facts["curves"].keys() == {"ultraedit", "rledit", "descent"}
+    for editor, curve in facts["curves"].items():
+        assert len(curve) == 3, editor
+        assert all(scores.keys() == metrics for scores in curve), editor
+        assert all(0 <= score <= 1 for scores in curve for score in scores.values()), editor
+        assert curve[-1] == facts["found"][editor]
+    original, descent = facts["found"]["original"], facts["found"]["descent"]
+    assert descent["efficacy"] > original["efficacy"] + 0.2
+    assert len(facts["said"]) == 6
+    rewards = facts["rewards"]
+    assert rewards["a random action"] < rewards["nothing"]
+    assert facts["files"] == ["lifelong-editing-results/trajectories.png"]
