@@ -56,8 +56,8 @@ class Config(RunOptions):
     """Hidden units of each of its MLPs; what can be edited in one shot grows with them."""
     layers: int = 2
     """Of the language model."""
-    epochs: int = 5
-    """Passes of the language model over its sentences."""
+    steps: int = 700
+    """Gradient steps that teach the language model its sentences, 128 at a time."""
     plain: int = 2_000
     """Sentences of fact-world that state no fact."""
     seeds: int = 1
@@ -73,7 +73,7 @@ Own = TypeVar("Own", bound=Config)
 
 LEAST = {
     **{"edits": 1, "batch_size": 1, "train_edits": 1, "meta_updates": 1, "memory": 1},
-    **{"width": 8, "mlp_width": 8, "layers": 1, "epochs": 1, "plain": 1},
+    **{"width": 8, "mlp_width": 8, "layers": 1, "steps": 1, "plain": 1},
 }
 
 

@@ -139,15 +139,13 @@ def make_corpus(config: Config, seed: int) -> FactCorpus:
     )
 
 
-def language_training(config: Config, sentences: int) -> LanguageTrainingConfig:
-    """A recipe under which the default model knows all facts of fact-world in five passes."""
-    batch = 128
-    # Whole chunks: a shorter last one would be compiled anew.
-    steps = CHUNK * max(1, round(config.epochs * sentences / batch / CHUNK))
+def language_training(config: Config) -> LanguageTrainingConfig:
+    """A recipe under which the default model knows all facts of fact-world."""
+    steps = CHUNK * -(-config.steps // CHUNK)  # a shorter last chunk would be compiled anew
     return LanguageTrainingConfig(
         optimiser="muon",
         steps=steps,
-        batch_size=batch,
+        batch_size=128,
         learning_rate=2e-3,
         warmup_steps=min(100, steps // 2),
     )
@@ -157,7 +155,7 @@ def trained(
     config: Config, seed: int, corpus: FactCorpus, network: LanguageModelConfig, reporter: Reporter
 ) -> Params:
     """Parameters of the language model."""
-    training = language_training(config, len(corpus.sentences))
+    training = language_training(config)
     key = {
         "network": dataclasses.asdict(network),
         "training": dataclasses.asdict(training),

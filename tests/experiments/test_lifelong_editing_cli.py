@@ -27,7 +27,7 @@ def tiny(tmp_path_factory):
         width=16,
         mlp_width=32,
         layers=2,
-        epochs=1,
+        steps=20,
         plain=20,
         cache_dir=tmp_path_factory.mktemp("cache"),
     )

@@ -68,7 +68,7 @@ def test_answers_are_written(tmp_path):
         width=16,
         mlp_width=32,
         layers=2,
-        epochs=1,
+        steps=20,
         plain=20,
         cache_dir=tmp_path / "cache",
         run_dir=tmp_path / "run",
