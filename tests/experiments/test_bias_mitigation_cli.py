@@ -122,9 +122,9 @@ def test_mistakes_are_one_line_that_names_the_cure(tmp_path, capsys, options, me
 
 
 def test_a_run_is_not_overwritten(tmp_path, capsys):
-    options = {"searches": ("ppo",), "baselines": False, "seeds": 1}
-    assert _run(tmp_path, **options)[0] == 0
-    error, _ = _refused(capsys, tmp_path, **options)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text("{}")
+    error, _ = _refused(capsys, tmp_path)
     assert "holds a run already" in error
 
 

@@ -22,6 +22,7 @@ TRAINING = MetaTraining(Objective(memory=2), updates=8, learning_rate=1e-2)
 KEY = jax.random.key(0)
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_is_an_uninterrupted_one(model, stream):
     routed = replace(EDITOR, routing=Routing())  # with draws of its own
 
@@ -35,7 +36,7 @@ def test_an_interrupted_training_is_an_uninterrupted_one(model, stream):
     assert_same(run([3]), run([1, 1, 1]))
 
 
-@pytest.mark.parametrize("rule", ["malmen", "mend"])
+@pytest.mark.parametrize("rule", ["malmen", pytest.param("mend", marks=pytest.mark.slow)])
 def test_training_lowers_the_loss(model, stream, rule):
     editor = replace(EDITOR, rule=rule, rows=6 if rule == "malmen" else 24)
     training = replace(TRAINING, objective=Objective(memory=1), updates=40)

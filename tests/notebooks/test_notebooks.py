@@ -144,6 +144,7 @@ def test_bias_mitigation(tmp_path):
     assert facts["files"] == ["bias-mitigation-results/terms.png"]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_lifelong_editing(tmp_path):
     facts = execute(ROOT / "notebooks" / "lifelong_editing.ipynb", tmp_path)
