@@ -42,6 +42,17 @@ def loss(
         return policy.log_prob(action), policy.entropy(), value
 
     log_prob, entropy, value = jax.vmap(evaluate_action)(batch.observation, batch.action)
+    return clipped_loss(config, batch, log_prob, entropy, value)
+
+
+def clipped_loss(
+    config: PPOConfig,
+    batch: Batch,
+    log_prob: Float[Array, "*B"],
+    entropy: Float[Array, "*B"],
+    value: Float[Array, "*B"],
+) -> tuple[Float[Array, ""], dict[str, Array]]:
+    """The loss, given what the present policy says of the samples; arguments as in `loss`."""
     advantage = batch.advantage
     if config.normalize_advantage == "minibatch":
         advantage = standardize(advantage)

@@ -21,9 +21,11 @@ class PPOSearch:
     Attributes:
       config: of PPO; its numbers may be batched by `jax.vmap`.
       network: of the policy; None: the default MLP actor-critic over the observation.
+      start: ``[A]``, where the policy is centred at first; None: `Edit.start`.
     """
 
     config: Field
+    start: Field = None
     network: Network | None = struct.field(pytree_node=False, default=None)
 
     @property
@@ -37,9 +39,9 @@ class PPOSearch:
         return self.config.num_epochs * self.config.num_minibatches
 
     def init(self, env: World, params: WorldParams, key: Key) -> ppo.PPOState:
-        """Centres the policy where the parametrization says a search should start."""
+        """Centres the policy at ``start``, or where the parametrization would begin."""
         start_key, key = jax.random.split(key)
-        start = env.edit.start(start_key)
+        start = env.edit.start(start_key) if self.start is None else self.start
         return ppo.init(env, params, self.config, key, network=self.network, start_action=start)
 
     def update(

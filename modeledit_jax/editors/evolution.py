@@ -78,10 +78,12 @@ def step_decay(updates: Array, num_updates: int | None) -> Array:
     return jnp.square(jnp.maximum(1.0 - updates / num_updates, 0.0))
 
 
-def _search_state(env: World, key: Key, std: Array, optimiser: object) -> SearchState:
+def _search_state(
+    env: World, key: Key, std: Array, optimiser: object, start: Array | None = None
+) -> SearchState:
     check_one_step(env)
     start_key, key = jax.random.split(key)
-    mean = env.edit.start(start_key)
+    mean = env.edit.start(start_key) if start is None else start
     return SearchState(mean, jnp.broadcast_to(std, mean.shape), optimiser, key, jnp.int32(0))
 
 
@@ -154,6 +156,7 @@ class OpenES:
 
     learning_rate: Field = 0.1  # []
     std: Field = 0.3  # []
+    start: Field = None  # [A], centre at first; None: `Edit.start`
     population: int = struct.field(pytree_node=False, default=20)
     num_updates: int | None = struct.field(pytree_node=False, default=None)  # of the decay
     batch_size: int | None = struct.field(pytree_node=False, default=None)
@@ -171,7 +174,7 @@ class OpenES:
 
     def init(self, env: World, params: WorldParams, key: Key) -> SearchState:
         del params
-        state = _search_state(env, key, jnp.asarray(self.std), None)
+        state = _search_state(env, key, jnp.asarray(self.std), None, self.start)
         return replace(state, optimiser=optax.adam(self.learning_rate).init(state.mean))
 
     def update(
@@ -199,6 +202,7 @@ class SNES:
     learning_rate: Field = 1.0  # [] of the mean, in units of the spread
     std_learning_rate: Field = None  # [] of the log spread; None: (3 + ln A) / (5 √A)
     std: Field = 0.3  # [] initial spread
+    start: Field = None  # [A], centre at first; None: `Edit.start`
     population: int = struct.field(pytree_node=False, default=20)
     num_updates: int | None = struct.field(pytree_node=False, default=None)  # of the decay
     batch_size: int | None = struct.field(pytree_node=False, default=None)
@@ -216,7 +220,7 @@ class SNES:
 
     def init(self, env: World, params: WorldParams, key: Key) -> SearchState:
         del params
-        return _search_state(env, key, jnp.asarray(self.std), None)
+        return _search_state(env, key, jnp.asarray(self.std), None, self.start)
 
     def update(
         self, env: World, params: WorldParams, state: SearchState

@@ -10,8 +10,10 @@ Outputs of an example must not depend on the other examples of its batch (batch 
 training mode, for instance, would): the split sees one example at a time.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -40,10 +42,16 @@ class SplitApply:
     Attributes:
       prefix: ``(params, x [N, ...]) -> Features``; run once for every evaluation set.
       suffix: ``(leaves, features) -> outputs [N, ...]``; run for every candidate.
+      tapped: ``(leaves, features, taps {path: [N, H]}) -> (outputs, inputs {path: [N, Q, D]})``,
+        for edited leaves that are dense kernels ``[D, H]``. ``taps`` are added to what the layers
+        put out, at each of their ``Q`` positions (1, but for convolutions on unfolded patches),
+        so that a gradient by zero taps is that by the layer's outputs; ``inputs`` is what the
+        layers read. Raises ValueError for a leaf that is used in another way.
     """
 
     prefix: Callable[[Params, Array], Features]
     suffix: Callable[[Leaves, Features], Array]
+    tapped: Callable[[Leaves, Features, Leaves], tuple[Array, Leaves]]
 
 
 @dataclass(frozen=True)
@@ -88,7 +96,19 @@ def split_apply(apply: Apply, params: Params, x: Array, paths: Sequence[str]) ->
             features.per_example
         )
 
-    return SplitApply(prefix, suffix)
+    def tapped(leaves: Leaves, features: Features, taps: Leaves) -> tuple[Array, Leaves]:
+        values = [leaves[name] for name in names]
+        program.check_dense(names)
+
+        def one(varying: tuple[Array, ...], taps: Leaves) -> tuple[Array, Leaves]:
+            own = [taps[name] for name in names]
+            output, inputs = program.finish_tapped(values, features.shared, varying, own)
+            rows = [h.reshape(-1, h.shape[-1]) for h in inputs]
+            return output[0], dict(zip(names, rows, strict=True))
+
+        return jax.vmap(one)(features.per_example, taps)
+
+    return SplitApply(prefix, suffix, tapped)
 
 
 class _Program:
@@ -133,12 +153,62 @@ class _Program:
     def finish(
         self, edited: Sequence[Array], shared: Sequence[Array], varying: Sequence[Array]
     ) -> Array:
-        known = {
+        return _evaluate(self.late, self._known(edited, shared, varying), [self.output])[0]
+
+    def finish_tapped(
+        self,
+        edited: Sequence[Array],
+        shared: Sequence[Array],
+        varying: Sequence[Array],
+        taps: Sequence[Array],
+    ) -> tuple[Array, list[Array]]:
+        """`finish` with something added behind every edited layer; also what the layers read."""
+        added = {
+            self.layers[var].outputs[0]: tap for var, tap in zip(self.layers, taps, strict=True)
+        }
+        read = [self.layers[var].inputs[0] for var in self.edited_vars]
+        output, *inputs = _evaluate(
+            self.late, self._known(edited, shared, varying), [self.output, *read], added
+        )
+        return output, inputs
+
+    def _known(
+        self, edited: Sequence[Array], shared: Sequence[Array], varying: Sequence[Array]
+    ) -> dict[Any, Array]:
+        return {
             **dict(zip(self.edited_vars, edited, strict=True)),
             **dict(zip(self.shared_names, shared, strict=True)),
             **dict(zip(self.varying_names, varying, strict=True)),
         }
-        return _evaluate(self.late, known, [self.output])[0]
+
+    @cached_property
+    def layers(self) -> dict[Any, _Equation]:
+        """Of every edited leaf that is used once, as ``x @ W``, the equation that does so."""
+        users = {var: [e for e in self.late if var in e.inputs] for var in self.edited_vars}
+        return {
+            var: own[0] for var, own in users.items() if len(own) == 1 and _is_dense(own[0], var)
+        }
+
+    def check_dense(self, names: Sequence[str]) -> None:
+        """Raises ValueError unless every edited leaf is a dense kernel."""
+        others = [
+            n for n, var in zip(names, self.edited_vars, strict=True) if var not in self.layers
+        ]
+        if others:
+            raise ValueError(
+                f"the network does not use {', '.join(others)} once, as x @ W: a policy that reads "
+                "neurons edits kernels of dense layers alone; choose another site"
+            )
+
+
+def _is_dense(equation: _Equation, kernel: Any) -> bool:
+    """Whether it contracts the last axis of some array with the first of ``kernel``."""
+    if equation.primitive.name != "dot_general" or equation.inputs[1] is not kernel:
+        return False
+    (left, right), batch = equation.params["dimension_numbers"]
+    read = equation.inputs[0]
+    axes = (read[1] if isinstance(read, tuple) else read).aval.ndim  # a scope's name: (_, variable)
+    return (tuple(left), tuple(right), batch) == ((axes - 1,), (0,), ((), ()))
 
 
 def _inline(jaxpr: Any) -> tuple[list[_Equation], Callable[[Any], Any]]:
@@ -174,9 +244,15 @@ def _inline(jaxpr: Any) -> tuple[list[_Equation], Callable[[Any], Any]]:
 
 
 def _evaluate(
-    equations: Sequence[_Equation], known: dict[Any, Array], wanted: Sequence[Any]
+    equations: Sequence[_Equation],
+    known: dict[Any, Array],
+    wanted: Sequence[Any],
+    added: Mapping[Any, Array] = MappingProxyType({}),
 ) -> tuple[Array, ...]:
-    """Evaluates the equations that ``wanted`` needs, given the ``known`` values."""
+    """Evaluates the equations that ``wanted`` needs, given the ``known`` values.
+
+    ``added`` is added to the results of that name.
+    """
     needed, plan = set(wanted), []
     for equation in reversed(equations):
         if needed.intersection(equation.outputs):
@@ -191,5 +267,6 @@ def _evaluate(
         results = equation.primitive.bind(*functions, *inputs, **params)
         if not equation.primitive.multiple_results:
             results = [results]
-        values.update(zip(equation.outputs, results, strict=True))
+        named = zip(equation.outputs, results, strict=True)
+        values.update({name: x + added[name] if name in added else x for name, x in named})
     return tuple(jnp.asarray(values[name]) for name in wanted)

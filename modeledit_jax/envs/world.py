@@ -7,7 +7,7 @@ leaves alone, never the whole network.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -15,19 +15,20 @@ import numpy as np
 from flax import struct
 from gymnax.environments import spaces
 from gymnax.environments.environment import Environment, EnvParams, EnvState
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from modeledit_jax.edits.edit import Edit, spread
 from modeledit_jax.edits.operator import Operator
 from modeledit_jax.edits.parametrization import Parametrization
 from modeledit_jax.edits.partial import Features, split_apply
 from modeledit_jax.edits.site import leaf_paths
+from modeledit_jax.envs.neurons import Neurons, observe_neurons
 from modeledit_jax.subjects.subject import Subject
 from modeledit_jax.tasks.reward import EditedWeights, Reward, SetOutputs
 from modeledit_jax.tasks.task import EvaluationSets, Task
 from modeledit_jax.types import Array, Field, Key, Leaves, PyTree
 
-Observation = Literal["weights", "time"]
+Observation = Literal["weights", "time", "neurons"]
 
 
 @struct.dataclass
@@ -37,11 +38,12 @@ class WorldParams(EnvParams):
     original: Field = None  # {path: unedited leaf}
     features: Features = None  # type: ignore[assignment]  # cached prefix of the reward examples
     targets: Field = None  # [N] int32, or a pytree of arrays (`EvaluationSets`)
-    weights: Field = None  # {set name: [N] float32}
+    weights: Field = None  # {set name: [N] float32}, or [T, N]: a request for every step
     original_outputs: Field = None  # [N, C] float32
     reward: Reward = None  # type: ignore[assignment]
     score: Field = None  # [] float32, score of the unedited network
     parts: Field = None  # {part name: [] float32}, parts of that score
+    neurons: Field = None  # first observation, where neurons are observed
     max_steps_in_episode: Field = 1  # T, edits of an episode
 
 
@@ -101,17 +103,19 @@ class World(Environment[WorldState, WorldParams]):
         """
         if horizon < 1:
             raise ValueError(f"an episode needs at least one edit, got horizon={horizon}")
-        if observation not in ("weights", "time"):
-            raise ValueError(f"observation must be 'weights' or 'time', got {observation!r}")
+        if observation not in get_args(Observation):
+            known = ", ".join(get_args(Observation))
+            raise ValueError(f"observation must be one of {known}, got {observation!r}")
         self.edit = Edit.of(task.leaves, operator, parametrization)
         self.horizon = horizon
         self.observation = observation
         split = split_apply(
             task.subject.apply, task.subject.params, jnp.asarray(task.roles["reward"].x), task.site
         )
-        self._prefix, self._suffix = jax.jit(split.prefix), split.suffix
+        self._prefix, self._suffix, self._tapped = jax.jit(split.prefix), split.suffix, split.tapped
         # Kept, so that the params of further tasks find both compiled.
         self._jitted_suffix, self._jitted_evaluate = jax.jit(split.suffix), jax.jit(self.evaluate)
+        self._jitted_neurons = jax.jit(self._neurons)
         self._default_params = self.params(task)
 
     @property
@@ -155,28 +159,34 @@ class World(Environment[WorldState, WorldParams]):
             reward=task.reward,
             max_steps_in_episode=jnp.int32(self.horizon),
         )
-        score, parts, invalid = self._jitted_evaluate(leaves, params)
+        score, parts, invalid = self._jitted_evaluate(leaves, params, jnp.int32(0))
         if bool(invalid):
             raise ValueError(
                 "the reward function returned a value that is not finite for the unedited network; "
                 "guard its logarithms and divisions (an empty set has mean NaN)"
             )
-        return params.replace(score=score, parts=parts)
+        params = params.replace(score=score, parts=parts)
+        if self.observation == "neurons":
+            state = WorldState(jnp.int32(0), params.original, score, parts)
+            params = params.replace(neurons=self._jitted_neurons(state, params))
+        return params
 
     def outputs(self, leaves: Leaves, features: Features) -> Float[Array, "n c"]:
         """Outputs of the network with these leaves on cached features (`features`)."""
         return self._suffix(leaves, features)
 
     def evaluate(
-        self, leaves: Leaves, params: WorldParams
+        self, leaves: Leaves, params: WorldParams, time: Int[Array, ""] | int = 0
     ) -> tuple[Array, dict[str, Array], Array]:
-        """Scores edited leaves: ``(score [], parts {name: []}, invalid [] bool)``."""
+        """Scores edited leaves: ``(score [], parts {name: []}, invalid [] bool)``.
+
+        Args:
+          leaves: edited.
+          params: of the task.
+          time: the step whose request counts, where requests change.
+        """
         outputs = self.outputs(leaves, params.features)
-        sets = {
-            name: SetOutputs(outputs, params.original_outputs, params.targets, weight)
-            for name, weight in params.weights.items()
-        }
-        score, parts = params.reward(sets, EditedWeights(leaves, params.original))
+        score, parts = self._score(outputs, leaves, params, time)
         # Counted per example: XLA's CPU compiler would turn a plain `all` into two slow passes.
         finite_outputs = jnp.all(jnp.sum(~jnp.isfinite(outputs), axis=-1) == 0)
         finite_score = jnp.isfinite(score)
@@ -189,13 +199,26 @@ class World(Environment[WorldState, WorldParams]):
         parts = {name: jnp.where(usable, part, 0.0) for name, part in parts.items()}
         return score, parts, finite_outputs & ~finite_score
 
+    def _score(
+        self, outputs: Array, leaves: Leaves, params: WorldParams, time: Int[Array, ""] | int
+    ) -> tuple[Array, dict[str, Array]]:
+        """The reward function's answer."""
+        sets = {
+            name: SetOutputs(outputs, params.original_outputs, params.targets, weight)
+            for name, weight in request(params, time).items()
+        }
+        return params.reward(sets, EditedWeights(leaves, params.original))
+
     def step_env(
         self, key: Key, state: WorldState, action: Float[Array, " a"], params: WorldParams
     ) -> tuple[Array, WorldState, Array, Array, dict[str, Array]]:
         """Applies one edit; see the class for what is returned."""
         leaves = self.edit(state.leaves, params.original, action)
-        score, parts, invalid = self.evaluate(leaves, params)
+        score, parts, invalid = self.evaluate(leaves, params, state.time)
         new_state = WorldState(time=state.time + 1, leaves=leaves, score=score, parts=parts)
+        if any(jnp.ndim(weight) > 1 for weight in params.weights.values()):  # the request changes
+            next_score, next_parts, _ = self.evaluate(leaves, params, new_state.time)
+            new_state = new_state.replace(score=next_score, parts=next_parts)
         observation = self.observe(key, new_state, action, params)
         info = {
             "score": score,
@@ -207,18 +230,22 @@ class World(Environment[WorldState, WorldParams]):
         observation, new_state = self._apply_transition_gradient_policy(observation, new_state)
         return observation, new_state, reward, terminated, info
 
-    def reset_env(self, key: Key, params: WorldParams) -> tuple[Array, WorldState]:
+    def reset_env(self, key: Key, params: WorldParams) -> tuple[Array | Neurons, WorldState]:
         """Starts from the unedited network; costs no evaluation."""
         state = WorldState(
             time=jnp.int32(0), leaves=params.original, score=params.score, parts=params.parts
         )
+        if self.observation == "neurons":
+            return params.neurons, state
         return self.observe(key, state, None, params), state
 
     def observe(
         self, key: Key, state: WorldState, action: Array | None, params: WorldParams
-    ) -> Float[Array, " observation"]:
-        """The flat observation vector of the class docstring."""
+    ) -> Float[Array, " observation"] | Neurons:
+        """The flat observation vector of the class docstring, or `Neurons`."""
         del key, action
+        if self.observation == "neurons":
+            return self._neurons(state, params)
         gone = jnp.asarray(state.time / params.max_steps_in_episode, jnp.float32)[None]
         if self.observation == "time":
             return gone
@@ -230,6 +257,21 @@ class World(Environment[WorldState, WorldParams]):
         ]
         parts = [jnp.asarray(part, jnp.float32)[None] for _, part in sorted(state.parts.items())]
         return jnp.concatenate([*weights, *parts, gone])
+
+    def _neurons(self, state: WorldState, params: WorldParams) -> Neurons:
+        """The layers as `observe_neurons` shows them."""
+        # In the order of the action, which a dictionary that passed through JAX has lost.
+        leaves = {path: state.leaves[path] for path, _ in self.edit.shapes}
+        label = params.targets.label if hasattr(params.targets, "label") else params.targets
+        return observe_neurons(
+            lambda taps: self._tapped(leaves, params.features, taps),
+            lambda outputs: self._score(outputs, leaves, params, state.time)[0],
+            leaves,
+            params.original,
+            label,
+            request(params, state.time),
+            jnp.asarray(state.time / params.max_steps_in_episode, jnp.float32),
+        )
 
     def _shown(self, leaf: Float[Array, "..."], original: Float[Array, "..."]) -> Array:
         """A leaf in units of the unedited one; finite, though repeated edits may overflow."""
@@ -255,11 +297,10 @@ class World(Environment[WorldState, WorldParams]):
         bound = self.action_bound
         return spaces.Box(-bound, bound, (self.edit.action_size,), jnp.float32)
 
-    def observation_space(self, params: WorldParams | None = None) -> spaces.Box:
-        """Flat float32 vector."""
+    def observation_space(self, params: WorldParams | None = None) -> spaces.Space:
+        """Flat float32 vector, or a dictionary of arrays where neurons are observed."""
         params = self.default_params if params is None else params
-        shape = jax.eval_shape(lambda p: self.reset_env(jax.random.key(0), p)[0], params).shape
-        return spaces.Box(-jnp.inf, jnp.inf, shape, jnp.float32)
+        return _space(jax.eval_shape(lambda p: self.reset_env(jax.random.key(0), p)[0], params))
 
     def apply_plan(self, plan: Float[Array, "t a"], original: Leaves) -> Leaves:
         """Returns the leaves after all edits of an episode, without evaluating them.
@@ -273,6 +314,23 @@ class World(Environment[WorldState, WorldParams]):
             return self.edit(leaves, original, action), None
 
         return jax.lax.scan(step, original, plan)[0]
+
+
+def request(params: WorldParams, time: Int[Array, ""] | int) -> dict[str, Float[Array, " n"]]:
+    """The evaluation sets of one step; the last request stays in force after the episode."""
+    return {
+        name: weight if weight.ndim == 1 else weight[jnp.minimum(time, weight.shape[0] - 1)]
+        for name, weight in params.weights.items()
+    }
+
+
+def _space(observation: PyTree) -> spaces.Space:
+    """The unbounded space of an observation, given by its shapes."""
+    if isinstance(observation, dict):
+        return spaces.Dict({name: _space(entry) for name, entry in observation.items()})
+    if isinstance(observation, tuple):
+        return spaces.Tuple([_space(entry) for entry in observation])
+    return spaces.Box(-jnp.inf, jnp.inf, observation.shape, jnp.float32)
 
 
 def stack_params(params: Sequence[WorldParams]) -> WorldParams:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from modeledit_jax.edits.site import get_leaves, match_paths
@@ -24,7 +25,7 @@ class EvaluationSets:
 
     x: Field  # [N, ...] float32, or int32 token ids
     targets: Field  # [N] int32 labels, or a pytree of arrays that holds them as `label`
-    weights: Field  # {set name: [N] float32}
+    weights: Field  # {set name: [N] float32}, or [T, N]: one request after another
 
     @property
     def label(self) -> Field:
@@ -60,6 +61,12 @@ class Task:
     def leaves(self) -> Leaves:
         """The unedited leaves of the site."""
         return get_leaves(self.subject.params, self.site)
+
+    @property
+    def requests(self) -> int:
+        """``T``, how many requests come one after another; 1 where the sets never change."""
+        shapes = [np.shape(weight) for weight in self.roles["reward"].weights.values()]
+        return max(shape[0] if len(shape) > 1 else 1 for shape in shapes)
 
 
 def find_site(subject: Subject, patterns: str | Sequence[str]) -> tuple[str, ...]:

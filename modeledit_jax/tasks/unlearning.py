@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -127,6 +129,44 @@ def forget_classes(
     roles = {role: sets(getattr(splits, role)) for role in ROLES}
     name = "forget-" + "-".join(map(str, chosen))
     return _task(name, subject, roles, site, reward, head_bias, chosen)
+
+
+def forget_in_turn(
+    subject: Subject,
+    splits: Splits,
+    classes: Sequence[int],
+    *,
+    site: str | Sequence[str] = "fc2/kernel",
+    reward: Reward | RewardFunction | None = None,
+    head_bias: str | None = "head/bias",
+) -> Task:
+    """The task to forget one class after another, of as many steps as there are classes.
+
+    At step ``t`` the ``forget`` set is the classes asked for so far, ``retain`` all others: what
+    was forgotten must stay forgotten. Arguments as in `forget_classes`.
+
+    Raises:
+      ValueError: as `forget_classes`, or a class is named twice.
+    """
+    if len(set(classes)) != len(classes):
+        raise ValueError(f"a class can be forgotten once; got {', '.join(map(str, classes))}")
+    options: dict[str, Any] = {"site": site, "reward": reward, "head_bias": head_bias}
+    steps = [
+        forget_classes(subject, splits, classes[: end + 1], **options)
+        for end in range(len(classes))
+    ]
+    last = steps[-1]
+    roles = {
+        role: replace(
+            sets,
+            weights={
+                name: np.stack([step.roles[role].weights[name] for step in steps])
+                for name in sets.weights
+            },
+        )
+        for role, sets in last.roles.items()
+    }
+    return replace(last, name="forget-in-turn-" + "-".join(map(str, classes)), roles=roles)
 
 
 def forget_samples(

@@ -1,0 +1,146 @@
+"""Trains the policy of a `LearnedEditor` on many networks and requests by PPO."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+
+from modeledit_jax.agents import multitask
+from modeledit_jax.agents.config import PPOConfig
+from modeledit_jax.agents.equivariant import EquivariantActorCritic
+from modeledit_jax.agents.multitask import MultitaskState
+from modeledit_jax.editors.learned import WORLD_ACTIONS, LearnedEditor, make_world
+from modeledit_jax.envs.taskpool import TaskPool, make_pool
+from modeledit_jax.envs.world import World
+from modeledit_jax.tasks.task import Task
+from modeledit_jax.types import Array, Key
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """How a policy is trained.
+
+    Attributes:
+      updates: of PPO; each draws tasks of one pool, the pools take turns.
+      tasks: drawn for every update.
+      episodes: played of every task.
+      examples: of the reward role that score an update's edits; None: all.
+      learning_rate: of Adam, falling to zero along a cosine.
+      std: spread of the actions around the policy's; it stays.
+      epochs: gradient steps on the episodes of an update.
+      hidden, rank: of the policy (`EquivariantActorCritic`).
+    """
+
+    updates: int = 300
+    tasks: int = 16
+    episodes: int = 32
+    examples: int | None = 1000
+    learning_rate: float = 8e-4
+    std: float = 0.2
+    epochs: int = 4
+    hidden: int = 32
+    rank: int = 4
+
+    def __post_init__(self) -> None:
+        for name in ("updates", "tasks", "episodes", "epochs"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.episodes < 2:
+            raise ValueError("an episode is compared with others of its task: episodes at least 2")
+
+    @property
+    def evaluations_per_update(self) -> int:
+        """Reward evaluations of one update of tasks with a single request."""
+        return self.tasks * self.episodes
+
+    def ppo(self, horizon: int = 1) -> PPOConfig:
+        """The hyper-parameters of PPO for tasks of ``horizon`` requests."""
+        return PPOConfig(
+            learning_rate=self.learning_rate,
+            std_learning_rate=0.0,
+            gamma=1.0,
+            value_coefficient=0.0 if horizon == 1 else 0.5,  # one step needs no value
+            initial_std=self.std,
+            num_envs=self.episodes,
+            num_steps=horizon,
+            num_epochs=self.epochs,
+            num_minibatches=1,
+            num_updates=self.updates,
+            schedule="cosine",
+            normalize_advantage="none",
+        )
+
+    def network(self, world: str) -> EquivariantActorCritic:
+        """The policy's architecture for a world."""
+        return EquivariantActorCritic(WORLD_ACTIONS[world], rank=self.rank, hidden=self.hidden)
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """Trains one policy on pools of tasks; tasks of a pool have equal shapes."""
+
+    config: Pretraining
+    world: str
+    envs: tuple[World, ...]
+    pools: tuple[TaskPool, ...]
+
+    @classmethod
+    def of(cls, config: Pretraining, world: str, groups: Sequence[Sequence[Task]]) -> "Trainer":
+        """Prepares tasks, grouped by the shapes of their networks.
+
+        Raises:
+          ValueError: a group is smaller than the tasks of an update, or its tasks do not fit
+            together.
+        """
+        for group in groups:
+            if len(group) < config.tasks:
+                raise ValueError(
+                    f"an update draws {config.tasks} tasks, but a group has {len(group)}: make the "
+                    "groups larger or tasks smaller"
+                )
+        network = config.network(world)
+        envs = tuple(make_world(network, world, group[0]) for group in groups)
+        pools = tuple(make_pool(env, group) for env, group in zip(envs, groups, strict=True))
+        return cls(config, world, envs, pools)
+
+    @property
+    def network(self) -> EquivariantActorCritic:
+        """The policy's architecture."""
+        return self.config.network(self.world)
+
+    def init(self, key: Key) -> MultitaskState:
+        """State before the first update."""
+        observation = self.pools[0].task(0).neurons
+        return multitask.init(self.network, self.config.ppo(), observation, key)
+
+    def advance(
+        self, state: MultitaskState, done: int, steps: int
+    ) -> tuple[MultitaskState, dict[str, Array]]:
+        """Makes ``steps`` updates after ``done``; metrics ``{name: [steps]}``."""
+        records = []
+        for step in range(done, done + steps):
+            turn = step % len(self.envs)
+            state, metrics = _update(
+                self.config, self.envs[turn], self.pools[turn], self.network, state
+            )
+            records.append(metrics)
+        return state, jax.tree.map(lambda *values: jax.numpy.stack(values), *records)
+
+    def editor(self, state: MultitaskState) -> LearnedEditor:
+        """The editor with the present policy."""
+        return LearnedEditor(self.network, state.params, self.world)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 3), donate_argnums=4)
+def _update(
+    config: Pretraining,
+    env: World,
+    pool: TaskPool,
+    network: EquivariantActorCritic,
+    state: MultitaskState,
+) -> tuple[MultitaskState, dict[str, Array]]:
+    def draw(key: Key) -> object:
+        return pool.draw(env, key, config.tasks, config.examples)
+
+    return multitask.update(env, draw, config.ppo(env.horizon), network, state)
