@@ -2,41 +2,28 @@
 
 import math
 from dataclasses import dataclass, replace
-from functools import partial
-from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
 from tqdm import tqdm
 
+from experiments.image_subjects import Recipe, recipe_of, train_cached, trained_subject
 from experiments.options import run_folder
 from experiments.searching import Result, check_searches, search_world
 from experiments.unlearning import Config, reward_function
 from experiments.unlearning_report import write_report
 from modeledit_jax.data.images import default_cache_dir, load_images
-from modeledit_jax.data.splits import Splits, split_images
+from modeledit_jax.data.splits import split_images
 from modeledit_jax.editors.editor import Cost
 from modeledit_jax.editors.references import LogitMask, gradient_steps
-from modeledit_jax.run.checkpoint import cached_tree
-from modeledit_jax.run.config import as_json, opened_run
+from modeledit_jax.run.config import opened_run
 from modeledit_jax.subjects.classifiers import make_classifier
-from modeledit_jax.subjects.subject import Subject, flax_apply
-from modeledit_jax.subjects.training import TrainingConfig, train_classifiers
 from modeledit_jax.tasks.task import Task
 from modeledit_jax.tasks.unlearning import forget_classes, forget_samples
 from modeledit_jax.tasks.unlearning_metrics import JUDGED_ROLES, role_outputs
-from modeledit_jax.types import Array, Examples, Key
-
-TRAINING = {  # recipes that converge on each data set
-    ("digits", "mlp"): TrainingConfig(epochs=60, batch_size=64),
-    ("digits", "cnn"): TrainingConfig(epochs=60, batch_size=64),
-    ("large", "mlp"): TrainingConfig(epochs=5, batch_size=128),
-    ("large", "cnn"): TrainingConfig(epochs=3, batch_size=128, learning_rate=3e-3),
-}
 
 
 @dataclass(frozen=True)
@@ -44,11 +31,7 @@ class Bench:
     """What all editors of the experiment share."""
 
     config: Config
-    module: nn.Module
-    training: TrainingConfig
-    splits: Splits
-    fingerprint: str  # of the data
-    cache: Path
+    recipe: Recipe
     tasks: list[Task]  # seeds × requests, seed by seed
     seeds: list[int]  # of each task
 
@@ -89,18 +72,16 @@ def prepare(config: Config) -> Bench:
     data = load_images(config.dataset, npz_path=config.npz_path, cache_dir=config.cache_dir)
     splits = split_images(data)
     module = make_classifier(config.subject, data.num_classes)
-    size = "large" if len(splits.train) >= 5000 else "digits"
-    training = TRAINING[size, config.subject]
+    training = recipe_of(config.subject, splits)
     if config.epochs is not None:
         training = replace(training, epochs=config.epochs)
-    bench = Bench(config, module, training, splits, data.fingerprint, cache, [], [])
+    recipe = Recipe(module, training, splits, data.fingerprint, cache)
+    bench = Bench(config, recipe, [], [])
     reward = reward_function(config)
     requests = parse_requests(config.forget_class, data.num_classes)
     progress = tqdm(range(config.seed, config.seed + config.seeds), desc="train subjects")
     for seed in progress:
-        trained = train_cached(bench, jax.random.split(jax.random.key(seed), 1), None, seed=seed)
-        params = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), trained)
-        subject = Subject(params=params, apply=flax_apply(module))
+        subject = trained_subject(recipe, seed)
         options: dict[str, Any] = {"site": config.site, "reward": reward}
         if config.forget_samples:
             tasks = [forget_samples(subject, splits, config.forget_samples, **options)]
@@ -127,28 +108,11 @@ def parse_requests(text: str, num_classes: int) -> list[tuple[int, ...]]:
         ) from None
 
 
-def train_cached(bench: Bench, keys: Key, weights: Array | None, **identity: Any) -> dict[str, Any]:
-    """Trains networks with the experiment's recipe, or takes them from the cache."""
-    key = {
-        "module": repr(bench.module),
-        "training": as_json(bench.training),
-        "data": bench.fingerprint,
-        "identity": identity,
-    }
-    train = Examples(jnp.asarray(bench.splits.train.x), jnp.asarray(bench.splits.train.y))
-    # One after another on CPU, where stacked networks thrash its caches.
-    at_once = 1 if jax.default_backend() == "cpu" else None
-    build = partial(
-        train_classifiers, bench.module, train, bench.training, keys, weights, at_once=at_once
-    )
-    return cached_tree(bench.cache / "subjects", key, build)
-
-
 def retrain(bench: Bench, replicate: int) -> Result:
     """Retrains every task's network from scratch without what is to be forgotten."""
     name = "retrain" if replicate == 1 else f"retrain-{replicate}"
     outputs, costs = [], []
-    steps = gradient_steps(bench.training, len(bench.splits.train))
+    steps = gradient_steps(bench.recipe.training, len(bench.recipe.splits.train))
     for task, seed in tqdm(
         list(zip(bench.tasks, bench.seeds, strict=True)), desc=name, leave=False
     ):
@@ -157,7 +121,7 @@ def retrain(bench: Bench, replicate: int) -> Result:
         identity = {"seed": seed, "replicate": replicate, "task": task.name}
         if bench.config.forget_samples:
             identity["samples"] = list(bench.config.forget_samples)
-        trained = train_cached(bench, key[None], weights, **identity)
+        trained = train_cached(bench.recipe, key[None], weights, **identity)
         params = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), trained)
         outputs.append(role_outputs(task, params))
         # Taken from the cache, or not: its time says nothing about the method.

@@ -25,8 +25,8 @@ class PPOSearch:
     """
 
     config: Field
-    start: Field = None
     network: Network | None = struct.field(pytree_node=False, default=None)
+    start: Field = None
 
     @property
     def evaluations_per_update(self) -> int:

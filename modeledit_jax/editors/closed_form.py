@@ -36,8 +36,8 @@ ZERO = 1e-6  # a residual shorter than this, relative to its prototype, is float
 
 def class_means(h: Inputs, label: PerExample, weights: PerExample) -> Prototypes:
     """Mean of ``h`` over the examples and positions of every class that has weight."""
-    shares = np.stack([weights * (label == c) for c in np.unique(label[weights > 0])])
-    return (shares / shares.sum(axis=1, keepdims=True)) @ h.mean(axis=1, dtype=np.float64)
+    weighted = np.stack([weights * (label == c) for c in np.unique(label[weights > 0])])
+    return weighted @ h.mean(axis=1, dtype=np.float64) / weighted.sum(axis=1, keepdims=True)
 
 
 def residual_basis(forget: Prototypes, retain: Prototypes) -> Float[np.ndarray, "d k"]:
@@ -110,8 +110,8 @@ class _ClosedForm:
         """Returns the edited network; ``key`` and ``budget`` are not used.
 
         Raises:
-          ValueError: no examples to retain or to forget, a leaf that is no dense kernel, settings or
-            activations out of range, or as `residual_basis` and `lead_steps`.
+          ValueError: no examples to retain or to forget, a leaf that is no dense kernel, settings
+            or activations out of range, or as `residual_basis` and `lead_steps`.
         """
         del key, budget
         begin = time.perf_counter()
@@ -150,10 +150,9 @@ class ProjectionEditor(_ClosedForm):
 class RidgeEditor(_ClosedForm):
     """`ridge_update` towards `lead_steps`; of several layers each takes an equal part of the lead.
 
-    Every example moves by its own lead along the mean gradient of its class: on MNIST (fc2 of a
-    128-32 MLP) 0.01 % of a class are recognised thereafter; with the mean lead 0.4 %, for the
-    surest examples go last; along its own gradient 1.7 %, for those point at as many rivals, which
-    no linear map of the inputs tells apart.
+    Examples move by their own lead along the mean gradient of their class: on MNIST (fc2 of a
+    128-32 MLP) 0.01 % of it are recognised thereafter; with the mean lead 0.4 %, for the surest
+    examples go last; along their own gradients, which point at different rivals, 1.7 %.
 
     Attributes:
       weight: of the examples to forget, relative to the others; above 0.
@@ -195,8 +194,7 @@ def _passes(
     split = split_apply(apply, params, x, paths)
     features, leaves = cached_features(apply, params, x, paths), get_leaves(params, paths)
     taps = {path: jnp.zeros((len(x), W.shape[-1]), W.dtype) for path, W in leaves.items()}
-    run = partial(split.tapped, leaves, features)
-    outputs, pull_back, inputs = jax.vjp(run, taps, has_aux=True)
-    lead, by_outputs = jax.vjp(lambda out: margins(out.astype(jnp.float32), label), outputs)
+    out, pull_back, inputs = jax.vjp(partial(split.tapped, leaves, features), taps, has_aux=True)
+    lead, by_outputs = jax.vjp(lambda out: margins(out.astype(jnp.float32), label), out)
     (slopes,) = pull_back(*by_outputs(jnp.ones_like(lead)))
-    return lead, slopes, inputs
+    return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), (lead, slopes, inputs))

@@ -156,10 +156,10 @@ class OpenES:
 
     learning_rate: Field = 0.1  # []
     std: Field = 0.3  # []
-    start: Field = None  # [A], centre at first; None: `Edit.start`
     population: int = struct.field(pytree_node=False, default=20)
     num_updates: int | None = struct.field(pytree_node=False, default=None)  # of the decay
     batch_size: int | None = struct.field(pytree_node=False, default=None)
+    start: Field = None  # [A], centre at first; None: `Edit.start`
 
     def __post_init__(self) -> None:
         check_even(self.population)
@@ -202,10 +202,10 @@ class SNES:
     learning_rate: Field = 1.0  # [] of the mean, in units of the spread
     std_learning_rate: Field = None  # [] of the log spread; None: (3 + ln A) / (5 √A)
     std: Field = 0.3  # [] initial spread
-    start: Field = None  # [A], centre at first; None: `Edit.start`
     population: int = struct.field(pytree_node=False, default=20)
     num_updates: int | None = struct.field(pytree_node=False, default=None)  # of the decay
     batch_size: int | None = struct.field(pytree_node=False, default=None)
+    start: Field = None  # [A], centre at first; None: `Edit.start`
 
     def __post_init__(self) -> None:
         check_even(self.population)

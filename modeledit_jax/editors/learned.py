@@ -10,6 +10,7 @@ import os
 import time
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +28,7 @@ from modeledit_jax.edits.parametrization import LowRank, PerWeight
 from modeledit_jax.edits.site import set_leaves
 from modeledit_jax.envs.neurons import Neurons
 from modeledit_jax.envs.registration import make
-from modeledit_jax.envs.world import World, WorldParams
+from modeledit_jax.envs.world import World, WorldParams, WorldState
 from modeledit_jax.tasks.task import Task
 from modeledit_jax.types import Array, Key, Params
 
@@ -62,13 +63,20 @@ class LearnedEditor:
         """The actions of the deterministic episode; pure, for `jax.jit` and `jax.vmap`."""
         unused = jax.random.key(0)  # worlds are deterministic
         observation, state = env.reset_env(unused, params)
-        actions = []
-        for step in range(env.horizon):
+
+        def act(observation: Neurons) -> Array:
             policy, _ = self.network.apply(self.params, observation)
-            actions.append(policy.mode())
-            if step + 1 < env.horizon:
-                observation, state, *_ = env.step_env(unused, state, actions[-1], params)
-        return jnp.stack(actions)
+            return policy.mode()
+
+        def step(carry: tuple[Neurons, WorldState], _: None) -> tuple[Any, Array]:
+            observation, state = carry
+            action = act(observation)
+            observation, state, *_ = env.step_env(unused, state, action, params)
+            return (observation, state), action
+
+        # The last edit is not evaluated: nobody looks at the network after it.
+        carry, actions = jax.lax.scan(step, (observation, state), length=env.horizon - 1)
+        return jnp.concatenate([actions, act(carry[0])[None]])
 
     def edit(self, task: Task, key: Key, budget: int = 0) -> EditResult:
         """Returns the edited network.

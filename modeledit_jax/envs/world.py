@@ -211,7 +211,7 @@ class World(Environment[WorldState, WorldParams]):
 
     def step_env(
         self, key: Key, state: WorldState, action: Float[Array, " a"], params: WorldParams
-    ) -> tuple[Array, WorldState, Array, Array, dict[str, Array]]:
+    ) -> tuple[Array | Neurons, WorldState, Array, Array, dict[str, Array]]:
         """Applies one edit; see the class for what is returned."""
         leaves = self.edit(state.leaves, params.original, action)
         score, parts, invalid = self.evaluate(leaves, params, state.time)

@@ -108,6 +108,7 @@ def learning_curves(
     log_x: bool = True,
     percent: bool = True,
     target: float | None = None,
+    xlabel: str = "reward evaluations",
 ) -> Figure:
     """Interquartile mean of B runs against reward evaluations, with its 95% bootstrap band.
 
@@ -121,6 +122,7 @@ def learning_curves(
         log_x: logarithmic axis of evaluations.
         percent: show fractions as percent.
         target: height of a dotted line, e.g. the score of a second retraining.
+        xlabel: of what is counted instead of reward evaluations.
 
     Returns:
         The figure: one line and one band per editor, in the order given.
@@ -145,7 +147,7 @@ def learning_curves(
         spent = np.concatenate([np.asarray(evaluations[editor]) for editor in curves])
         few_decades = spent.max() < 1_000 * spent.min()
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if few_decades else (1,)))
-    dress(axes, "reward evaluations", ylabel, f"{title}\nIQM of runs, 95% bootstrap band")
+    dress(axes, xlabel, ylabel, f"{title}\nIQM of runs, 95% bootstrap band")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     if percent:
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))

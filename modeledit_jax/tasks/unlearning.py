@@ -153,7 +153,7 @@ def forget_in_turn(
     options: dict[str, Any] = {"site": site, "reward": reward, "head_bias": head_bias}
     steps = [
         forget_classes(subject, splits, classes[: end + 1], **options)
-        for end in range(len(classes))
+        for end in range(len(classes) or 1)  # of none, the first refuses
     ]
     last = steps[-1]
     roles = {

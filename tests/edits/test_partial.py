@@ -287,3 +287,180 @@ def test_a_site_without_effect_is_refused():
 
     with pytest.raises(ValueError, match="do not depend on the edited leaves"):
         split_apply(apply, params, X, ("unused",))
+
+
+def _tapped(network):
+    """The split of a network, its edited leaves and features, and taps of zero."""
+    apply, params, x, patterns = network()
+    paths = match_paths(params, patterns)
+    split = split_apply(apply, params, x, paths)
+    leaves = get_leaves(params, paths)
+    taps = {path: jnp.zeros((len(x), leaf.shape[-1])) for path, leaf in leaves.items()}
+    return split, leaves, split.prefix(params, x), taps
+
+
+def _two_layers():
+    subject = tiny.subject()
+    return subject.apply, subject.params, X, ("fc2/kernel", "head/kernel")
+
+
+def _patches():
+    apply, params, x, _ = _linen_cnn()
+    return apply, params, x, "conv2/kernel"
+
+
+@pytest.mark.parametrize(
+    "network",
+    [_two_layers, _patches, _nested_jit, _embedding],
+    ids=lambda make: make.__name__.strip("_"),
+)
+def test_taps_of_zero_change_nothing(network):
+    split, leaves, features, taps = _tapped(network)
+    outputs, inputs = jax.jit(split.tapped)(leaves, features, taps)
+    expected = jax.jit(split.suffix)(leaves, features)
+    np.testing.assert_allclose(outputs, expected, rtol=1e-6, atol=1e-6)
+    positions = 2 * 2 if network is _patches else 1  # images of 6×5, then maps of 3×3
+    for path, leaf in leaves.items():
+        assert inputs[path].shape == (N, positions, leaf.shape[0])
+
+
+def _layers64(seed=0):
+    """Weights of `tiny.subject` in float64."""
+    return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), tiny.subject(seed).params)
+
+
+def _numpy_mlp(params, x, taps):
+    """Outputs and what ``fc2`` and ``head`` read, with ``taps`` added to what both put out."""
+    first = np.maximum(x @ params["fc1"]["kernel"] + params["fc1"]["bias"], 0)
+    z = first @ params["fc2"]["kernel"] + params["fc2"]["bias"] + taps["fc2/kernel"]
+    second = np.maximum(z, 0)
+    outputs = second @ params["head"]["kernel"] + params["head"]["bias"] + taps["head/kernel"]
+    return outputs, {"fc2/kernel": first, "head/kernel": second}
+
+
+@pytest.fixture(scope="module")
+def two_sites():
+    split, leaves, features, taps = _tapped(_two_layers)
+    return jax.jit(split.tapped), leaves, features, taps
+
+
+def test_inputs_of_two_sites_are_those_of_the_layers(two_sites):
+    """The second layer reads what the edited first one puts out, taps included."""
+    tapped, leaves, features, taps = two_sites
+    rng = np.random.default_rng(2)
+    moved = {path: rng.normal(size=tap.shape).astype(np.float32) for path, tap in taps.items()}
+    edited = {path: 1.5 * leaf - 0.2 for path, leaf in leaves.items()}
+    params = _layers64()
+    for path, leaf in edited.items():
+        params[path.split("/")[0]]["kernel"] = np.asarray(leaf, np.float64)
+    outputs, inputs = tapped(edited, features, jax.tree.map(jnp.asarray, moved))
+    expected, read = _numpy_mlp(params, np.asarray(X), moved)
+    np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-5)
+    for path, values in read.items():
+        np.testing.assert_allclose(inputs[path][:, 0], values, rtol=1e-4, atol=1e-5)
+    assert np.abs(read["head/kernel"]).max() > 0.1  # not all dead
+
+
+def test_gradients_by_taps_are_finite_differences_of_numpy(two_sites):
+    tapped, leaves, features, taps = two_sites
+    rng = np.random.default_rng(3)
+    direction = rng.normal(size=(N, tiny.CLASSES))
+    score = lambda taps: jnp.vdot(tapped(leaves, features, taps)[0], direction)  # noqa: E731
+    gradient = jax.grad(score)(taps)
+    params, x = _layers64(), np.asarray(X, np.float64)
+    for path, tap in taps.items():
+        expected = np.zeros(tap.shape)
+        for index in np.ndindex(tap.shape):
+            sides = []
+            for step in (1e-6, -1e-6):
+                moved = {p: np.zeros(t.shape) for p, t in taps.items()}
+                moved[path][index] = step
+                sides.append(np.vdot(_numpy_mlp(params, x, moved)[0], direction))
+            expected[index] = (sides[0] - sides[1]) / 2e-6
+        np.testing.assert_allclose(gradient[path], expected, rtol=1e-4, atol=1e-5)
+        assert np.any(expected != 0)
+
+
+def test_a_tap_of_a_convolution_is_a_bias_at_every_position():
+    """Examples have taps of their own; one that all share is the layer's bias."""
+    split, leaves, features, taps = _tapped(_patches)
+    apply, params, x, _ = _patches()
+    direction = jax.random.normal(jax.random.key(1), (N, 3))
+
+    @jax.jit
+    def both(taps, bias):
+        own = jax.grad(lambda taps: jnp.vdot(split.tapped(leaves, features, taps)[0], direction))
+        whole = jax.grad(
+            lambda bias: jnp.vdot(apply(set_leaves(params, {"conv2/bias": bias}), x), direction)
+        )
+        return own(taps)["conv2/kernel"], whole(bias), split.tapped(leaves, features, taps)
+
+    gradient, by_bias, (_, inputs) = both(taps, params["conv2"]["bias"])
+    np.testing.assert_allclose(gradient.sum(0), by_bias, rtol=1e-4, atol=1e-5)
+    assert np.abs(by_bias).max() > 1e-3
+    # What the layer reads: patches of the first layer's maps, each of nine pixels, by hand.
+    maps = _numpy_layer(np.asarray(x), params["conv1"])
+    read = _patches_by_hand(np.maximum(maps, 0))
+    np.testing.assert_allclose(inputs["conv2/kernel"], read, rtol=1e-4, atol=1e-5)
+
+
+def _patches_by_hand(x):
+    """Every second 3×3 patch ``[N, Q, 9 C]``, zeros beyond the border as in ``"SAME"``."""
+    n, height, width, _ = x.shape
+    patches = []
+    for row in range(-(-height // 2)):
+        for column in range(-(-width // 2)):
+            patch = []
+            for a in range(3):
+                for b in range(3):
+                    pads = [
+                        max((-(-size // 2) - 1) * 2 + 3 - size, 0) // 2 for size in (height, width)
+                    ]
+                    r, c = 2 * row + a - pads[0], 2 * column + b - pads[1]
+                    inside = 0 <= r < height and 0 <= c < width
+                    patch.append(x[:, r, c] if inside else np.zeros_like(x[:, 0, 0]))
+            patches.append(np.concatenate(patch, axis=1))
+    return np.stack(patches, axis=1)
+
+
+def _numpy_layer(x, layer):
+    """A strided convolution of `CNN` in NumPy, ``[N, height, width, C]``."""
+    height, width = (-(-size // 2) for size in x.shape[1:3])
+    z = _patches_by_hand(x) @ np.asarray(layer["kernel"]) + np.asarray(layer["bias"])
+    return z.reshape(len(x), height, width, -1)
+
+
+def _twice():
+    """One matrix in two layers."""
+    w1, w2 = _weights((6, 6), (6, 3))
+    return lambda p, x: jnp.tanh(x @ p["a"]) @ p["a"] @ p["b"], {"a": w1, "b": w2}, X, "a"
+
+
+def _transposed():
+    w1, w2 = _weights((5, 6), (5, 3))
+    return lambda p, x: jnp.tanh(x @ p["a"].T) @ p["b"], {"a": w1, "b": w2}, X, "a"
+
+
+def _normalised():
+    """``x @ W`` of a matrix that is changed on its way."""
+    w1, w2 = _weights((6, 5), (5, 3))
+    return lambda p, x: jnp.tanh(x @ jnp.square(p["a"])) @ p["b"], {"a": w1, "b": w2}, X, "a"
+
+
+@pytest.mark.parametrize(
+    ("network", "culprits"),
+    [
+        (_last_bias, "head/bias"),
+        (_several, "fc2/bias"),
+        (_convolutions, "conv2/kernel"),
+        (_scan_at_the_site, "stack"),
+        (_twice, "a"),
+        (_transposed, "a"),
+        (_normalised, "a"),
+    ],
+    ids=lambda value: value.__name__.strip("_") if callable(value) else "",
+)
+def test_a_leaf_that_is_no_dense_kernel_cannot_be_tapped(network, culprits):
+    split, leaves, features, taps = _tapped(network)
+    with pytest.raises(ValueError, match=f"does not use {culprits} once, as x @ W: .* another site"):
+        split.tapped(leaves, features, taps)

@@ -1,4 +1,4 @@
-from functools import partial
+from functools import lru_cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -15,9 +15,13 @@ from modeledit_jax.edits.site import set_leaves
 from modeledit_jax.envs.check import check_env, check_state_types
 from modeledit_jax.envs.maskworld import MaskWorld
 from modeledit_jax.envs.shiftworld import ShiftWorld
-from modeledit_jax.envs.world import stack_params
+from modeledit_jax.envs.world import request, stack_params
 from modeledit_jax.tasks.reward import as_reward
-from modeledit_jax.tasks.unlearning import forget_classes, unlearning_reward
+from modeledit_jax.tasks.unlearning import (
+    forget_classes,
+    forget_in_turn,
+    unlearning_reward,
+)
 
 KEY = jax.random.key(0)
 
@@ -356,3 +360,110 @@ def test_half_precision_networks_stay_half_precision(kind):
     assert leaves["fc2/kernel"].dtype == jnp.bfloat16
     assert observation.dtype == rewards.dtype == jnp.float32
     np.testing.assert_allclose(rewards.sum(), info["score"][-1] - params.score, atol=1e-5)
+
+
+@lru_cache
+def _in_turn(observation="neurons"):
+    """Two classes are forgotten one after the other."""
+    reward = unlearning_reward("soft", edit_size=0.1)
+    task = forget_in_turn(tiny.subject(), tiny.splits(), (2, 0), reward=reward)
+    return ShiftWorld(
+        task, horizon=task.requests, parametrization=LowRank(2), observation=observation
+    )
+
+
+class _Compiled(ShiftWorld):
+    """Steps in one compiled call even where a check steps eagerly, which takes a minute."""
+
+    @partial(jax.jit, static_argnums=0)
+    def step_env(self, *arguments):
+        return super().step_env(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("kind", "requests"),
+    [(_Compiled, 1), (_Compiled, 2), pytest.param(MaskWorld, 2, marks=pytest.mark.slow)],
+)
+def test_worlds_seen_by_neurons_keep_every_contract(kind, requests):
+    task = forget_in_turn(tiny.subject(), tiny.splits(), (2, 0)) if requests > 1 else tiny.task(0)
+    env = kind(task, horizon=requests, parametrization=LowRank(1), observation="neurons")
+    check_env(env, key=KEY, num_steps=requests + 1, episode_length=requests, tolerance=1e-4)
+
+
+def test_every_step_is_paid_for_its_own_request():
+    """The score before an edit is that of its request, not of the one before."""
+    env = _in_turn()
+    params, plan = env.default_params, _plan(env, 1)
+    seen, rewards, terminated, info, leaves = _play(env, params, plan)
+    np.testing.assert_array_equal(terminated, [False, True])
+    task = forget_in_turn(tiny.subject(), tiny.splits(), (2, 0))
+    sets = task.roles["reward"]
+    before = params.original
+    for step in range(2):
+        after = {path: leaf[step] for path, leaf in leaves.items()}
+        scores = [_soft_score(task, own, sets, step) for own in (before, after)]
+        for own, score in zip((before, after), scores, strict=True):
+            np.testing.assert_allclose(_evaluate(own, params, step), score, rtol=1e-4)
+        np.testing.assert_allclose(rewards[step], scores[1] - scores[0], atol=1e-4)
+        np.testing.assert_allclose(info["score"][step], scores[1], rtol=1e-4)
+        before = after
+    assert abs(float(rewards.sum()) - float(info["score"][-1] - params.score)) > 0.01
+    np.testing.assert_allclose(seen["context"][:, -1], [0.5, 1.0])
+
+
+@jax.jit
+def _evaluate(leaves, params, step):
+    return _in_turn().evaluate(leaves, params, step)[0]
+
+
+def _soft_score(task, leaves, sets, step):
+    """The reward of one step by the whole network, in NumPy past the outputs."""
+    outputs = task.subject.apply(set_leaves(task.subject.params, leaves), jnp.asarray(sets.x))
+    own = np.asarray(jax.nn.softmax(outputs))[np.arange(len(sets.x)), sets.targets]
+    kept, lost = (np.average(own, weights=sets.weights[n][step]) for n in ("retain", "forget"))
+    (path,) = leaves
+    moved, original = np.asarray(leaves[path]), np.asarray(task.leaves[path])
+    size = np.linalg.norm(moved - original) / np.linalg.norm(original)
+    return kept + 1 - lost - 0.1 * size
+
+
+def test_what_is_seen_follows_the_request():
+    """Right after an edit the next request is shown, for which the next edit will be paid."""
+    env = _in_turn()
+    params, plan = env.default_params, _plan(env, 2)
+    first, state = env.reset_env(KEY, params)
+    after, edited, *_ = jax.jit(env.step_env)(KEY, state, plan[0], params)
+    scores = [float(_evaluate(edited.leaves, params, step)) for step in range(3)]
+    np.testing.assert_allclose(edited.score, scores[1], rtol=1e-5)
+    assert abs(scores[1] - scores[0]) > 0.01 and scores[2] == scores[1]
+    sets = {name: np.asarray(weight) for name, weight in params.weights.items()}
+    for step in range(4):
+        for name, weight in request(params, step).items():
+            np.testing.assert_array_equal(weight, sets[name][min(step, 1)])
+    # The context leads with the mean margin of each set, in units of the mean size.
+    for observation, leaves, step in ((first, params.original, 0), (after, edited.leaves, 1)):
+        logits = np.asarray(env.outputs(leaves, params.features), np.float64)
+        label = tiny.splits().reward.y
+        p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        own = p[np.arange(len(label)), label]
+        margin = np.log(own / (1 - own))
+        means = [np.average(margin, weights=sets[n][step]) for n in ("forget", "retain")]
+        expected = np.array(means) / np.abs(margin).mean()
+        np.testing.assert_allclose(observation["context"][:2], expected, rtol=1e-3, atol=1e-4)
+
+
+def test_a_request_that_never_changes_is_a_plain_task():
+    """``[T, N]`` with equal rows is ``[N]``: same rewards, scores and flat observations."""
+    env, plain = _in_turn("weights"), tiny.task(2, reward=unlearning_reward("soft", edit_size=0.1))
+    params = env.params(plain)
+    twice = params.replace(weights={n: jnp.stack([w, w]) for n, w in params.weights.items()})
+    plan = _plan(env, 3)
+    one, other = _play(env, params, plan), _play(env, twice, plan)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), one, other)
+    _, rewards, _, info, _ = one
+    np.testing.assert_allclose(rewards.sum(), info["score"][-1] - params.score, atol=1e-5)
+
+
+def test_a_site_that_is_no_dense_kernel_cannot_be_seen_by_neurons():
+    with pytest.raises(ValueError, match="does not use fc2/bias once, as x @ W"):
+        ShiftWorld(tiny.task(site="fc2/bias"), observation="neurons")

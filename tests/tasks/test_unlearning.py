@@ -10,7 +10,12 @@ from modeledit_jax.edits.parametrization import PerWeight
 from modeledit_jax.envs.shiftworld import ShiftWorld
 from modeledit_jax.tasks.reward import EditedWeights, SetOutputs, WeightedSum
 from modeledit_jax.tasks.task import ROLES
-from modeledit_jax.tasks.unlearning import forget_classes, forget_samples, unlearning_reward
+from modeledit_jax.tasks.unlearning import (
+    forget_classes,
+    forget_in_turn,
+    forget_samples,
+    unlearning_reward,
+)
 
 
 def _weights(task, role):
@@ -175,3 +180,41 @@ def test_a_broken_network_earns_no_more_than_a_working_one():
 def test_weights_without_a_minimum_are_refused(name, weight):
     with pytest.raises(ValueError, match=f"the weight {name} must be finite and at least 0, got"):
         unlearning_reward(**{name: weight})
+
+
+def test_classes_are_forgotten_one_after_another():
+    """Whoever was forgotten stays so; the last request is that of all classes at once."""
+    task = forget_in_turn(tiny.subject(), tiny.splits(), (2, 0), site="fc*/kernel")
+    assert task.name == "forget-in-turn-2-0" and task.forget_classes == (0, 2)
+    assert task.requests == 2 and task.site == ("fc1/kernel", "fc2/kernel")
+    last = forget_classes(tiny.subject(), tiny.splits(), (0, 2))
+    for role in ROLES:
+        y = getattr(tiny.splits(), role).y
+        retain, forget = _weights(task, role)
+        np.testing.assert_array_equal(forget, [y == 2, (y == 2) | (y == 0)])
+        np.testing.assert_array_equal(retain, [y != 2, y == 1])
+        assert retain.dtype == forget.dtype == np.float32
+        np.testing.assert_array_equal((retain[-1], forget[-1]), _weights(last, role))
+        np.testing.assert_array_equal(task.roles[role].x, getattr(tiny.splits(), role).x)
+        np.testing.assert_array_equal(task.roles[role].targets, y)
+
+
+def test_one_class_in_turn_is_one_request():
+    task = forget_in_turn(tiny.subject(), tiny.splits(), [1], head_bias=None)
+    assert task.requests == 1 and task.name == "forget-in-turn-1" and task.head_bias is None
+    assert _weights(task, "reward")[0].shape == (1, tiny.SIZES["reward"])
+    assert tiny.task(1).requests == 1  # sets that never change
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        ((1, 0, 1), "a class can be forgotten once; got 1, 0, 1"),
+        ((0, 1, 2), "at least one and not all of the classes 0 to 2"),
+        ((0, 3), "cannot forget class 3: choose"),
+        ((), "cannot forget class none"),
+    ],
+)
+def test_classes_that_cannot_be_forgotten_in_turn_are_refused(classes, message):
+    with pytest.raises(ValueError, match=message):
+        forget_in_turn(tiny.subject(), tiny.splits(), classes)

@@ -1,0 +1,103 @@
+"""What an edit costs by a policy, and by what it replaces; what the policy itself has cost."""
+
+import time
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.settings import make_search
+from experiments.transfer import Config
+from experiments.transfer_policies import WORLDS, Policy
+from experiments.transfer_subjects import Store
+from experiments.transfer_zero_shot import Patients
+from modeledit_jax.editors.editor import Cost, run_updates, updates_within
+from modeledit_jax.editors.learned import LearnedEditor
+from modeledit_jax.envs.registration import make
+from modeledit_jax.envs.world import World, WorldParams
+from modeledit_jax.run.results import Row
+from modeledit_jax.subjects.training import train_classifier
+from modeledit_jax.tasks.task import Task
+from modeledit_jax.types import Array, Examples, Key, Leaves
+
+REPEATS = 5
+
+
+def cost_rows(config: Config, store: Store, world: str, policy: Policy) -> list[Row]:
+    """Seconds of one edit after compilation, alone on the machine; and of the training.
+
+    Rows ``policy-<world>`` (look at the network and write the edit), ``ppo-<world>`` (search from
+    scratch), ``retrain``, and ``training-<world>`` (of the policy, with its reward evaluations).
+    The median of some repetitions; metrics ``seconds_per_edit``, and of the training
+    ``break_even_edits``: from how many edits on the policy has cost less time than the searches.
+    """
+    family = store.family(config.networks[0])
+    seeds = list(store.new_seeds)[:1]
+    tasks = family.tasks(family.subjects(seeds), [store.held_out[0]])
+    patients = Patients.of(policy.editor, tasks, seeds)
+    task, seed = tasks[0], seeds[0]
+    by_policy = _seconds(_zero_shot(policy.editor, patients.env, task))
+    search = _seconds(_from_scratch(config, world, task), 1)
+    train = Examples(*(jnp.asarray(x) for x in (family.splits.train.x, family.splits.train.y)))
+    keep = jnp.asarray(task.roles["train"].weights["retain"])
+    recipe = family.recipe
+
+    @jax.jit
+    def retrain(key: Key) -> object:
+        return train_classifier(recipe.module, train, recipe.training, key, keep)
+
+    again = _seconds(lambda: retrain(jax.random.key(0)), 1)
+    even = policy.seconds / max(search - by_policy, 1e-9)
+
+    def row(name: str, seconds: float, cost: Cost, **more: float) -> Row:
+        return Row(name, task.name, seed, {"seconds_per_edit": seconds, **more}, cost)
+
+    rows = [
+        row(f"policy-{world}", by_policy, Cost(seconds=by_policy)),
+        row(f"ppo-{world}", search, Cost(config.search_budget, seconds=search)),
+        Row(
+            f"training-{world}",
+            task.name,
+            seed,
+            {"seconds_per_training": policy.seconds, "break_even_edits": float(np.ceil(even))},
+            Cost(policy.evaluations, seconds=policy.seconds),
+        ),
+    ]
+    return rows + (
+        [row("retrain", again, Cost(seconds=again))] if world == config.worlds[0] else []
+    )
+
+
+def _seconds(function: Callable[[], object], repeats: int = REPEATS) -> float:
+    """Median of some repetitions, after one that compiles."""
+    jax.block_until_ready(function())
+    times = []
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        jax.block_until_ready(function())
+        times.append(time.perf_counter() - begin)
+    return float(np.median(times))
+
+
+def _zero_shot(editor: LearnedEditor, env: World, task: Task) -> Callable[[], object]:
+    """From a network and examples to edited weights, with all passes over the examples."""
+
+    @jax.jit
+    def apply(params: WorldParams) -> Leaves:
+        return env.apply_plan(editor.plan(env, params), params.original)
+
+    return lambda: apply(env.params(task))
+
+
+def _from_scratch(config: Config, world: str, task: Task) -> Callable[[], object]:
+    env = make(WORLDS[world], task, observation="time")[0]
+    search = make_search("ppo", world, config.search_budget)
+    updates = updates_within(search, config.search_budget)
+
+    @jax.jit
+    def run(params: WorldParams, key: Key) -> Array:
+        state, _ = run_updates(search, env, params, search.init(env, params, key), updates)
+        return search.plan(env, params, state)
+
+    return lambda: run(env.params(task), jax.random.key(0))

@@ -1,0 +1,117 @@
+"""Trains the policies of the transfer experiment, or finds them in the run folder."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from experiments.options import run_folder
+from experiments.transfer import Config
+from experiments.transfer_subjects import REWARD, Store
+from modeledit_jax.editors.learned import LearnedEditor
+from modeledit_jax.editors.pretraining import Pretraining, Trainer
+from modeledit_jax.run.chunks import run_chunks
+from modeledit_jax.run.results import atomic_write_text
+from modeledit_jax.tasks.task import Task
+from modeledit_jax.tasks.unlearning import forget_in_turn
+
+WORLDS = {"shift": "ShiftWorld-v0", "mask": "MaskWorld-v0"}
+RECORDED = ("reward", "reward_spread", "approx_kl", "grad_norm")
+CHUNK = 20
+SEQUENCE = 5
+"""Requests of a training episode in which one follows another."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A trained policy and what its training took."""
+
+    editor: LearnedEditor
+    seconds: float
+    evaluations: int
+
+
+def trained_policy(config: Config, store: Store, world: str, held_out: int | None) -> Policy:
+    """The policy of a world that was never asked to forget ``held_out`` (None: asked for all)."""
+    classes = store.seen(-1 if held_out is None else held_out)
+    groups = []
+    for shape in config.networks:
+        family = store.family(shape)
+        groups.append(family.tasks(family.subjects(store.training_seeds), classes))
+    updates = config.updates * (2 if world == "mask" else 1)
+    options = Pretraining(updates=updates, tasks=min(16, *map(len, groups)))
+    name = world if held_out is None else f"{world}-without-{held_out}"
+    return _trained(config, name, Trainer.of(options, WORLDS[world], groups))
+
+
+def sequence_policy(config: Config, store: Store, world: str, start: Policy) -> Policy:
+    """A policy trained further on requests that come one after another."""
+    rng = np.random.default_rng(config.seed)
+    groups: list[list[Task]] = []
+    for shape in config.networks:
+        family = store.family(shape)
+        classes = store.seen(-1)
+        groups.append(
+            [
+                forget_in_turn(subject, family.splits, order, reward=REWARD)
+                for subject in family.subjects(store.training_seeds)
+                for order in _orders(rng, classes, 3)
+            ]
+        )
+    options = Pretraining(
+        updates=max(config.sequence_updates, 1),
+        tasks=min(8, *map(len, groups)),
+        episodes=16,
+        examples=500,
+        learning_rate=3e-4,
+        epochs=2,
+    )
+    trainer = Trainer.of(options, WORLDS[world], groups)
+    return _trained(config, f"{world}-in-turn", trainer, start)
+
+
+def _orders(rng: np.random.Generator, classes: Sequence[int], count: int) -> list[list[int]]:
+    length = min(SEQUENCE, len(classes) - 1)
+    return [[int(c) for c in rng.permutation(classes)[:length]] for _ in range(count)]
+
+
+def _trained(config: Config, name: str, trainer: Trainer, start: Policy | None = None) -> Policy:
+    folder = run_folder(config)
+    updates = trainer.config.updates
+    state = trainer.init(jax.random.key(config.seed))
+    if start is not None:
+        # A copy, because the state is used up.
+        state = replace(state, params=jax.tree.map(lambda leaf: leaf + 0, start.editor.params))
+    with tqdm(desc=f"policy {name}", total=updates, unit="update", leave=False) as bar:
+
+        def report(done: int, total: int, record: Mapping[str, np.ndarray]) -> None:
+            bar.n = done
+            bar.set_postfix(reward=f"{record['reward'].mean():.3f}")
+
+        def advance(state: Any, done: int, steps: int) -> tuple[Any, dict[str, Any]]:
+            state, metrics = trainer.advance(state, done, steps)
+            return state, {key: metrics[key] for key in RECORDED}
+
+        progress = run_chunks(
+            state,
+            dict.fromkeys(RECORDED, np.zeros(updates, np.float32)),
+            advance,
+            chunk=CHUNK,
+            folder=folder / "checkpoints" / f"policy-{name}",
+            report=report,
+        )
+    editor = trainer.editor(progress.state)
+    editor.save(folder / "policies" / f"{name}.safetensors")
+    _write_curve(folder / "policies" / f"{name}.json", progress.record)
+    evaluations = trainer.config.evaluations_per_update * trainer.envs[0].horizon * updates
+    return Policy(editor, progress.seconds, evaluations)
+
+
+def _write_curve(path: Path, record: Mapping[str, np.ndarray]) -> None:
+    values = {name: np.asarray(own).round(5).tolist() for name, own in record.items()}
+    atomic_write_text(path, json.dumps(values))

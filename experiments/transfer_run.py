@@ -1,0 +1,152 @@
+"""The course of the transfer experiment: train policies, edit at once, adapt, repeat, time."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from absl import logging
+from tqdm import tqdm
+
+from experiments.options import run_folder
+from experiments.transfer import Config
+from experiments.transfer_adaptation import Course, adapted
+from experiments.transfer_cost import cost_rows
+from experiments.transfer_policies import Policy, sequence_policy, trained_policy
+from experiments.transfer_report import Findings, write_report
+from experiments.transfer_sequence import sequence_rows
+from experiments.transfer_subjects import Family, Store
+from experiments.transfer_zero_shot import Patients, editor_rows, original_rows, policy_rows
+from modeledit_jax.editors.closed_form import ProjectionEditor, RidgeEditor
+from modeledit_jax.editors.editor import Cost
+from modeledit_jax.run.config import opened_run
+from modeledit_jax.run.results import Row
+
+SEEN_NETWORKS = 5  # of the training networks that are edited
+
+
+def run(config: Config) -> None:
+    """Runs the experiment and writes its folder."""
+    logging.set_verbosity(logging.ERROR)  # Orbax reports every checkpoint at lower levels
+    with opened_run(run_folder(config), config, resume=config.resume):
+        store = Store(config)
+        findings = Findings(config)
+        for world in config.worlds:
+            course = _Course(config, store, world)
+            if "zero-shot" in config.parts:
+                findings.zero_shot += course.zero_shot()
+            if "adaptation" in config.parts:
+                findings.courses[world], findings.instant[world] = course.adaptation()
+            if "sequence" in config.parts:
+                findings.sequence += course.sequence()
+            if "cost" in config.parts:
+                findings.cost += cost_rows(config, store, world, course.policy(None))
+        write_report(findings)
+    print(f"report: {run_folder(config) / 'report.md'}")
+
+
+@dataclass
+class _Course:
+    """One world."""
+
+    config: Config
+    store: Store
+    world: str
+    policies: dict[int | None, Policy] = field(default_factory=dict)
+
+    def policy(self, held_out: int | None) -> Policy:
+        """The policy without a class; trained once."""
+        if held_out not in self.policies:
+            self.policies[held_out] = trained_policy(self.config, self.store, self.world, held_out)
+        return self.policies[held_out]
+
+    def zero_shot(self) -> list[Row]:
+        """New and seen networks, new and seen classes, other shapes and other data."""
+        own, store = self.config.networks, self.store
+        rows = []
+        settings: list[tuple[str, Family, Sequence[int]]] = [
+            ("seen-network", store.family(own[0]), store.training_seeds[:SEEN_NETWORKS]),
+            ("new-network", store.family(own[0]), store.new_seeds),
+        ]
+        for shape in (*own[1:], *self.config.other_networks):
+            settings.append((shape, store.family(shape), store.new_seeds))
+        for name, family, seeds in tqdm(settings, desc=f"{self.world}: zero-shot", leave=False):
+            rows += self._by_held_out(name, family, seeds)
+        for data in self.config.other_data:
+            rows += self._other_data(data)
+        return rows
+
+    def _by_held_out(self, name: str, family: Family, seeds: Sequence[int]) -> list[Row]:
+        """Every policy on all classes of some networks; classical editors on the same."""
+        classes = self.store.seen(-1)
+        tasks = family.tasks(family.subjects(seeds), classes)
+        patients = Patients.of(self.policy(self.store.held_out[0]).editor, tasks, seeds)
+        rows = original_rows(f"original-{name}", patients) if self._first else []
+        for held_out in self.store.held_out:
+            found = policy_rows("policy", self.policy(held_out).editor, patients)
+            for row in found:
+                new = row.task == f"forget-{held_out}"
+                kind = "new-class" if new else "seen-class"
+                task = row.task if new else f"{row.task}-without-{held_out}"
+                editor = f"policy-{self.world}-{name}-{kind}"
+                rows.append(Row(editor, task, row.seed, row.metrics, row.cost))
+        if self._first and name == "new-network":
+            rows += editor_rows("ridge-new-network", RidgeEditor(), patients)
+            rows += editor_rows("projection-new-network", ProjectionEditor(), patients)
+        return rows
+
+    @property
+    def _first(self) -> bool:
+        """Whether this is the first world: what no policy does is done once."""
+        return self.world == self.config.worlds[0]
+
+    def _other_data(self, data: str) -> list[Row]:
+        family = self.store.family(self.config.networks[0], data)
+        tasks = family.tasks(
+            family.subjects(self.store.new_seeds), range(family.splits.num_classes)
+        )
+        editor = self.policy(None).editor
+        patients = Patients.of(editor, tasks, self.store.new_seeds)
+        rows = policy_rows(f"policy-{self.world}-{data}", editor, patients)
+        return rows + (original_rows(f"original-{data}", patients) if self._first else [])
+
+    def adaptation(self) -> tuple[dict[str, Course], list[Row]]:
+        """Searches on new networks and new classes, from the policies' edits and others."""
+        store = self.store
+        family = store.family(self.config.networks[0])
+        subjects = family.subjects(store.new_seeds)
+        tasks = family.tasks(subjects, store.held_out)
+        patients = Patients.of(self.policy(store.held_out[0]).editor, tasks, store.new_seeds)
+        plans, means = [], []
+        for held_out in store.held_out:
+            editor = self.policy(held_out).editor
+            plans.append(patients.plans(editor)[:, 0])
+            means.append(self._mean_edit(held_out))
+        # The policy of a task is the one that was never asked for its class.
+        owner = np.arange(len(tasks)) % len(store.held_out)
+        policy = np.stack(plans)[owner, np.arange(len(tasks))]
+        found = patients.judged(policy[:, None])
+        name = f"policy-{self.world}"
+        instant = [
+            Row(name, task.name, seed, metrics, Cost())
+            for task, seed, metrics in zip(tasks, patients.seeds, found, strict=True)
+        ]
+        courses = adapted(self.config, self.world, patients, policy, np.stack(means)[owner])
+        return courses, instant
+
+    def _mean_edit(self, held_out: int) -> np.ndarray:
+        """Mean of a policy's edits on some of its training tasks, ``[A]``."""
+        family = self.store.family(self.config.networks[0])
+        seeds = self.store.training_seeds[:SEEN_NETWORKS]
+        tasks = family.tasks(family.subjects(seeds), self.store.seen(held_out))
+        editor = self.policy(held_out).editor
+        return Patients.of(editor, tasks, seeds).plans(editor)[:, 0].mean(0)
+
+    def sequence(self) -> list[Row]:
+        """Requests in turn, by the policy as it is and after further training on such."""
+        start = self.policy(None)
+        name = f"policy-{self.world}"
+        rows = sequence_rows(name, start.editor, self.config, self.store)
+        if self.config.sequence_updates:
+            trained = sequence_policy(self.config, self.store, self.world, start)
+            rows += sequence_rows(f"{name}-in-turn", trained.editor, self.config, self.store)
+        return rows

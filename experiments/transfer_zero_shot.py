@@ -1,0 +1,148 @@
+"""Edits without any reward evaluation: policies and closed-form editors on networks they meet."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from modeledit_jax.editors.editor import Cost, Editor
+from modeledit_jax.editors.learned import LearnedEditor, make_world
+from modeledit_jax.edits.site import get_leaves
+from modeledit_jax.envs.world import World, WorldParams
+from modeledit_jax.evaluation.forgetting import relative_edit_size
+from modeledit_jax.run.judge import Judge
+from modeledit_jax.run.results import Row
+from modeledit_jax.tasks.task import Task
+from modeledit_jax.types import Array
+
+
+@dataclass(frozen=True)
+class Patients:
+    """Networks of one shape with their requests, ready to be edited by policies of one kind.
+
+    Attributes:
+      env: world of all tasks.
+      tasks: ``B``, network by network.
+      seeds: of the network of each task.
+    """
+
+    env: World
+    tasks: Sequence[Task]
+    seeds: Sequence[int]
+
+    @classmethod
+    def of(cls, editor: LearnedEditor, tasks: Sequence[Task], seeds: Sequence[int]) -> "Patients":
+        """Tasks ``network by network`` of networks with these seeds."""
+        each = np.repeat(list(seeds), len(tasks) // len(seeds))
+        env = make_world(editor.network, editor.world, tasks[0])
+        return cls(env, tasks, [int(seed) for seed in each])
+
+    @cached_property
+    def judge(self) -> Judge:
+        """Evaluates their edits on the test examples."""
+        return Judge(self.env, self.tasks)
+
+    @cached_property
+    def params(self) -> WorldParams:
+        """Stacked, leading axis ``B``."""
+        return self.judge.stacked_params()
+
+    @cached_property
+    def base(self) -> dict[str, np.ndarray]:
+        """Accuracies ``{set: [B]}`` of the unedited networks on test."""
+        shape = (len(self.tasks), 1, self.env.horizon, self.env.edit.action_size)
+        found = self.judge.course(np.zeros(shape, np.float32), self.params, "test")
+        return {name: values[:, 0] for name, values in found.items()}
+
+    def plans(self, editor: LearnedEditor) -> np.ndarray:
+        """The policy's edits ``[B, T, A]``."""
+        plan = _compiled_plan(editor.network, editor.world, self.env)
+        each = [
+            plan(editor.params, jax.tree.map(lambda leaf, i=index: leaf[i], self.params))
+            for index in range(len(self.tasks))
+        ]
+        return np.stack(each)
+
+    def judged(self, plans: np.ndarray) -> list[dict[str, float]]:
+        """Test metrics of one plan of every task."""
+        found = self.judge.course(plans[:, None], self.params, "test")
+        return [
+            numbers(
+                {name: float(values[index, 0]) for name, values in found.items()},
+                {name: float(values[index]) for name, values in self.base.items()},
+            )
+            | {"edit_size": self._size(index, plan)}
+            for index, plan in enumerate(plans)
+        ]
+
+    def _size(self, index: int, plan: np.ndarray) -> float:
+        leaves = self.judge.edited(index, plan, self.params)
+        return float(relative_edit_size(self.tasks[index].leaves, leaves))
+
+
+def numbers(after: dict[str, float], before: dict[str, float]) -> dict[str, float]:
+    """The metrics of a row from accuracies on the sets ``forget`` and ``retain``."""
+    return {
+        "forget_accuracy_test": after["forget"],
+        "retain_accuracy_test": after["retain"],
+        "retain_drop_test": before["retain"] - after["retain"],
+    }
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _plan(network: object, world: str, env: World, params: object, task: WorldParams) -> Array:
+    return LearnedEditor(network, params, world).plan(env, task)  # type: ignore[arg-type]
+
+
+def _compiled_plan(network: object, world: str, env: World) -> partial:
+    return partial(_plan, network, world, env)
+
+
+def policy_rows(
+    name: str, editor: LearnedEditor, patients: Patients, suffix: str = ""
+) -> list[Row]:
+    """Rows of a policy's edits; ``suffix`` tells tasks apart that several policies edit."""
+    found = patients.judged(patients.plans(editor))
+    return [
+        Row(name, task.name + suffix, seed, metrics, Cost())
+        for task, seed, metrics in zip(patients.tasks, patients.seeds, found, strict=True)
+    ]
+
+
+def editor_rows(name: str, editor: Editor, patients: Patients) -> list[Row]:
+    """Rows of an editor that needs neither training nor evaluations."""
+    rows = []
+    for index, task in enumerate(tqdm(patients.tasks, desc=name, leave=False)):
+        begin = time.perf_counter()
+        params = jax.block_until_ready(editor.edit(task, jax.random.key(0), 0).params)
+        seconds = time.perf_counter() - begin
+        outputs = patients.judge.outputs(index, get_leaves(params, task.site), "test")
+        metrics = numbers(
+            _accuracies(task, outputs), {n: float(v[index]) for n, v in patients.base.items()}
+        )
+        rows.append(Row(name, task.name, patients.seeds[index], metrics, Cost(seconds=seconds)))
+    return rows
+
+
+def _accuracies(task: Task, outputs: np.ndarray) -> dict[str, float]:
+    sets = task.roles["test"]
+    right = outputs.argmax(-1) == np.asarray(sets.label)
+    return {name: float(np.average(right, weights=w)) for name, w in sets.weights.items()}
+
+
+def original_rows(name: str, patients: Patients) -> list[Row]:
+    """Rows of the unedited networks."""
+    return [
+        Row(
+            name,
+            task.name,
+            seed,
+            numbers(*[{n: float(v[index]) for n, v in patients.base.items()}] * 2),
+            Cost(),
+        )
+        for index, (task, seed) in enumerate(zip(patients.tasks, patients.seeds, strict=True))
+    ]
