@@ -64,19 +64,17 @@ class LearnedEditor:
         unused = jax.random.key(0)  # worlds are deterministic
         observation, state = env.reset_env(unused, params)
 
-        def act(observation: Neurons) -> Array:
-            policy, _ = self.network.apply(self.params, observation)
-            return policy.mode()
+        def act(observation: Any) -> Array:
+            return self.network.apply(self.params, observation)[0].mode()  # type: ignore[index]
 
-        def step(carry: tuple[Neurons, WorldState], _: None) -> tuple[Any, Array]:
-            observation, state = carry
-            action = act(observation)
-            observation, state, *_ = env.step_env(unused, state, action, params)
-            return (observation, state), action
+        def step(carry: tuple[Any, WorldState], _: None) -> tuple[Any, Array]:
+            action = act(carry[0])
+            after, state, *_ = env.step_env(unused, carry[1], action, params)
+            return (after, state), action
 
         # The last edit is not evaluated: nobody looks at the network after it.
-        carry, actions = jax.lax.scan(step, (observation, state), length=env.horizon - 1)
-        return jnp.concatenate([actions, act(carry[0])[None]])
+        last, actions = jax.lax.scan(step, (observation, state), length=env.horizon - 1)
+        return jnp.concatenate([actions, act(last[0])[None]])
 
     def edit(self, task: Task, key: Key, budget: int = 0) -> EditResult:
         """Returns the edited network.
