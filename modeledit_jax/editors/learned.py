@@ -65,12 +65,11 @@ class LearnedEditor:
         observation, state = env.reset_env(unused, params)
 
         def act(observation: Any) -> Array:
-            return self.network.apply(self.params, observation)[0].mode()  # type: ignore[index]
+            return self.network.apply(self.params, observation)[0].mode()
 
         def step(carry: tuple[Any, WorldState], _: None) -> tuple[Any, Array]:
             action = act(carry[0])
-            after, state, *_ = env.step_env(unused, carry[1], action, params)
-            return (after, state), action
+            return env.step_env(unused, carry[1], action, params)[:2], action
 
         # The last edit is not evaluated: nobody looks at the network after it.
         last, actions = jax.lax.scan(step, (observation, state), length=env.horizon - 1)
