@@ -46,7 +46,8 @@ def trained_policy(config: Config, store: Store, world: str, held_out: int | Non
     updates = config.updates * (2 if world == "mask" else 1)
     options = Pretraining(updates=updates, tasks=min(16, *map(len, groups)))
     name = world if held_out is None else f"{world}-without-{held_out}"
-    return _trained(config, name, Trainer.of(options, WORLDS[world], groups))
+    trainer = Trainer.of(options, WORLDS[world], groups)
+    return train_policy(run_folder(config), name, trainer, config.seed)
 
 
 def sequence_policy(config: Config, store: Store, world: str, start: Policy) -> Policy:
@@ -72,7 +73,7 @@ def sequence_policy(config: Config, store: Store, world: str, start: Policy) -> 
         epochs=2,
     )
     trainer = Trainer.of(options, WORLDS[world], groups)
-    return _trained(config, f"{world}-in-turn", trainer, start)
+    return train_policy(run_folder(config), f"{world}-in-turn", trainer, config.seed, start)
 
 
 def _orders(rng: np.random.Generator, classes: Sequence[int], count: int) -> list[list[int]]:
@@ -80,10 +81,20 @@ def _orders(rng: np.random.Generator, classes: Sequence[int], count: int) -> lis
     return [[int(c) for c in rng.permutation(classes)[:length]] for _ in range(count)]
 
 
-def _trained(config: Config, name: str, trainer: Trainer, start: Policy | None = None) -> Policy:
-    folder = run_folder(config)
+def train_policy(
+    folder: Path, name: str, trainer: Trainer, seed: int, start: Policy | None = None
+) -> Policy:
+    """Trains a policy in chunks that are saved, and writes it.
+
+    Args:
+      folder: of the run; the policy is ``policies/<name>.safetensors`` in it.
+      name: of the policy.
+      trainer: with its tasks.
+      seed: of the training.
+      start: a policy to begin with; None: a fresh one.
+    """
     updates = trainer.config.updates
-    state = trainer.init(jax.random.key(config.seed))
+    state = trainer.init(jax.random.key(seed))
     if start is not None:
         # A copy, because the state is used up.
         state = replace(state, params=jax.tree.map(lambda leaf: leaf + 0, start.editor.params))

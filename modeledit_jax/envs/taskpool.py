@@ -82,14 +82,16 @@ def make_pool(env: World, tasks: Sequence[Task]) -> TaskPool:
     if not tasks:
         raise ValueError("a pool needs at least one task")
     subjects: list[WorldParams] = []
-    places: dict[int, int] = {}
+    places: dict[tuple[int, ...], int] = {}
     params: list[tuple[int, WorldParams]] = []
     for task in tasks:
-        index = places.get(id(task.subject))
+        sets = task.roles["reward"]
+        whose = tuple(map(id, (task.subject, sets.x, *jax.tree.leaves(sets.targets))))
+        index = places.get(whose)
         features = None if index is None else subjects[index].features
         own = env.params(task, features)
         if index is None:
-            index = places[id(task.subject)] = len(subjects)
+            index = places[whose] = len(subjects)
             subjects.append(_only(own, _OF_SUBJECT))
         params.append((index, own.replace(**dict.fromkeys(_OF_SUBJECT))))
     return TaskPool(

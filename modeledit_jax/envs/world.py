@@ -36,11 +36,11 @@ class WorldParams(EnvParams):
     """Everything that may differ between tasks trained side by side."""
 
     original: Field = None  # {path: unedited leaf}
-    features: Features = None  # type: ignore[assignment]  # cached prefix of the reward examples
+    features: Field = None  # `Features`, cached prefix of the reward examples
     targets: Field = None  # [N] int32, or a pytree of arrays (`EvaluationSets`)
     weights: Field = None  # {set name: [N] float32}, or [T, N]: a request for every step
     original_outputs: Field = None  # [N, C] float32
-    reward: Reward = None  # type: ignore[assignment]
+    reward: Field = None  # `Reward`
     score: Field = None  # [] float32, score of the unedited network
     parts: Field = None  # {part name: [] float32}, parts of that score
     neurons: Field = None  # first observation, where neurons are observed

@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 from modeledit_jax.data.splits import Splits
 from modeledit_jax.edits.parametrization import LowRank, PerRow, PerWeight
 from modeledit_jax.edits.site import set_leaves
-from modeledit_jax.envs.check import check_env, check_state_types
+from modeledit_jax.envs.check import (
+    check_autoreset,
+    check_env,
+    check_episode_end,
+    check_single_trace,
+    check_spaces,
+    check_state_types,
+    check_step_values,
+    play,
+)
 from modeledit_jax.envs.maskworld import MaskWorld
 from modeledit_jax.envs.shiftworld import ShiftWorld
 from modeledit_jax.envs.world import request, stack_params
@@ -372,22 +381,27 @@ def _in_turn(observation="neurons"):
     )
 
 
-class _Compiled(ShiftWorld):
-    """Steps in one compiled call even where a check steps eagerly, which takes a minute."""
-
-    @partial(jax.jit, static_argnums=0)
-    def step_env(self, *arguments):
-        return super().step_env(*arguments)
+@lru_cache
+def _one_step():
+    return MaskWorld(tiny.task(0), parametrization=PerWeight(), observation="neurons")
 
 
-@pytest.mark.parametrize(
-    ("kind", "requests"),
-    [(_Compiled, 1), (_Compiled, 2), pytest.param(MaskWorld, 2, marks=pytest.mark.slow)],
-)
-def test_worlds_seen_by_neurons_keep_every_contract(kind, requests):
-    task = forget_in_turn(tiny.subject(), tiny.splits(), (2, 0)) if requests > 1 else tiny.task(0)
-    env = kind(task, horizon=requests, parametrization=LowRank(1), observation="neurons")
-    check_env(env, key=KEY, num_steps=requests + 1, episode_length=requests, tolerance=1e-4)
+@pytest.mark.parametrize(("make", "length"), [(_one_step, 1), (_in_turn, 2)])
+def test_episodes_seen_by_neurons_keep_the_contracts(make, length):
+    env, params = make(), make().default_params
+    check_state_types(env, params, KEY)
+    transitions, traces = play(env, params, KEY, length + 1)
+    check_single_trace(traces)
+    check_step_values(transitions[0])
+    check_spaces(env, params, transitions)
+    check_episode_end(transitions, length, length)
+    check_autoreset(env, params, transitions)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("make", "length"), [(_one_step, 1), (_in_turn, 2)])
+def test_worlds_seen_by_neurons_keep_every_contract(make, length):
+    check_env(make(), key=KEY, num_steps=length + 1, episode_length=length, tolerance=1e-4)
 
 
 def test_every_step_is_paid_for_its_own_request():
