@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 WORKERS ?= 2
 
-.PHONY: unlearning bias-mitigation lifelong-editing test test-slow lint check benchmark clean
+.PHONY: unlearning bias-mitigation lifelong-editing transfer test test-slow lint check benchmark clean
 
 unlearning: $(VENV)/.installed  ## run the main job on the embedded default (no download)
 	$(BIN)/python -m experiments.unlearning $(ARGS)
@@ -15,6 +15,9 @@ bias-mitigation: $(VENV)/.installed  ## the same for identity bias, on embedded 
 
 lifelong-editing: $(VENV)/.installed  ## facts edited into a language model, on an embedded world
 	$(BIN)/python -m experiments.lifelong_editing $(ARGS)
+
+transfer: $(VENV)/.installed  ## policies that edit networks they never saw, on the embedded default
+	$(BIN)/python -m experiments.transfer $(ARGS)
 
 test: $(VENV)/.installed-dev  ## pass the tests in WORKERS processes
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)

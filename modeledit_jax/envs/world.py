@@ -24,7 +24,7 @@ from modeledit_jax.edits.partial import Features, split_apply
 from modeledit_jax.edits.site import leaf_paths
 from modeledit_jax.envs.neurons import Neurons, observe_neurons
 from modeledit_jax.subjects.subject import Subject
-from modeledit_jax.tasks.reward import EditedWeights, Reward, SetOutputs
+from modeledit_jax.tasks.reward import EditedWeights, SetOutputs
 from modeledit_jax.tasks.task import EvaluationSets, Task
 from modeledit_jax.types import Array, Field, Key, Leaves, PyTree
 

@@ -31,7 +31,7 @@ def _observation(*sizes, seed=0):
 
 @lru_cache
 def _untrained(action):
-    """A network, what it says of an observation, not compiled, and the parameters it starts with."""
+    """A network, what it says of an observation when not compiled, and its first parameters."""
     network = EquivariantActorCritic(action, rank=RANK, hidden=7)
     said, params = network.init_with_output(jax.random.key(0), _observation((D, H)))
     return network, said, params
@@ -93,7 +93,7 @@ def _permuted(layer, rows, columns):
     others=st.permutations(range(3)),
 )
 def test_the_action_moves_with_the_neurons_and_the_value_stays(action, rows, columns, others):
-    """Two layers; the neurons between them are on the second side of one, the first of the other."""
+    """Two layers; the neurons between them are outputs of the one and inputs of the other."""
     _, params, apply = _network(action)
     sizes = ((D, H), (H, 3))
     plain = _observation(*sizes, seed=2)
@@ -143,7 +143,7 @@ def test_side_by_side_it_does_what_it_does_alone(action):
 
 @pytest.mark.parametrize("action", ACTIONS)
 def test_untrained_actions_are_small_and_the_value_is_zero(action):
-    network, said, params = _untrained(action)
+    _, said, params = _untrained(action)
     policy, value = said
     assert float(value) == 0.0
     assert 0.02 < np.asarray(policy.mean).std() < 1.0

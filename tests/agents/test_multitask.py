@@ -51,7 +51,8 @@ class Bandit(environment.Environment[Here, Target]):
         right = jnp.where(state.time == 0, params.best, -params.best)
         reward = params.scale * (1.0 - jnp.square(action - right).sum())
         state = Here(state.time + 1, action)
-        return self.observe(key, state, action, params), state, reward, state.time == self.horizon, {}
+        seen, over = self.observe(key, state, action, params), state.time == self.horizon
+        return seen, state, reward, over, {}
 
     def action_space(self, params):
         return spaces.Box(-3.0, 3.0, (2,), jnp.float32)
@@ -125,8 +126,9 @@ def test_a_policy_learns_what_tasks_have_in_common(horizon):
     assert int(state.updates) == 60 and np.all(np.isfinite(jax.tree.leaves(metrics)[0]))
     wanted = {"reward", "reward_spread", "policy_loss", "value_loss", "entropy", "grad_norm"}
     assert wanted <= set(metrics) and all(x.shape == (60,) for x in metrics.values())
-    early, late = metrics["reward"][:10].mean(), metrics["reward"][-10:].mean()
-    assert late > early + 0.3
+    best = horizon * np.mean([0.3, 1.0, 3.0]) * (1 - 2 * 0.3**2)  # the spread of actions stays
+    first, late = metrics["reward"][0], metrics["reward"][-10:].mean()
+    assert first < 0.7 * best and 0.9 * best < late < 1.05 * best
     assert _distance(state.params) < 0.4 * _distance(_start(KEY).params)
     np.testing.assert_allclose(state.params["params"]["head"]["log_std"], np.log(0.3), rtol=1e-5)
 
@@ -172,7 +174,7 @@ def test_episodes_of_one_step_share_what_is_seen():
 
 
 def test_longer_episodes_are_seen_one_by_one():
-    params, targets, batch, reward = _played(2)
+    _, targets, batch, reward = _played(2)
     assert batch.action.shape == (3, 16, 1, 2) and reward.shape == (3, 8)
     assert {leaf.shape[:2] for leaf in jax.tree.leaves(batch.observation)} == {(3, 16)}
     steps = jax.tree.map(lambda x: np.asarray(x).reshape(3, 2, 8, *x.shape[2:]), batch)

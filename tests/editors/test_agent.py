@@ -64,6 +64,17 @@ def test_the_search_starts_where_the_parametrization_says():
     np.testing.assert_allclose(np.exp(head["log_std"]), 0.2, rtol=1e-5)
 
 
+@pytest.mark.parametrize("horizon", [1, 2])
+def test_the_search_starts_where_it_is_told_to(horizon):
+    env, start = bowl.world(horizon), jnp.asarray(bowl.TARGET)
+    search = PPOSearch(replace(CONFIG, initial_std=0.2), start=start)
+    state = search.init(env, env.default_params, KEY)
+    plan = search.plan(env, env.default_params, state)
+    np.testing.assert_allclose(plan, np.tile(start, (horizon, 1)), atol=1e-6)
+    with pytest.raises(ValueError, match=r"start_action has shape \(3,\), but action_mean"):
+        PPOSearch(CONFIG, start=jnp.zeros(3)).init(env, env.default_params, KEY)
+
+
 def test_the_default_settings_find_the_bottom_of_a_bowl_and_can_be_swept():
     default = replace(default_ppo_config(1500), hidden_sizes=(3,))
 

@@ -406,7 +406,7 @@ def test_a_tap_of_a_convolution_is_a_bias_at_every_position():
 
 def _patches_by_hand(x):
     """Every second 3×3 patch ``[N, Q, 9 C]``, zeros beyond the border as in ``"SAME"``."""
-    n, height, width, _ = x.shape
+    height, width = x.shape[1:3]
     patches = []
     for row in range(-(-height // 2)):
         for column in range(-(-width // 2)):
@@ -462,5 +462,5 @@ def _normalised():
 )
 def test_a_leaf_that_is_no_dense_kernel_cannot_be_tapped(network, culprits):
     split, leaves, features, taps = _tapped(network)
-    with pytest.raises(ValueError, match=f"does not use {culprits} once, as x @ W: .* another site"):
+    with pytest.raises(ValueError, match=f"does not use {culprits} once, as x @ W: a policy"):
         split.tapped(leaves, features, taps)

@@ -21,11 +21,15 @@ REQUESTS = [(0, 0), (1, 2), (0, (0, 1)), (1, 0), (0, 2)]  # subject and classes,
 N = tiny.SIZES["reward"]
 
 
+def _reward(index):
+    return unlearning_reward("soft", utility=1.0 + index)
+
+
 @lru_cache
 def _tasks():
     """Five requests of two networks, with other weights of the reward each."""
     return [
-        tiny.task(classes, seed=seed, base=tiny.subject(seed), reward=unlearning_reward("soft", utility=1.0 + index))
+        tiny.task(classes, seed=seed, base=tiny.subject(seed), reward=_reward(index))
         for index, (seed, classes) in enumerate(REQUESTS)
     ]
 
@@ -143,7 +147,7 @@ def test_pools_that_cannot_be_made_are_refused():
     env, pool = _pool()
     with pytest.raises(ValueError, match="at least one task"):
         make_pool(env, [])
-    with pytest.raises(ValueError, match="the task edits .*fc1/kernel.* the environment .*fc2"):
+    with pytest.raises(ValueError, match=r"the task edits .*fc1/kernel.* the environment .*fc2"):
         make_pool(env, [_tasks()[0], tiny.task(site="fc1/kernel")])
     other = as_reward(lambda sets, edit: sets["retain"].accuracy())
     with pytest.raises(ValueError, match="task 1 does not fit beside task 0, its reward has"):

@@ -1,0 +1,133 @@
+"""Training on tiny networks of two widths: it helps on a third, and can be resumed."""
+
+from functools import lru_cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+from modeledit_jax.editors.learned import LearnedEditor
+from modeledit_jax.editors.pretraining import Pretraining, Trainer
+from modeledit_jax.envs.taskpool import make_pool
+
+KEY = jax.random.key(0)
+CONFIG = Pretraining(
+    updates=40, tasks=4, episodes=8, examples=None, learning_rate=5e-3, hidden=6, rank=2
+)
+
+
+def _group(width, seeds):
+    """To forget either of two classes, in networks of one width."""
+    return [
+        tiny.task(c, base=tiny.subject(seed, (width, 4))) for seed in seeds for c in (0, 2)
+    ]
+
+
+@lru_cache
+def _trainer():
+    groups = [_group(width, range(4)) for width in (5, 3)]
+    return Trainer.of(CONFIG, "ShiftWorld-v0", groups)
+
+
+@lru_cache
+def _trained():
+    trainer = _trainer()
+    return trainer.advance(trainer.init(KEY), 0, CONFIG.updates)
+
+
+def _copy(state):
+    """The state is donated to the next update: what is to be used twice has to be copied."""
+    return jax.tree.map(jnp.copy, state)
+
+
+def _bits(state):
+    return jax.tree.map(
+        lambda x: jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x,
+        state,
+    )
+
+
+@jax.jit
+def _improvement(params, tasks):
+    """Mean reward of the policy's edits."""
+    env = _trainer().envs[0]
+    editor = LearnedEditor(_trainer().network, params)
+
+    def one(task):
+        leaves = env.apply_plan(editor.plan(env, task), task.original)
+        return env.evaluate(leaves, task)[0] - task.score
+
+    return jax.vmap(one)(tasks).mean()
+
+
+def test_training_helps_on_networks_it_has_not_seen():
+    state, metrics = _trained()
+    trainer = _trainer()
+    new = make_pool(trainer.envs[0], _group(5, (11, 12, 13)))
+    tasks = jax.vmap(new.task)(jnp.arange(6))
+    before = _improvement(trainer.init(KEY).params, tasks)
+    after = _improvement(state.params, tasks)
+    assert after > before + 0.1 and after > 0.05
+    assert all(values.shape == (CONFIG.updates,) for values in metrics.values())
+    assert np.all(np.isfinite(metrics["reward"])) and np.all(metrics["reward_spread"] > 0)
+    assert metrics["reward"][-10:].mean() > metrics["reward"][:10].mean() + 0.05
+    assert int(state.updates) == CONFIG.updates
+
+
+def test_an_interrupted_training_goes_on_as_if_nothing_had_happened():
+    trainer = _trainer()
+    start = trainer.init(KEY)
+    whole, metrics = trainer.advance(_copy(start), 0, 4)
+    half, first = trainer.advance(_copy(start), 0, 2)
+    end, second = trainer.advance(half, 2, 2)
+    jax.tree.map(np.testing.assert_array_equal, _bits(end), _bits(whole))
+    joined = jax.tree.map(lambda *parts: np.concatenate(parts), first, second)
+    jax.tree.map(np.testing.assert_array_equal, joined, metrics)
+    assert np.any(np.asarray(whole.params["params"]["value"]["bias"]) == 0.0)  # not trained
+    assert int(end.updates) == 4
+
+
+def test_the_pools_take_turns():
+    """The widths show in the entropy, which grows with the size of the action."""
+    _, metrics = _trained()
+    entropy = np.asarray(metrics["entropy"])
+    for first, width in ((0, 5), (1, 3)):
+        size = CONFIG.rank * (width + 4)
+        expected = size * (0.5 * np.log(2 * np.pi * np.e) + np.log(CONFIG.std))
+        np.testing.assert_allclose(entropy[first::2], expected, rtol=1e-4)
+
+
+def test_the_editor_holds_the_policy_and_its_world():
+    trainer, (state, _) = _trainer(), _trained()
+    editor = trainer.editor(state)
+    assert editor.network == trainer.network and editor.world == "ShiftWorld-v0"
+    assert editor.network.action == "low-rank" and editor.network.rank == 2
+    assert editor.params is state.params
+    assert Pretraining().network("MaskWorld-v0").action == "per-weight"
+
+
+@pytest.mark.parametrize("name", ["updates", "tasks", "episodes", "epochs"])
+def test_sizes_below_one_are_refused(name):
+    with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
+        Pretraining(**{name: 0})
+
+
+def test_an_episode_alone_is_refused():
+    with pytest.raises(ValueError, match="episodes at least 2"):
+        Pretraining(episodes=1)
+
+
+def test_groups_smaller_than_an_update_are_refused():
+    with pytest.raises(ValueError, match="draws 4 tasks, but a group has 2: make the groups larger"):
+        Trainer.of(CONFIG, "ShiftWorld-v0", [_group(5, (0, 1)), _group(3, (0,))])
+
+
+@pytest.mark.parametrize("horizon", [1, 3])
+def test_hyper_parameters_of_ppo(horizon):
+    ppo = CONFIG.ppo(horizon)
+    assert ppo.num_steps == horizon and ppo.batch_size == 8 * horizon
+    assert CONFIG.evaluations_per_update == 4 * 8
+    assert (ppo.value_coefficient == 0) == (horizon == 1)
+    assert (ppo.num_epochs, ppo.num_updates, ppo.schedule) == (4, 40, "cosine")
