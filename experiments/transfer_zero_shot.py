@@ -3,21 +3,20 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 
 import jax
 import numpy as np
 from tqdm import tqdm
 
 from modeledit_jax.editors.editor import Cost, Editor
-from modeledit_jax.editors.learned import LearnedEditor, make_world
+from modeledit_jax.editors.learned import LearnedEditor, make_world, planned
 from modeledit_jax.edits.site import get_leaves
 from modeledit_jax.envs.world import World, WorldParams
 from modeledit_jax.evaluation.forgetting import relative_edit_size
 from modeledit_jax.run.judge import Judge
 from modeledit_jax.run.results import Row
 from modeledit_jax.tasks.task import Task
-from modeledit_jax.types import Array
 
 
 @dataclass(frozen=True)
@@ -60,9 +59,8 @@ class Patients:
 
     def plans(self, editor: LearnedEditor) -> np.ndarray:
         """The policy's edits ``[B, T, A]``."""
-        plan = _compiled_plan(editor.network, editor.world, self.env)
         each = [
-            plan(editor.params, jax.tree.map(lambda leaf, i=index: leaf[i], self.params))
+            planned(editor, self.env, jax.tree.map(lambda leaf, i=index: leaf[i], self.params))[0]
             for index in range(len(self.tasks))
         ]
         return np.stack(each)
@@ -91,15 +89,6 @@ def numbers(after: dict[str, float], before: dict[str, float]) -> dict[str, floa
         "retain_accuracy_test": after["retain"],
         "retain_drop_test": before["retain"] - after["retain"],
     }
-
-
-@partial(jax.jit, static_argnums=(0, 1, 2))
-def _plan(network: object, world: str, env: World, params: object, task: WorldParams) -> Array:
-    return LearnedEditor(network, params, world).plan(env, task)  # type: ignore[arg-type]
-
-
-def _compiled_plan(network: object, world: str, env: World) -> partial:
-    return partial(_plan, network, world, env)
 
 
 def policy_rows(

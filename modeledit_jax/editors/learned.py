@@ -8,7 +8,8 @@ policy's edit is where a search by PPO begins.
 import json
 import os
 import time
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from modeledit_jax.envs.neurons import Neurons
 from modeledit_jax.envs.registration import make
 from modeledit_jax.envs.world import World, WorldParams, WorldState
 from modeledit_jax.tasks.task import Task
-from modeledit_jax.types import Array, Key, Params
+from modeledit_jax.types import Array, Key, Leaves, Params
 
 _ARCHITECTURE = tuple(
     f.name for f in fields(EquivariantActorCritic) if f.name not in ("parent", "name")
@@ -49,15 +50,21 @@ class LearnedEditor:
       network: the policy's architecture.
       params: its trained parameters.
       world: the world it was trained in, ``"ShiftWorld-v0"`` or ``"MaskWorld-v0"``.
+      worlds: those of tasks edited so far, so that further tasks of the same shapes find all
+        compiled: the second edit takes milliseconds.
     """
 
     network: EquivariantActorCritic
     params: Params
     world: str = "ShiftWorld-v0"
+    worlds: dict[Any, World] = field(default_factory=dict, repr=False, compare=False)
 
     def make_world(self, task: Task) -> World:
         """The world of a task, of as many steps as the task has requests, seen by neurons."""
-        return make_world(self.network, self.world, task)
+        kind = _kind(task)
+        if kind not in self.worlds:
+            self.worlds[kind] = make_world(self.network, self.world, task)
+        return self.worlds[kind]
 
     def plan(self, env: World, params: WorldParams) -> Float[Array, "t a"]:
         """The actions of the deterministic episode; pure, for `jax.jit` and `jax.vmap`."""
@@ -90,10 +97,9 @@ class LearnedEditor:
         """
         begin = time.perf_counter()
         env = self.make_world(task)
-        params = env.default_params
+        params = env.params(task)
         check_observation(self.params, params.neurons)
-        plan = jax.jit(self.plan, static_argnums=0)(env, params)
-        leaves = env.apply_plan(plan, params.original)
+        plan, leaves = planned(self, env, params)
         if not budget:
             edited = jax.block_until_ready(set_leaves(task.subject.params, leaves))
             return EditResult(edited, Cost(seconds=time.perf_counter() - begin))
@@ -115,6 +121,28 @@ class LearnedEditor:
         temporary = path.with_name(path.name + ".tmp")
         save_file(flat, temporary, metadata={"modeledit_jax": json.dumps(about)})
         os.replace(temporary, path)
+
+
+def planned(editor: LearnedEditor, env: World, params: WorldParams) -> tuple[Array, Leaves]:
+    """The policy's plan ``[T, A]`` and the leaves after it, compiled once per world."""
+    return _planned(editor.network, editor.world, env, editor.params, params)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _planned(
+    network: EquivariantActorCritic, world: str, env: World, policy: Params, params: WorldParams
+) -> tuple[Array, Leaves]:
+    plan = LearnedEditor(network, policy, world).plan(env, params)
+    return plan, env.apply_plan(plan, params.original)
+
+
+def _kind(task: Task) -> Any:
+    """What two tasks must share to be edited in one world."""
+    sets = task.roles["reward"]
+    arrays = (task.subject.params, sets.x, sets.targets, dict(sets.weights), task.reward)
+    leaves, structure = jax.tree.flatten(arrays)
+    shapes = tuple((jnp.shape(leaf), str(jnp.result_type(leaf))) for leaf in leaves)
+    return task.subject.apply, task.site, structure, shapes
 
 
 def load_editor(path: str | Path) -> LearnedEditor:

@@ -1,6 +1,6 @@
 """Training on tiny networks of two widths: it helps on a third, and can be resumed."""
 
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -20,20 +20,18 @@ CONFIG = Pretraining(
 
 def _group(width, seeds):
     """To forget either of two classes, in networks of one width."""
-    return [
-        tiny.task(c, base=tiny.subject(seed, (width, 4))) for seed in seeds for c in (0, 2)
-    ]
+    return [tiny.task(c, base=tiny.subject(seed, (width, 4))) for seed in seeds for c in (0, 2)]
 
 
 @lru_cache
-def _trainer():
-    groups = [_group(width, range(4)) for width in (5, 3)]
+def _trainer(*widths):
+    groups = [_group(width, range(4)) for width in widths]
     return Trainer.of(CONFIG, "ShiftWorld-v0", groups)
 
 
 @lru_cache
-def _trained():
-    trainer = _trainer()
+def _trained(*widths):
+    trainer = _trainer(*widths)
     return trainer.advance(trainer.init(KEY), 0, CONFIG.updates)
 
 
@@ -49,11 +47,10 @@ def _bits(state):
     )
 
 
-@jax.jit
-def _improvement(params, tasks):
+@partial(jax.jit, static_argnums=0)
+def _improvement(env, params, tasks):
     """Mean reward of the policy's edits."""
-    env = _trainer().envs[0]
-    editor = LearnedEditor(_trainer().network, params)
+    editor = LearnedEditor(CONFIG.network("ShiftWorld-v0"), params)
 
     def one(task):
         leaves = env.apply_plan(editor.plan(env, task), task.original)
@@ -62,13 +59,14 @@ def _improvement(params, tasks):
     return jax.vmap(one)(tasks).mean()
 
 
-def test_training_helps_on_networks_it_has_not_seen():
-    state, metrics = _trained()
-    trainer = _trainer()
+@pytest.mark.parametrize("widths", [(5,), pytest.param((5, 3), marks=pytest.mark.slow)])
+def test_training_helps_on_networks_it_has_not_seen(widths):
+    state, metrics = _trained(*widths)
+    trainer = _trainer(*widths)
     new = make_pool(trainer.envs[0], _group(5, (11, 12, 13)))
     tasks = jax.vmap(new.task)(jnp.arange(6))
-    before = _improvement(trainer.init(KEY).params, tasks)
-    after = _improvement(state.params, tasks)
+    before = _improvement(trainer.envs[0], trainer.init(KEY).params, tasks)
+    after = _improvement(trainer.envs[0], state.params, tasks)
     assert after > before + 0.1 and after > 0.05
     assert all(values.shape == (CONFIG.updates,) for values in metrics.values())
     assert np.all(np.isfinite(metrics["reward"])) and np.all(metrics["reward_spread"] > 0)
@@ -77,7 +75,7 @@ def test_training_helps_on_networks_it_has_not_seen():
 
 
 def test_an_interrupted_training_goes_on_as_if_nothing_had_happened():
-    trainer = _trainer()
+    trainer = _trainer(5)
     start = trainer.init(KEY)
     whole, metrics = trainer.advance(_copy(start), 0, 4)
     half, first = trainer.advance(_copy(start), 0, 2)
@@ -85,13 +83,13 @@ def test_an_interrupted_training_goes_on_as_if_nothing_had_happened():
     jax.tree.map(np.testing.assert_array_equal, _bits(end), _bits(whole))
     joined = jax.tree.map(lambda *parts: np.concatenate(parts), first, second)
     jax.tree.map(np.testing.assert_array_equal, joined, metrics)
-    assert np.any(np.asarray(whole.params["params"]["value"]["bias"]) == 0.0)  # not trained
     assert int(end.updates) == 4
 
 
+@pytest.mark.slow
 def test_the_pools_take_turns():
     """The widths show in the entropy, which grows with the size of the action."""
-    _, metrics = _trained()
+    _, metrics = _trained(5, 3)
     entropy = np.asarray(metrics["entropy"])
     for first, width in ((0, 5), (1, 3)):
         size = CONFIG.rank * (width + 4)
@@ -100,7 +98,7 @@ def test_the_pools_take_turns():
 
 
 def test_the_editor_holds_the_policy_and_its_world():
-    trainer, (state, _) = _trainer(), _trained()
+    trainer, (state, _) = _trainer(5), _trained(5)
     editor = trainer.editor(state)
     assert editor.network == trainer.network and editor.world == "ShiftWorld-v0"
     assert editor.network.action == "low-rank" and editor.network.rank == 2
@@ -120,7 +118,9 @@ def test_an_episode_alone_is_refused():
 
 
 def test_groups_smaller_than_an_update_are_refused():
-    with pytest.raises(ValueError, match="draws 4 tasks, but a group has 2: make the groups larger"):
+    with pytest.raises(
+        ValueError, match="draws 4 tasks, but a group has 2: make the groups larger"
+    ):
         Trainer.of(CONFIG, "ShiftWorld-v0", [_group(5, (0, 1)), _group(3, (0,))])
 
 

@@ -47,6 +47,23 @@ FACTS = {  # one expression of JSON values per notebook, evaluated after its las
         "rewards": {name: float(reward) for name, reward in rewards.items()},
         "files": sorted(str(path) for path in Path().rglob("*.png")),
     }""",
+    "learn_to_edit": """{
+        "rewards": rewards,
+        "evaluations": result.cost.reward_evaluations,
+        "asked": sorted({digit for lesson in lessons for digit in lesson.forget_classes}),
+        "scores": {name: own.tolist() for name, own in scores.items()},
+        "wide": {name: own.tolist() for name, own in wide_scores.items()},
+        "apart": [same_outputs, apart(straight, turned), apart(straight, back)],
+        "own": [accuracies(own_task, own.params), accuracies(own_task, own_params)],
+        "called_seven": int(called[7]),
+        "loaded": np.array_equal(
+            editor.edit(task, key).params["fc2"]["kernel"],
+            loaded.edit(task, key).params["fc2"]["kernel"],
+        ),
+        "turns": {name: own.tolist() for name, own in turns.items()},
+        "adapted": adapted,
+        "files": sorted(str(path) for path in Path().rglob("*.*")),
+    }""",
 }
 
 
@@ -161,3 +178,34 @@ def test_lifelong_editing(tmp_path):
     rewards = facts["rewards"]
     assert rewards["a random action"] < rewards["nothing"]
     assert facts["files"] == ["lifelong-editing-results/trajectories.png"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_learn_to_edit(tmp_path):
+    facts = execute(ROOT / "notebooks" / "learn_to_edit.ipynb", tmp_path)
+    assert np.mean(facts["rewards"][-5:]) > facts["rewards"][0] + 0.5
+    assert facts["asked"] == [0, 1, 2, 3, 5, 6, 8, 9]  # 4 and 7 are new to the policy
+    assert facts["evaluations"] == 0
+    for scores in (facts["scores"], facts["wide"]):
+        before, after = np.array(scores["nobody"]), np.array(scores["the policy"])
+        assert before.min() > 0.8
+        assert after[:, 0].mean() < 0.1  # of the forgotten digit, on networks it never saw
+        assert after[:, 1].mean() > before[:, 1].mean() - 0.06
+        assert np.mean(scores["the formula"], axis=0)[0] < 0.1
+    outputs, shuffled, back = facts["apart"]
+    assert outputs < 1e-5 and shuffled > 0.5 and back < 1e-2
+    (forget_before, retain_before), (forget_after, retain_after) = facts["own"]
+    assert forget_before > 0.8 and forget_after < 0.3 and retain_after > retain_before - 0.1
+    assert facts["called_seven"] < 11  # of 36 sevens
+    assert facts["loaded"] is True
+    for name, rows in facts["turns"].items():
+        rows = np.array(rows)
+        assert rows.shape == (4, 10), name
+        assert rows[1, 7] < 0.2 and rows[0].min() > 0.8, name  # the first request
+    adapted = facts["adapted"]
+    assert adapted["the policy"] > max(adapted["nobody"], adapted["PPO, 50 evaluations"]) + 0.3
+    assert adapted["the policy + 50"] > adapted["the policy"] - 0.05
+    folder = "learn-to-edit-results"
+    names = ("in_turn.png", "neurons.png", "policy.safetensors", "reward.png")
+    assert facts["files"] == [f"{folder}/{name}" for name in names]
