@@ -47,7 +47,7 @@ class Config(RunOptions):
     seeds: int = 5
     """New networks of each shape to edit."""
     updates: int = 400
-    """Updates of PPO for each policy (mask: twice as many)."""
+    """Updates of PPO for each policy."""
     sequence_updates: int = 150
     """Further updates, on requests one after another."""
     budgets: tuple[int, ...] = (10, 100, 1000)

@@ -43,8 +43,7 @@ def trained_policy(config: Config, store: Store, world: str, held_out: int | Non
     for shape in config.networks:
         family = store.family(shape)
         groups.append(family.tasks(family.subjects(store.training_seeds), classes))
-    updates = config.updates * (2 if world == "mask" else 1)
-    options = Pretraining(updates=updates, tasks=min(16, *map(len, groups)))
+    options = Pretraining(updates=config.updates, tasks=min(16, *map(len, groups)))
     name = world if held_out is None else f"{world}-without-{held_out}"
     trainer = Trainer.of(options, WORLDS[world], groups)
     return train_policy(run_folder(config), name, trainer, config.seed)

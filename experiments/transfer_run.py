@@ -11,6 +11,7 @@ from experiments.options import run_folder
 from experiments.transfer import Config
 from experiments.transfer_adaptation import Course, adapted
 from experiments.transfer_cost import cost_rows
+from experiments.transfer_parts import kept_courses, kept_rows
 from experiments.transfer_policies import Policy, sequence_policy, trained_policy
 from experiments.transfer_report import Findings, write_report
 from experiments.transfer_sequence import sequence_rows
@@ -32,14 +33,17 @@ def run(config: Config) -> None:
         findings = Findings(config)
         for world in config.worlds:
             course = _Course(config, store, world)
+            parts = run_folder(config) / "parts"
             if "zero-shot" in config.parts:
-                findings.zero_shot += course.zero_shot()
+                findings.zero_shot += kept_rows(parts / f"zero-shot-{world}.json", course.zero_shot)
             if "adaptation" in config.parts:
-                findings.courses[world], findings.instant[world] = course.adaptation()
+                findings.courses[world], findings.instant[world] = kept_courses(
+                    parts / f"adaptation-{world}.json", course.adaptation
+                )
             if "sequence" in config.parts:
-                findings.sequence += course.sequence()
+                findings.sequence += kept_rows(parts / f"sequence-{world}.json", course.sequence)
             if "cost" in config.parts:
-                findings.cost += cost_rows(config, store, world, course.policy(None))
+                findings.cost += kept_rows(parts / f"cost-{world}.json", course.cost)
         write_report(findings)
     print(f"report: {run_folder(config) / 'report.md'}")
 
@@ -116,30 +120,31 @@ class _Course:
         subjects = family.subjects(store.new_seeds)
         tasks = family.tasks(subjects, store.held_out)
         patients = Patients.of(self.policy(store.held_out[0]).editor, tasks, store.new_seeds)
-        plans, means = [], []
-        for held_out in store.held_out:
-            editor = self.policy(held_out).editor
-            plans.append(patients.plans(editor)[:, 0])
-            means.append(self._mean_edit(held_out))
+        plans = [patients.plans(self.policy(index).editor)[:, 0] for index in store.held_out]
         # The policy of a task is the one that was never asked for its class.
         owner = np.arange(len(tasks)) % len(store.held_out)
         policy = np.stack(plans)[owner, np.arange(len(tasks))]
+        means = self._mean_edits(family)
         found = patients.judged(policy[:, None])
         name = f"policy-{self.world}"
         instant = [
             Row(name, task.name, seed, metrics, Cost())
             for task, seed, metrics in zip(tasks, patients.seeds, found, strict=True)
         ]
-        courses = adapted(self.config, self.world, patients, policy, np.stack(means)[owner])
+        courses = adapted(self.config, self.world, patients, policy, means[owner])
         return courses, instant
 
-    def _mean_edit(self, held_out: int) -> np.ndarray:
-        """Mean of a policy's edits on some of its training tasks, ``[A]``."""
-        family = self.store.family(self.config.networks[0])
+    def _mean_edits(self, family: Family) -> np.ndarray:
+        """Mean of every policy's edits on some of its training tasks, ``[policies, A]``."""
         seeds = self.store.training_seeds[:SEEN_NETWORKS]
-        tasks = family.tasks(family.subjects(seeds), self.store.seen(held_out))
-        editor = self.policy(held_out).editor
-        return Patients.of(editor, tasks, seeds).plans(editor)[:, 0].mean(0)
+        classes = self.store.seen(-1)
+        tasks = family.tasks(family.subjects(seeds), classes)
+        held_out = self.store.held_out
+        patients = Patients.of(self.policy(held_out[0]).editor, tasks, seeds)
+        asked = np.array(classes * len(seeds))
+        return np.stack(
+            [patients.plans(self.policy(own).editor)[asked != own, 0].mean(0) for own in held_out]
+        )
 
     def sequence(self) -> list[Row]:
         """Requests in turn, by the policy as it is and after further training on such."""
@@ -150,3 +155,7 @@ class _Course:
             trained = sequence_policy(self.config, self.store, self.world, start)
             rows += sequence_rows(f"{name}-in-turn", trained.editor, self.config, self.store)
         return rows
+
+    def cost(self) -> list[Row]:
+        """Seconds of an edit, and of the training of the policy."""
+        return cost_rows(self.config, self.store, self.world, self.policy(None))

@@ -176,13 +176,13 @@ def test_a_policy_on_disk_edits_to_the_last_bit(world, tmp_path):
 
 def test_files_that_hold_no_policy_are_refused(tmp_path):
     path = tmp_path / "policy.safetensors"
-    with pytest.raises(FileNotFoundError, match="no policy at .*train one, or give the path"):
+    with pytest.raises(FileNotFoundError, match=r"no policy at .*train one, or give the path"):
         load_editor(path)
     _editor().save(path)
     whole = path.read_bytes()
     for damaged in (whole[: len(whole) // 2], b"", b"x" * 200, whole[:-4]):
         path.write_bytes(damaged)
-        with pytest.raises(ValueError, match="policy.safetensors is damaged: copy or train it"):
+        with pytest.raises(ValueError, match=r"policy\.safetensors is damaged: copy or train it"):
             load_editor(path)
     save_file({"w": np.zeros(3, np.float32)}, path)
     with pytest.raises(ValueError, match="holds tensors but no policy"):
@@ -190,7 +190,7 @@ def test_files_that_hold_no_policy_are_refused(tmp_path):
 
 
 def test_a_policy_of_other_evaluation_sets_is_refused():
-    with pytest.raises(ValueError, match="reads 9 features of inputs, the task shows 6: .* other"):
+    with pytest.raises(ValueError, match=r"reads 9 features of inputs, the task shows 6: .* other"):
         _editor(sets=3).edit(_task(), KEY)
 
 
