@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -93,10 +93,7 @@ def train_policy(
       start: a policy to begin with; None: a fresh one.
     """
     updates = trainer.config.updates
-    state = trainer.init(jax.random.key(seed))
-    if start is not None:
-        # A copy, because the state is used up.
-        state = replace(state, params=jax.tree.map(lambda leaf: leaf + 0, start.editor.params))
+    state = trainer.init(jax.random.key(seed), start.editor if start else None)
     with tqdm(desc=f"policy {name}", total=updates, unit="update", leave=False) as bar:
 
         def report(done: int, total: int, record: Mapping[str, np.ndarray]) -> None:

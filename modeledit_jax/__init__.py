@@ -13,7 +13,12 @@ from modeledit_jax.envs.registration import make, register_worlds
 from modeledit_jax.subjects.subject import Subject, flax_apply
 from modeledit_jax.tasks.debiasing import mitigate_bias
 from modeledit_jax.tasks.reward import as_reward
-from modeledit_jax.tasks.unlearning import forget_classes, forget_samples, unlearning_reward
+from modeledit_jax.tasks.unlearning import (
+    forget_classes,
+    forget_in_turn,
+    forget_samples,
+    unlearning_reward,
+)
 
 register_worlds()
 
@@ -22,6 +27,7 @@ __all__ = [
     "as_reward",
     "flax_apply",
     "forget_classes",
+    "forget_in_turn",
     "forget_samples",
     "make",
     "mitigate_bias",

@@ -51,7 +51,7 @@ def init(network: Network, config: PPOConfig, observation: PyTree, key: Key) -> 
         key: consumed.
     """
     network_key, key = jax.random.split(key)
-    params = network.init(network_key, observation)
+    params = jax.jit(network.init)(network_key, observation)  # eager, it takes seconds
     params = with_search_distribution(params, None, config.initial_std)
     optimizer_state = make_optimizer(config, jnp.int32(0)).init(params)
     return MultitaskState(params, optimizer_state, key, jnp.int32(0))

@@ -1,10 +1,11 @@
 """Trains the policy of a `LearnedEditor` on many networks and requests by PPO."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 
 from modeledit_jax.agents import multitask
 from modeledit_jax.agents.config import PPOConfig
@@ -109,10 +110,14 @@ class Trainer:
         """The policy's architecture."""
         return self.config.network(self.world)
 
-    def init(self, key: Key) -> MultitaskState:
-        """State before the first update."""
+    def init(self, key: Key, start: LearnedEditor | None = None) -> MultitaskState:
+        """State before the first update, with the policy of ``start`` if one is given."""
         observation = self.pools[0].task(0).neurons
-        return multitask.init(self.network, self.config.ppo(), observation, key)
+        state = multitask.init(self.network, self.config.ppo(), observation, key)
+        if start is None:
+            return state
+        # A copy, because training uses the state up.
+        return replace(state, params=jax.tree.map(jnp.copy, start.params))
 
     def advance(
         self, state: MultitaskState, done: int, steps: int
@@ -125,7 +130,7 @@ class Trainer:
                 self.config, self.envs[turn], self.pools[turn], self.network, state
             )
             records.append(metrics)
-        return state, jax.tree.map(lambda *values: jax.numpy.stack(values), *records)
+        return state, jax.tree.map(lambda *values: jnp.stack(values), *records)
 
     def editor(self, state: MultitaskState) -> LearnedEditor:
         """The editor with the present policy."""
