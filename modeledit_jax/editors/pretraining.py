@@ -49,6 +49,10 @@ class Pretraining:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.episodes < 2:
             raise ValueError("an episode is compared with others of its task: episodes at least 2")
+        if self.examples is not None and self.examples < 1:
+            raise ValueError(f"examples must be at least 1, or None for all; got {self.examples}")
+        if not self.std > 0:
+            raise ValueError(f"actions must be spread to learn from them: std > 0, got {self.std}")
 
     @property
     def evaluations_per_update(self) -> int:
@@ -91,9 +95,13 @@ class Trainer:
         """Prepares tasks, grouped by the shapes of their networks.
 
         Raises:
-          ValueError: a group is smaller than the tasks of an update, or its tasks do not fit
-            together.
+          ValueError: an unknown world, no group, one that is smaller than the tasks of an update,
+            or tasks of a group that do not fit together.
         """
+        if world not in WORLD_ACTIONS:
+            raise ValueError(f"unknown world {world!r}; choose one of {', '.join(WORLD_ACTIONS)}")
+        if not groups:
+            raise ValueError("there is nothing to train on: give at least one group of tasks")
         for group in groups:
             if len(group) < config.tasks:
                 raise ValueError(

@@ -196,8 +196,9 @@ class _Program:
         ]
         if others:
             raise ValueError(
-                f"the network does not use {', '.join(others)} once, as x @ W: a policy that reads "
-                "neurons edits kernels of dense layers alone; choose another site"
+                f"the network does not use {', '.join(others)} once, as x @ W: what a layer reads "
+                "and puts out is known for dense kernels alone, in the dtype of their input; "
+                "choose another site"
             )
 
 

@@ -21,7 +21,8 @@ from modeledit_jax.types import Array, Leaves
 
 Layer: TypeAlias = dict[str, Array]
 """``inputs [D, 3 S]``, ``outputs [H, 6 S]`` with ``S`` evaluation sets, ``weights [D, H]`` in units
-of their spread and ``gradient [D, H]`` of the reward by them, in units of its own."""
+of their spread and ``gradient [D, H]`` of the reward by them, in units of its own (where a layer is
+used at several positions, with its mean activity: positions are not told apart)."""
 
 Neurons: TypeAlias = dict[str, Array | tuple[Layer, ...]]
 """``layers``, one entry for every edited leaf, and ``context [2 S + 3]``."""

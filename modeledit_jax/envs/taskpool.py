@@ -47,11 +47,19 @@ class TaskPool:
 
         Returns:
           Params with a leading axis ``[count]``.
+
+        Raises:
+          ValueError: examples are to be drawn, but targets are more than a label each.
         """
         task_key, row_key = jax.random.split(key)
         indices = jax.random.choice(task_key, len(self), (count,), replace=False)
         if examples is None:
             return jax.vmap(self.task)(indices)
+        if not isinstance(self.subjects.targets, jax.Array):
+            raise ValueError(
+                "examples whose targets belong together (counterfactual blocks) cannot be drawn "
+                "one by one: leave examples at None"
+            )
         size = jax.tree.leaves(self.subjects.original_outputs)[0].shape[1]
         rows = jax.random.permutation(row_key, size)[:examples]
         return jax.vmap(lambda index: _rescored(env, _rows(self.task(index), rows)))(indices)

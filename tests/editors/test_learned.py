@@ -103,7 +103,8 @@ def test_no_reward_of_an_edit_is_computed_without_a_budget(monkeypatch):
         return plain(*arguments)
 
     monkeypatch.setattr(type(env), "evaluate", evaluate)
-    result = replace(_editor()).edit(_task(), KEY)  # a copy, so that it is traced anew
+    learned._planned.clear_cache()  # traced anew, with the counter
+    result = _editor().edit(_task(), KEY)
     jax.effects_barrier()
     assert not calls and not _changed(result.params, _edited("ShiftWorld-v0").params)
 

@@ -124,6 +124,21 @@ def test_groups_smaller_than_an_update_are_refused():
         Trainer.of(CONFIG, "ShiftWorld-v0", [_group(5, (0, 1)), _group(3, (0,))])
 
 
+@pytest.mark.parametrize(
+    ("options", "message"), [({"examples": 0}, "examples must be"), ({"std": 0.0}, "std > 0")]
+)
+def test_other_mistakes_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        Pretraining(**options)
+
+
+def test_what_cannot_be_trained_on_is_named():
+    with pytest.raises(ValueError, match="unknown world 'GlobeWorld'"):
+        Trainer.of(CONFIG, "GlobeWorld", [_group(5, (0, 1))])
+    with pytest.raises(ValueError, match="at least one group"):
+        Trainer.of(CONFIG, "ShiftWorld-v0", [])
+
+
 @pytest.mark.parametrize("horizon", [1, 3])
 def test_hyper_parameters_of_ppo(horizon):
     ppo = CONFIG.ppo(horizon)

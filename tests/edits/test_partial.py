@@ -462,5 +462,5 @@ def _normalised():
 )
 def test_a_leaf_that_is_no_dense_kernel_cannot_be_tapped(network, culprits):
     split, leaves, features, taps = _tapped(network)
-    with pytest.raises(ValueError, match=f"does not use {culprits} once, as x @ W: a policy"):
+    with pytest.raises(ValueError, match=f"does not use {culprits} once, as x @ W: what a layer"):
         split.tapped(leaves, features, taps)

@@ -134,6 +134,14 @@ def test_drawn_examples_are_the_same_for_all_tasks_and_score_them():
         assert abs(float(own.score) - float(whole.score)) > 1e-4
 
 
+def test_examples_that_belong_together_are_not_drawn_one_by_one():
+    targets = {"label": jnp.zeros((1, 4), jnp.int32), "blocks": jnp.zeros((1, 2, 2), jnp.int32)}
+    env, pool = _pool()
+    together = pool.replace(subjects=pool.subjects.replace(targets=targets))
+    with pytest.raises(ValueError, match="leave examples at None"):
+        together.draw(env, KEY, 1, examples=2)
+
+
 def test_examples_are_drawn_anew():
     env, pool = _pool()
     one, two = (_draw(env, pool, jax.random.key(seed), 4, 25) for seed in (1, 2))
