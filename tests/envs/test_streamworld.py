@@ -21,6 +21,7 @@ def env(model, stream):  # noqa: F811
     return StreamWorld(model, stream, OBJECTIVE)
 
 
+@pytest.mark.slow
 def test_it_is_a_gymnax_environment(env):
     check_env(env, key=KEY, num_steps=6, episode_length=4, tolerance=1e-3)
 

@@ -121,6 +121,7 @@ def test_mistakes_are_one_line_that_names_the_cure(tmp_path, capsys, options, me
     assert not (folder / "config.json").exists()
 
 
+@pytest.mark.slow
 def test_a_run_is_not_overwritten(tmp_path, capsys):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.json").write_text("{}")

@@ -83,6 +83,7 @@ def test_twenty_kills_change_nothing(tmp_path):
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.slow
 def test_an_interrupt_leaves_a_run_to_resume(tmp_path):
     process = start(tmp_path / "run", tmp_path / "cache")
     while not (tmp_path / "run" / "config.json").exists():
