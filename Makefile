@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 WORKERS ?= 2
 
-.PHONY: unlearning bias-mitigation lifelong-editing transfer test test-slow lint check benchmark clean
+.PHONY: unlearning bias-mitigation lifelong-editing transfer test test-slow coverage lint check benchmark clean
 
 unlearning: $(VENV)/.installed  ## run the main job on the embedded default (no download)
 	$(BIN)/python -m experiments.unlearning $(ARGS)
@@ -24,6 +24,9 @@ test: $(VENV)/.installed-dev  ## pass the tests in WORKERS processes
 
 test-slow: $(VENV)/.installed-dev  ## the minutes-long tests as well
 	$(BIN)/python -m pytest -m "slow or not slow" $(ARGS)
+
+coverage: $(VENV)/.installed-dev  ## the tests, and which lines they leave out
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --cov=modeledit_jax --cov-report=term --cov-fail-under=90 $(ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

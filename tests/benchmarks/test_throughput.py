@@ -162,6 +162,7 @@ def test_results_have_every_measurement_with_its_spread():
     assert ("PyTorch" in " ".join(measured["notes"])) != available()
 
 
+@pytest.mark.slow
 def test_targets_are_judged_by_their_bounds():
     sections = {name: results()[name] for name in ("candidates", "depth", "ppo")}
     names = [target["name"] for target in judge(sections, TINY)]

@@ -195,6 +195,7 @@ def test_load_images_through_the_builder(originals, arrays, tmp_path):
     assert (tmp_path / "cache" / "mnist.npz").exists()
 
 
+@pytest.mark.slow
 def test_real_mnist(tmp_path):
     folder = Path(os.environ.get("MODELEDIT_DATA_DIR", "")) / "mnist"
     if not (folder / "train-images-idx3-ubyte.gz").exists():

@@ -136,6 +136,7 @@ def test_requests_in_turn_are_edited_in_as_many_steps():
 @pytest.mark.parametrize(
     "world", ["ShiftWorld-v0", pytest.param("MaskWorld-v0", marks=pytest.mark.slow)]
 )
+@pytest.mark.slow
 def test_a_search_begins_at_the_action_of_the_policy(world, monkeypatch):
     """Hardly any spread and hardly any step: the search cannot have left its start."""
     plain = learned.adaptation_config

@@ -74,6 +74,7 @@ def test_the_gradient_is_that_of_the_reward(model, stream):
     np.testing.assert_allclose((up - down) / (2 * step), expected, rtol=0.05, atol=1e-2)
 
 
+@pytest.mark.slow
 def test_updates_come_when_they_are_due_and_are_as_long_as_told(model, stream):
     training = replace(TRAINING, update_every=2, rate_step=0.1)
     state = start_training(EDITOR, training, model, KEY)
@@ -97,6 +98,7 @@ def test_updates_come_when_they_are_due_and_are_as_long_as_told(model, stream):
         np.testing.assert_allclose(moved.blocks.bias, TRAINING.learning_rate, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_trajectories_grow_to_the_whole_stream(model, stream):
     """Eight steps of growth over a stream of four batches, by hand."""
     training = replace(TRAINING, growth=0.5, updates=16)

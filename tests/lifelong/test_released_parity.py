@@ -26,7 +26,7 @@ def modules_of(arrays, prefix):
     return list(section(arrays, prefix))
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [np.float32, pytest.param(np.float64, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("tokens", "prefix"), [("answer", "ans/"), ("all", "all/")])
 def test_rows_of_every_layer(dtype, tokens, prefix):
     arrays = load("capture")
@@ -50,7 +50,7 @@ def test_rows_of_every_layer(dtype, tokens, prefix):
         begin += size
 
 
-@pytest.mark.parametrize("quirks", [True, False])
+@pytest.mark.parametrize("quirks", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_three_steps_of_training(quirks):
     arrays = load("trajectory_inputs")
     golden = load("trajectory_released" if quirks else "trajectory_corrected")

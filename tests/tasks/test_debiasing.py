@@ -65,9 +65,8 @@ def test_own_reward_functions_see_both_sets():
     np.testing.assert_allclose(params.score, expected - 0.1 * spread, rtol=1e-4)
 
 
-@pytest.mark.parametrize(
-    "world", [pytest.param("MaskWorld-v0", marks=pytest.mark.slow), "ShiftWorld-v0"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("world", ["MaskWorld-v0", "ShiftWorld-v0"])
 def test_worlds_of_the_task_keep_the_contract(world):
     env, params = make(world, mitigate_bias(subject(), corpus()), horizon=2)
     check_env(env, params, key=jax.random.key(0))

@@ -92,6 +92,7 @@ def test_a_shift_of_the_threshold_gains_exactly_nothing_and_fails(task, original
     assert not checks[0].passed and abs(values["positive_rate_change"]) > 0.03
 
 
+@pytest.mark.slow
 def test_calling_nothing_toxic_fails(task, original):
     rng = np.random.default_rng(0)
     collapsed = _changed(
