@@ -76,7 +76,10 @@ def _marked(part: str, row: Row) -> Row:
 
 def write_figures(findings: Findings, folder: Path) -> None:
     """Curves of the adaptation, and of requests one after another."""
-    for world, courses in findings.courses.items():
+    shorter = [f"-plus-{budget}" for budget in sorted(findings.config.budgets)[:-1]]
+    for world, every in findings.courses.items():
+        # The policy with its largest budget alone: the shorter courses would lie on the same line.
+        courses = {name: own for name, own in every.items() if not name.endswith(tuple(shorter))}
         learning_curves(
             {name: _score(course, findings.instant[world]) for name, course in courses.items()},
             {name: course.evaluations for name, course in courses.items()},

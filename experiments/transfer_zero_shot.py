@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
@@ -14,7 +15,7 @@ from modeledit_jax.editors.learned import LearnedEditor, make_world, planned
 from modeledit_jax.edits.site import get_leaves
 from modeledit_jax.envs.world import World, WorldParams
 from modeledit_jax.evaluation.forgetting import relative_edit_size
-from modeledit_jax.run.judge import Judge
+from modeledit_jax.run.judge import Judge, set_accuracies
 from modeledit_jax.run.results import Row
 from modeledit_jax.tasks.task import Task
 
@@ -91,13 +92,11 @@ def numbers(after: dict[str, float], before: dict[str, float]) -> dict[str, floa
     }
 
 
-def policy_rows(
-    name: str, editor: LearnedEditor, patients: Patients, suffix: str = ""
-) -> list[Row]:
-    """Rows of a policy's edits; ``suffix`` tells tasks apart that several policies edit."""
+def policy_rows(name: str, editor: LearnedEditor, patients: Patients) -> list[Row]:
+    """Rows of a policy's edits."""
     found = patients.judged(patients.plans(editor))
     return [
-        Row(name, task.name + suffix, seed, metrics, Cost())
+        Row(name, task.name, seed, metrics, Cost())
         for task, seed, metrics in zip(patients.tasks, patients.seeds, found, strict=True)
     ]
 
@@ -110,17 +109,15 @@ def editor_rows(name: str, editor: Editor, patients: Patients) -> list[Row]:
         params = jax.block_until_ready(editor.edit(task, jax.random.key(0), 0).params)
         seconds = time.perf_counter() - begin
         outputs = patients.judge.outputs(index, get_leaves(params, task.site), "test")
+        sets = task.roles["test"]
+        weights = {key: jnp.asarray(own) for key, own in sets.weights.items()}
+        found = set_accuracies(jnp.asarray(outputs), jnp.asarray(sets.label), weights)
         metrics = numbers(
-            _accuracies(task, outputs), {n: float(v[index]) for n, v in patients.base.items()}
+            {set_name: float(value) for set_name, value in found.items()},
+            {set_name: float(values[index]) for set_name, values in patients.base.items()},
         )
         rows.append(Row(name, task.name, patients.seeds[index], metrics, Cost(seconds=seconds)))
     return rows
-
-
-def _accuracies(task: Task, outputs: np.ndarray) -> dict[str, float]:
-    sets = task.roles["test"]
-    right = outputs.argmax(-1) == np.asarray(sets.label)
-    return {name: float(np.average(right, weights=w)) for name, w in sets.weights.items()}
 
 
 def original_rows(name: str, patients: Patients) -> list[Row]:

@@ -129,10 +129,8 @@ def play_task(
         jax.random.split(first_key, config.num_envs)
     )
     if config.num_steps == 1:
-        batch = _batch(config, observation, jax.tree.map(lambda x: x[None], first))
-        return replace(
-            batch, observation=jax.tree.map(lambda x: x[None], observation)
-        ), first.reward
+        shared, sample = jax.tree.map(lambda x: x[None], (observation, first))
+        return _batch(config, shared, sample), first.reward
 
     def later(carry: tuple[PyTree, PyTree], key: Key) -> tuple[tuple, tuple]:
         seen, env_states = carry
