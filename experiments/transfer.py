@@ -48,7 +48,7 @@ class Config(RunOptions):
     """New networks of each shape to edit."""
     updates: int = 400
     """Updates of PPO for each policy."""
-    sequence_updates: int = 150
+    sequence_updates: int = 200
     """Further updates, on requests one after another."""
     budgets: tuple[int, ...] = (10, 100, 1000)
     """Reward evaluations of the adaptation of a policy's edit."""

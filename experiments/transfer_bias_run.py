@@ -45,7 +45,7 @@ def _by_policy(config: Config, world: str, training: Bench, bench: Bench) -> lis
     options = Pretraining(
         updates=config.updates,
         tasks=min(8, len(training.tasks)),
-        episodes=32,
+        trials=32,
         examples=None,  # counterfactuals belong together
     )
     trainer = Trainer.of(options, WORLDS[world], [training.tasks])

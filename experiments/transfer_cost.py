@@ -14,6 +14,7 @@ from experiments.transfer_subjects import Store
 from experiments.transfer_zero_shot import Patients
 from modeledit_jax.editors.editor import Cost, run_updates, updates_within
 from modeledit_jax.editors.learned import LearnedEditor
+from modeledit_jax.editors.neggrad import NegGradPlus
 from modeledit_jax.envs.registration import make
 from modeledit_jax.envs.world import World, WorldParams
 from modeledit_jax.run.results import Row
@@ -28,9 +29,10 @@ def cost_rows(config: Config, store: Store, world: str, policy: Policy) -> list[
     """Seconds of one edit after compilation, alone on the machine; and of the training.
 
     Rows ``policy-<world>`` (look at the network and write the edit), ``ppo-<world>`` (search from
-    scratch), ``retrain``, and ``training-<world>`` (of the policy, with its reward evaluations).
-    The median of some repetitions; metrics ``seconds_per_edit``, and of the training
-    ``break_even_edits``: from how many edits on the policy has cost less time than the searches.
+    scratch), ``neggrad-plus``, ``retrain``, and ``training-<world>`` (of the policy, with its
+    reward evaluations). The median of some repetitions; metrics ``seconds_per_edit``, and of the
+    training ``break_even_edits``: from how many edits on the policy has cost less time than the
+    searches.
     """
     family = store.family(config.networks[0])
     seeds = list(store.new_seeds)[:1]
@@ -48,6 +50,7 @@ def cost_rows(config: Config, store: Store, world: str, policy: Policy) -> list[
         return train_classifier(recipe.module, train, recipe.training, key, keep)
 
     again = _seconds(lambda: retrain(jax.random.key(0)), 1)
+    ascent = _seconds(lambda: NegGradPlus().edit(task, jax.random.key(0)).params, 1)
     even = policy.seconds / max(search - by_policy, 1e-9)
 
     def row(name: str, seconds: float, cost: Cost, **more: float) -> Row:
@@ -64,9 +67,10 @@ def cost_rows(config: Config, store: Store, world: str, policy: Policy) -> list[
             Cost(policy.evaluations, seconds=policy.seconds),
         ),
     ]
-    return rows + (
-        [row("retrain", again, Cost(seconds=again))] if world == config.worlds[0] else []
-    )
+    if world != config.worlds[0]:
+        return rows
+    others = {"neggrad-plus": ascent, "retrain": again}
+    return rows + [row(name, taken, Cost(seconds=taken)) for name, taken in others.items()]
 
 
 def _seconds(function: Callable[[], object], repeats: int = REPEATS) -> float:

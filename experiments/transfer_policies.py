@@ -23,8 +23,8 @@ from modeledit_jax.tasks.unlearning import forget_in_turn
 WORLDS = {"shift": "ShiftWorld-v0", "mask": "MaskWorld-v0"}
 RECORDED = ("reward", "reward_spread", "approx_kl", "grad_norm")
 CHUNK = 20
-SEQUENCE = 5
-"""Requests of a training episode in which one follows another."""
+SEQUENCE, ORDERS = 5, 6
+"""Requests of a training episode in which one follows another; episodes for every network."""
 
 
 @dataclass(frozen=True)
@@ -60,17 +60,10 @@ def sequence_policy(config: Config, store: Store, world: str, start: Policy) -> 
             [
                 forget_in_turn(subject, family.splits, order, reward=REWARD)
                 for subject in family.subjects(store.training_seeds)
-                for order in _orders(rng, classes, 3)
+                for order in _orders(rng, classes, ORDERS)
             ]
         )
-    options = Pretraining(
-        updates=max(config.sequence_updates, 1),
-        tasks=min(8, *map(len, groups)),
-        episodes=16,
-        examples=500,
-        learning_rate=3e-4,
-        epochs=2,
-    )
+    options = Pretraining(updates=config.sequence_updates, tasks=min(8, *map(len, groups)))
     trainer = Trainer.of(options, WORLDS[world], groups)
     return train_policy(run_folder(config), f"{world}-in-turn", trainer, config.seed, start)
 
@@ -115,7 +108,7 @@ def train_policy(
     editor = trainer.editor(progress.state)
     editor.save(folder / "policies" / f"{name}.safetensors")
     _write_curve(folder / "policies" / f"{name}.json", progress.record)
-    evaluations = trainer.config.evaluations_per_update * trainer.envs[0].horizon * updates
+    evaluations = trainer.config.evaluations(trainer.envs[0].horizon)
     return Policy(editor, progress.seconds, evaluations)
 
 

@@ -19,6 +19,7 @@ from experiments.transfer_subjects import Family, Store
 from experiments.transfer_zero_shot import Patients, editor_rows, original_rows, policy_rows
 from modeledit_jax.editors.closed_form import ProjectionEditor, RidgeEditor
 from modeledit_jax.editors.editor import Cost
+from modeledit_jax.editors.neggrad import NegGradPlus
 from modeledit_jax.run.config import opened_run
 from modeledit_jax.run.results import Row
 
@@ -96,6 +97,7 @@ class _Course:
         if self._first and name == "new-network":
             rows += editor_rows("ridge-new-network", RidgeEditor(), patients)
             rows += editor_rows("projection-new-network", ProjectionEditor(), patients)
+            rows += editor_rows("neggrad-plus-new-network", NegGradPlus(), patients)
         return rows
 
     @property

@@ -25,8 +25,8 @@ _PER_WEIGHT_HIDDEN = 16
 Action = Literal["low-rank", "per-weight"]
 
 
-class EquivariantActorCritic(nn.Module):
-    """A matrix for every layer, and a value.
+class EquivariantPolicy(nn.Module):
+    """A Gaussian over matrices, one for every layer.
 
     The observation is a dictionary: ``context [F]``, and ``layers``, a tuple of dictionaries of
     ``inputs [D, I]``, ``outputs [H, O]`` and the matrices `EDGES` ``[D, H]``; ``D`` and ``H`` may
@@ -50,7 +50,7 @@ class EquivariantActorCritic(nn.Module):
     start_scale: float = 0.3
 
     @nn.compact
-    def __call__(self, observation: PyTree) -> tuple[Gaussian, Float[Array, ""]]:
+    def __call__(self, observation: PyTree) -> Gaussian:
         layers, context = observation["layers"], observation["context"]
         # Divided so that a sum over one side of a layer neither grows nor shrinks with its size.
         edges = [
@@ -70,9 +70,7 @@ class EquivariantActorCritic(nn.Module):
             )
         mean = self._mean(layers, inputs, outputs)
         log_std = self.param("log_std", nn.initializers.zeros, ())
-        summary = self._everyone(context, inputs, outputs, self.rounds)
-        value = nn.Dense(1, name="value", kernel_init=nn.initializers.zeros)(summary)[0]
-        return Gaussian(mean, jnp.broadcast_to(log_std, mean.shape)), value
+        return Gaussian(mean, jnp.broadcast_to(log_std, mean.shape))
 
     def _each(
         self, name: str, rows: Sequence[Array], add: Sequence[Array] | None = None
@@ -116,16 +114,21 @@ class EquivariantActorCritic(nn.Module):
         )
 
 
+_SMALLEST_WEIGHT = 0.05  # in units of the spread: smaller ones matter to nobody
 _LARGEST_ENTRY = 3.0  # of what a single weight's network sees: a few weights are far out
 
 
 def _entries(
     layer: PyTree, left: Float[Array, "d r"], right: Float[Array, "h r"]
 ) -> Float[Array, "d h f"]:
-    """What the network of a single weight sees: products of factors, with and without its sign."""
+    """What the network of a single weight sees: products of factors, alone, with the weight's sign,
+    and in units of the weight: by what share it would have to grow for the product to be added."""
     products = jnp.einsum("dr,hr->dhr", left, right)
     own = jnp.stack([layer[name] for name in EDGES], axis=-1)
-    joined = jnp.concatenate([products, products * jnp.sign(own[..., :1]), own], axis=-1)
+    weight = own[..., :1]
+    sign = jnp.where(weight < 0, -1.0, 1.0)
+    share = products * sign / jnp.maximum(jnp.abs(weight), _SMALLEST_WEIGHT)
+    joined = jnp.concatenate([products, products * sign, share, own], axis=-1)
     return jnp.clip(joined, -_LARGEST_ENTRY, _LARGEST_ENTRY)
 
 

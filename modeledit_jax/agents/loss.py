@@ -42,25 +42,10 @@ def loss(
         return policy.log_prob(action), policy.entropy(), value
 
     log_prob, entropy, value = jax.vmap(evaluate_action)(batch.observation, batch.action)
-    return clipped_loss(config, batch, log_prob, entropy, value)
-
-
-def clipped_loss(
-    config: PPOConfig,
-    batch: Batch,
-    log_prob: Float[Array, "*B"],
-    entropy: Float[Array, "*B"],
-    value: Float[Array, "*B"],
-) -> tuple[Float[Array, ""], dict[str, Array]]:
-    """The loss, given what the present policy says of the samples; arguments as in `loss`."""
     advantage = batch.advantage
     if config.normalize_advantage == "minibatch":
         advantage = standardize(advantage)
-
-    log_ratio = log_prob - batch.log_prob
-    ratio = jnp.exp(log_ratio)
-    clipped = jnp.clip(ratio, 1.0 - config.clip_epsilon, 1.0 + config.clip_epsilon)
-    policy_loss = -jnp.minimum(ratio * advantage, clipped * advantage).mean()
+    policy_loss, parts = clipped_surrogate(config, advantage, log_prob, batch.log_prob)
 
     value_error = jnp.square(value - batch.value_target)
     if config.value_clip is not None:
@@ -74,10 +59,29 @@ def clipped_loss(
         + config.value_coefficient * value_loss
         - config.entropy_coefficient * mean_entropy
     )
-    return total, {
+    return total, {**parts, "value_loss": value_loss, "entropy": mean_entropy}
+
+
+def clipped_surrogate(
+    config: PPOConfig,
+    advantage: Float[Array, "*B"],
+    log_prob: Float[Array, "*B"],
+    before: Float[Array, "*B"],
+) -> tuple[Float[Array, ""], dict[str, Array]]:
+    """The clipped surrogate alone (Schulman et al. 2017, equation 7), to minimise, and its parts.
+
+    Args:
+        config: of which ``clip_epsilon`` is read.
+        advantage: of the samples.
+        log_prob: of their actions under the policy that learns.
+        before: the same under the policy that drew them.
+    """
+    log_ratio = log_prob - before
+    ratio = jnp.exp(log_ratio)
+    clipped = jnp.clip(ratio, 1.0 - config.clip_epsilon, 1.0 + config.clip_epsilon)
+    policy_loss = -jnp.minimum(ratio * advantage, clipped * advantage).mean()
+    return policy_loss, {
         "policy_loss": policy_loss,
-        "value_loss": value_loss,
-        "entropy": mean_entropy,
         "approx_kl": (ratio - 1.0 - log_ratio).mean(),
         "clip_fraction": (jnp.abs(ratio - 1.0) > config.clip_epsilon).astype(jnp.float32).mean(),
         "ratio_error": jnp.abs(ratio - 1.0).max(),

@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from modeledit_jax.agents.config import PPOConfig
-from modeledit_jax.agents.equivariant import Action, EquivariantActorCritic
+from modeledit_jax.agents.equivariant import Action, EquivariantPolicy
 from modeledit_jax.editors.agent import PPOSearch, default_ppo_config
 from modeledit_jax.editors.editor import Cost, EditResult, edit_with_search
 from modeledit_jax.edits.parametrization import LowRank, PerWeight
@@ -33,9 +33,7 @@ from modeledit_jax.envs.world import World, WorldParams, WorldState
 from modeledit_jax.tasks.task import Task
 from modeledit_jax.types import Array, Key, Leaves, Params
 
-_ARCHITECTURE = tuple(
-    f.name for f in fields(EquivariantActorCritic) if f.name not in ("parent", "name")
-)
+_ARCHITECTURE = tuple(f.name for f in fields(EquivariantPolicy) if f.name not in ("parent", "name"))
 
 WORLD_ACTIONS: dict[str, Action] = {"ShiftWorld-v0": "low-rank", "MaskWorld-v0": "per-weight"}
 """What a policy of each world puts out, if not said otherwise. Whether to scale a weight up or down
@@ -54,7 +52,7 @@ class LearnedEditor:
         compiled: the second edit takes milliseconds.
     """
 
-    network: EquivariantActorCritic
+    network: EquivariantPolicy
     params: Params
     world: str = "ShiftWorld-v0"
     worlds: dict[Any, World] = field(default_factory=dict, repr=False, compare=False)
@@ -72,7 +70,7 @@ class LearnedEditor:
         observation, state = env.reset_env(unused, params)
 
         def act(observation: Any) -> Array:
-            return self.network.apply(self.params, observation)[0].mode()
+            return self.network.apply(self.params, observation).mode()
 
         def step(carry: tuple[Any, WorldState], _: None) -> tuple[Any, Array]:
             action = act(carry[0])
@@ -130,7 +128,7 @@ def planned(editor: LearnedEditor, env: World, params: WorldParams) -> tuple[Arr
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
 def _planned(
-    network: EquivariantActorCritic, world: str, env: World, policy: Params, params: WorldParams
+    network: EquivariantPolicy, world: str, env: World, policy: Params, params: WorldParams
 ) -> tuple[Array, Leaves]:
     plan = LearnedEditor(network, policy, world).plan(env, params)
     return plan, env.apply_plan(plan, params.original)
@@ -164,11 +162,11 @@ def load_editor(path: str | Path) -> LearnedEditor:
     if about is None:
         raise ValueError(f"{path} holds tensors but no policy: give a file of LearnedEditor.save")
     known = json.loads(about)
-    network = EquivariantActorCritic(**known["network"])
+    network = EquivariantPolicy(**known["network"])
     return LearnedEditor(network, unflatten_dict(flat, sep="/"), known["world"])
 
 
-def make_world(network: EquivariantActorCritic, world: str, task: Task) -> World:
+def make_world(network: EquivariantPolicy, world: str, task: Task) -> World:
     """The world in which ``network`` edits ``task``."""
     low_rank = network.action == "low-rank"
     parametrization = LowRank(network.rank) if low_rank else PerWeight()

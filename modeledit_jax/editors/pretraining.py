@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from modeledit_jax.agents import multitask
 from modeledit_jax.agents.config import PPOConfig
-from modeledit_jax.agents.equivariant import EquivariantActorCritic
+from modeledit_jax.agents.equivariant import EquivariantPolicy
 from modeledit_jax.agents.multitask import MultitaskState
 from modeledit_jax.editors.learned import WORLD_ACTIONS, LearnedEditor, make_world
 from modeledit_jax.envs.taskpool import TaskPool, make_pool
@@ -25,17 +25,17 @@ class Pretraining:
     Attributes:
       updates: of PPO; each draws tasks of one pool, the pools take turns.
       tasks: drawn for every update.
-      episodes: played of every task.
+      trials: actions tried in every state of a task.
       examples: of the reward role that score an update's edits; None: all.
       learning_rate: of Adam, falling to zero along a cosine.
       std: spread of the actions around the policy's; it stays.
-      epochs: gradient steps on the episodes of an update.
-      hidden, rank: of the policy (`EquivariantActorCritic`).
+      epochs: gradient steps on the trials of an update.
+      hidden, rank: of the policy (`EquivariantPolicy`).
     """
 
     updates: int = 300
     tasks: int = 16
-    episodes: int = 32
+    trials: int = 32
     examples: int | None = 1000
     learning_rate: float = 8e-4
     std: float = 0.2
@@ -44,41 +44,37 @@ class Pretraining:
     rank: int = 4
 
     def __post_init__(self) -> None:
-        for name in ("updates", "tasks", "episodes", "epochs"):
+        for name in ("updates", "tasks", "trials", "epochs"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.episodes < 2:
-            raise ValueError("an episode is compared with others of its task: episodes at least 2")
+        if self.trials < 2:
+            raise ValueError("an action is compared with others in its state: trials at least 2")
         if self.examples is not None and self.examples < 1:
             raise ValueError(f"examples must be at least 1, or None for all; got {self.examples}")
         if not self.std > 0:
             raise ValueError(f"actions must be spread to learn from them: std > 0, got {self.std}")
 
-    @property
-    def evaluations_per_update(self) -> int:
-        """Reward evaluations of one update of tasks with a single request."""
-        return self.tasks * self.episodes
+    def evaluations(self, horizon: int = 1) -> int:
+        """Reward evaluations of all updates; each step but the last is evaluated once more."""
+        return self.updates * self.tasks * (horizon * self.trials + horizon - 1)
 
     def ppo(self, horizon: int = 1) -> PPOConfig:
         """The hyper-parameters of PPO for tasks of ``horizon`` requests."""
         return PPOConfig(
             learning_rate=self.learning_rate,
             std_learning_rate=0.0,
-            gamma=1.0,
-            value_coefficient=0.0 if horizon == 1 else 0.5,  # one step needs no value
             initial_std=self.std,
-            num_envs=self.episodes,
+            num_envs=self.trials,
             num_steps=horizon,
             num_epochs=self.epochs,
             num_minibatches=1,
             num_updates=self.updates,
             schedule="cosine",
-            normalize_advantage="none",
         )
 
-    def network(self, world: str) -> EquivariantActorCritic:
+    def network(self, world: str) -> EquivariantPolicy:
         """The policy's architecture for a world."""
-        return EquivariantActorCritic(WORLD_ACTIONS[world], rank=self.rank, hidden=self.hidden)
+        return EquivariantPolicy(WORLD_ACTIONS[world], rank=self.rank, hidden=self.hidden)
 
 
 @dataclass(frozen=True)
@@ -114,7 +110,7 @@ class Trainer:
         return cls(config, world, envs, pools)
 
     @property
-    def network(self) -> EquivariantActorCritic:
+    def network(self) -> EquivariantPolicy:
         """The policy's architecture."""
         return self.config.network(self.world)
 
@@ -150,7 +146,7 @@ def _update(
     config: Pretraining,
     env: World,
     pool: TaskPool,
-    network: EquivariantActorCritic,
+    network: EquivariantPolicy,
     state: MultitaskState,
 ) -> tuple[MultitaskState, dict[str, Array]]:
     def draw(key: Key) -> object:

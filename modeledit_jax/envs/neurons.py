@@ -25,7 +25,7 @@ of their spread and ``gradient [D, H]`` of the reward by them, in units of its o
 used at several positions, with its mean activity: positions are not told apart)."""
 
 Neurons: TypeAlias = dict[str, Array | tuple[Layer, ...]]
-"""``layers``, one entry for every edited leaf, and ``context [2 S + 3]``."""
+"""``layers``, one entry for every edited leaf, and ``context [2 S + 2]``."""
 
 Tapped: TypeAlias = Callable[[Leaves], tuple[Array, Leaves]]
 """``taps {path: [N, H]} -> outputs [N, C], inputs {path: [N, Q, D]}`` (`SplitApply.tapped`)."""
@@ -53,7 +53,6 @@ def observe_neurons(
     original: Leaves,
     label: Int[Array, " n"],
     weights: Mapping[str, Float[Array, " n"]],
-    time: Float[Array, ""],
 ) -> Neurons:
     """Describes the layers of some leaves.
 
@@ -64,7 +63,6 @@ def observe_neurons(
       original: unedited weights, whose spread is the unit of weights.
       label: of the examples.
       weights: evaluation sets, ``{name: [N]}``.
-      time: share of the episode that is gone.
 
     Returns:
       See `Neurons`; layers in the order of ``leaves``.
@@ -79,6 +77,8 @@ def observe_neurons(
     (probability_gradient,) = pull_back(*by_margin(*by_probability(ones)))
     (score_gradient,) = pull_back(jax.grad(score)(outputs))
     shares = jnp.stack([w / jnp.maximum(w.sum(), 1.0) for _, w in sorted(weights.items())])
+    active = shares * probability
+    active /= active.sum(1, keepdims=True) + TINY
     confidence = jnp.abs(margin).mean() + TINY
 
     def layer(path: str) -> Layer:
@@ -86,20 +86,23 @@ def observe_neurons(
         unit = spread(original[path])
         z = h @ leaves[path]
         typical = jnp.std(z, axis=(0, 1)).mean() + TINY  # the unit of z
-        rows = _input_rows(h, shares) * jnp.array([1.0, 1.0, typical / unit])[:, None, None]
+        rows = (
+            _input_rows(h, active, shares.mean(0))
+            * jnp.array([1.0, 1.0, typical / unit])[:, None, None]
+        )
         influence = (margin_gradient[path] * typical / confidence, probability_gradient[path])
-        columns = _output_rows(z / typical, *influence, margin / confidence, shares)
+        columns = _output_rows(z / typical, *influence, margin / confidence, active)
         gradient = jnp.einsum("nqd,nh->dh", h, score_gradient[path]) / h.shape[1]
         return {
             "inputs": rows.reshape(-1, rows.shape[-1]).T,
             "outputs": columns.reshape(-1, columns.shape[-1]).T,
-            "weights": (leaves[path] - jnp.mean(original[path])) / unit,
+            "weights": leaves[path] / unit,
             "gradient": gradient / (jnp.sqrt(jnp.mean(gradient**2)) + TINY),
         }
 
     sizes = [jnp.log2(jnp.array(leaf.shape, jnp.float32)) for leaf in leaves.values()]
-    state = [shares @ margin / confidence, shares @ probability, sum(sizes) / len(sizes) / 10]
-    context = jnp.concatenate([*state, time[None]])
+    state = [active @ margin / confidence, active @ probability, sum(sizes) / len(sizes) / 10]
+    context = jnp.concatenate(state)
     seen = {"context": context, "layers": tuple(layer(path) for path in leaves)}
     return jax.tree.map(lambda x: jnp.nan_to_num(jnp.clip(x, -BOUND, BOUND)), seen)
 
@@ -108,7 +111,9 @@ BOUND = 30.0
 """Entries are clipped here, so that a network that was edited to pieces still can be looked at."""
 
 
-def _input_rows(h: Float[Array, "n q d"], shares: Float[Array, "s n"]) -> Float[Array, "3 s d"]:
+def _input_rows(
+    h: Float[Array, "n q d"], shares: Float[Array, "s n"], everything: Float[Array, " n"]
+) -> Float[Array, "3 s d"]:
     """Mean and spread of every neuron on every set, and the direction that tells the set apart.
 
     The direction answers 1 on the mean of the set and as little as possible, in mean square, on
@@ -119,7 +124,7 @@ def _input_rows(h: Float[Array, "n q d"], shares: Float[Array, "s n"]) -> Float[
     mean = shares @ per_example
     second = jnp.einsum("sn,nqd->sd", shares, h**2) / h.shape[1]
     scale = jnp.sqrt(second.mean()) + TINY
-    flat = h * jnp.sqrt(shares.mean(0) / h.shape[1])[:, None, None]
+    flat = h * jnp.sqrt(everything / h.shape[1])[:, None, None]
     moment = jnp.einsum("nqd,nqe->de", flat, flat)
     size = moment.shape[0]
     moment += (RIDGE * jnp.trace(moment) / size + TINY) * jnp.eye(size)

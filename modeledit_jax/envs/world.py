@@ -270,7 +270,6 @@ class World(Environment[WorldState, WorldParams]):
             params.original,
             label,
             request(params, state.time),
-            jnp.asarray(state.time / params.max_steps_in_episode, jnp.float32),
         )
 
     def _shown(self, leaf: Float[Array, "..."], original: Float[Array, "..."]) -> Array:

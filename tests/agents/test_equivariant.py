@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modeledit_jax.agents.equivariant import EquivariantActorCritic
+from modeledit_jax.agents.equivariant import EquivariantPolicy
 from modeledit_jax.edits.parametrization import LowRank
 
 ACTIONS = ("low-rank", "per-weight")
@@ -32,7 +32,7 @@ def _observation(*sizes, seed=0):
 @lru_cache
 def _untrained(action):
     """A network, what it says of an observation when not compiled, and its first parameters."""
-    network = EquivariantActorCritic(action, rank=RANK, hidden=7)
+    network = EquivariantPolicy(action, rank=RANK, hidden=7)
     said, params = network.init_with_output(jax.random.key(0), _observation((D, H)))
     return network, said, params
 
@@ -67,11 +67,11 @@ def test_the_same_parameters_fit_other_widths_and_more_layers(action, sizes):
     observation = _observation(*sizes)
     fresh = jax.eval_shape(network.init, jax.random.key(0), observation)
     assert jax.tree.map(jnp.shape, fresh) == jax.tree.map(jnp.shape, params)
-    policy, value = apply(params, observation)
+    policy = apply(params, observation)
     _matrices(action, policy.mean, sizes)
     if action == "low-rank":
         assert policy.mean.shape == (sum(LowRank(RANK).size(shape) for shape in sizes),)
-    assert policy.log_std.shape == policy.mean.shape and value.shape == ()
+    assert policy.log_std.shape == policy.mean.shape
     assert np.unique(np.asarray(policy.mean)).size == policy.mean.size
     np.testing.assert_array_equal(policy.log_std, params["params"]["log_std"])
 
@@ -92,16 +92,15 @@ def _permuted(layer, rows, columns):
     columns=st.permutations(range(H)),
     others=st.permutations(range(3)),
 )
-def test_the_action_moves_with_the_neurons_and_the_value_stays(action, rows, columns, others):
+def test_the_action_moves_with_the_neurons(action, rows, columns, others):
     """Two layers; the neurons between them are outputs of the one and inputs of the other."""
     _, params, apply = _network(action)
     sizes = ((D, H), (H, 3))
     plain = _observation(*sizes, seed=2)
     orders = [(np.array(rows), np.array(columns)), (np.array(columns), np.array(others))]
     layers = [_permuted(x, *own) for x, own in zip(plain["layers"], orders, strict=True)]
-    policy, value = apply(params, plain)
-    moved, same = apply(params, {**plain, "layers": tuple(layers)})
-    np.testing.assert_allclose(same, value, rtol=1e-4, atol=1e-6)
+    policy = apply(params, plain)
+    moved = apply(params, {**plain, "layers": tuple(layers)})
     before, after = (_matrices(action, p.mean, sizes) for p in (policy, moved))
     for one, other, (left, right) in zip(before, after, orders, strict=True):
         if action == "per-weight":
@@ -113,21 +112,20 @@ def test_the_action_moves_with_the_neurons_and_the_value_stays(action, rows, col
 
 @pytest.mark.parametrize("action", ACTIONS)
 def test_every_part_of_the_observation_counts(action):
-    """Each changes the action of every layer, and the value."""
+    """Each changes the action of every layer."""
     _, params, apply = _network(action)
     sizes = ((D, H), (H, 3))
     plain = _observation(*sizes, seed=2)
-    policy, value = apply(params, plain)
+    policy = apply(params, plain)
     leaves, structure = jax.tree.flatten(plain)
     for index, leaf in enumerate(leaves):
         changed = [*leaves]
         changed[index] = leaf.at[(0,) * leaf.ndim].add(0.5)
-        other, judged = apply(params, jax.tree.unflatten(structure, changed))
+        other = apply(params, jax.tree.unflatten(structure, changed))
         for one, two in zip(
             _matrices(action, policy.mean, sizes), _matrices(action, other.mean, sizes), strict=True
         ):
             assert np.abs(one - two).max() > 1e-5
-        assert abs(float(judged - value)) > 1e-7
 
 
 @pytest.mark.parametrize("action", ACTIONS)
@@ -142,13 +140,11 @@ def test_side_by_side_it_does_what_it_does_alone(action):
 
 
 @pytest.mark.parametrize("action", ACTIONS)
-def test_untrained_actions_are_small_and_the_value_is_zero(action):
-    _, said, params = _untrained(action)
-    policy, value = said
-    assert float(value) == 0.0
+def test_untrained_actions_are_small(action):
+    _, policy, params = _untrained(action)
     assert 0.02 < np.asarray(policy.mean).std() < 1.0
     np.testing.assert_array_equal(policy.log_std, 0.0)
     compiled = _network(action)[2](params, _observation((D, H)))
     jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), said, compiled
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), policy, compiled
     )

@@ -4,20 +4,32 @@ from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 from flax import struct
 from gymnax.environments import environment, spaces
 
 from modeledit_jax.agents.config import PPOConfig
-from modeledit_jax.agents.loss import Batch, loss
+from modeledit_jax.agents.distributions import Gaussian
 from modeledit_jax.agents.multitask import grouped_loss, init, play_task, update
-from modeledit_jax.agents.networks import ActorCritic, GaussianHead
+from modeledit_jax.agents.networks import GaussianHead, TanhMLP, flatten
 
 KEY = jax.random.key(0)
-NETWORK = ActorCritic(GaussianHead((2,)), (16,))
+
+
+class Actor(nn.Module):
+    """A policy without a value."""
+
+    @nn.compact
+    def __call__(self, observation: Any) -> Gaussian:
+        return GaussianHead((2,), name="head")(TanhMLP((16,), name="body")(flatten(observation)))
+
+
+NETWORK = Actor()
 
 
 @struct.dataclass
@@ -62,7 +74,6 @@ def _config(horizon, **options):
     options = {
         "learning_rate": 0.02,
         "std_learning_rate": 0.0,
-        "gamma": 1.0,
         "initial_std": 0.3,
         "num_envs": 8,
         "num_steps": horizon,
@@ -70,8 +81,6 @@ def _config(horizon, **options):
         "num_minibatches": 1,
         "num_updates": 60,
         "schedule": "cosine",
-        "normalize_advantage": "none",
-        "value_coefficient": 0.05,
         "max_grad_norm": 1.0,
         **options,
     }
@@ -115,7 +124,7 @@ def _distance(params):
 
     def one(task):
         observation, _ = _env(1).reset_env(KEY, task)
-        return jnp.linalg.norm(NETWORK.apply(params, observation)[0].mode() - task.best)
+        return jnp.linalg.norm(NETWORK.apply(params, observation).mode() - task.best)
 
     return jax.vmap(one)(tasks).mean()
 
@@ -124,7 +133,7 @@ def _distance(params):
 def test_a_policy_learns_what_tasks_have_in_common(horizon):
     state, metrics = _trained(horizon)
     assert int(state.updates) == 60 and np.all(np.isfinite(jax.tree.leaves(metrics)[0]))
-    wanted = {"reward", "reward_spread", "policy_loss", "value_loss", "entropy", "grad_norm"}
+    wanted = {"reward", "reward_spread", "policy_loss", "approx_kl", "grad_norm"}
     assert wanted <= set(metrics) and all(x.shape == (60,) for x in metrics.values())
     best = horizon * np.mean([0.3, 1.0, 3.0]) * (1 - 2 * 0.3**2)  # the spread of actions stays
     first, late = metrics["reward"][0], metrics["reward"][-10:].mean()
@@ -137,13 +146,13 @@ def test_the_same_key_gives_the_same_bits_and_another_does_not():
     one = _trained(2)[0].params
     two, other = (_train(2, jax.random.key(seed))[0].params for seed in (0, 1))
     jax.tree.map(np.testing.assert_array_equal, one, two)
-    kernel = lambda params: params["params"]["value"]["kernel"]  # noqa: E731
+    kernel = lambda params: params["params"]["body"]["Dense_0"]["kernel"]  # noqa: E731
     assert np.any(kernel(one) != kernel(other))
 
 
 @lru_cache
 def _played(horizon, tasks=3):
-    """Samples of some tasks, by the network as it starts, but for a value that is not zero."""
+    """Trials on some tasks, by a network that has left its start."""
     env, config = _env(horizon), _config(horizon)
     params = _start(KEY).params
     rng = np.random.default_rng(0)
@@ -154,86 +163,66 @@ def _played(horizon, tasks=3):
     return params, targets, *jax.jit(jax.vmap(play))(targets, keys)
 
 
-def test_episodes_of_one_step_share_what_is_seen():
-    params, targets, batch, reward = _played(1)
-    assert batch.action.shape == (3, 1, 8, 2) and reward.shape == (3, 8)
-    assert batch.advantage.shape == batch.log_prob.shape == (3, 1, 8)
-    np.testing.assert_array_equal(batch.observation["best"], targets.best[:, None])
-    paid = 1 - ((np.clip(batch.action[:, 0], -3, 3) - targets.best[:, None]) ** 2).sum(axis=-1)
-    paid = np.asarray(targets.scale)[:, None] * paid
-    np.testing.assert_allclose(reward, paid, rtol=1e-4, atol=1e-5)
-    # One step: the advantage is the reward less the value, which is the same for all of a task.
-    expected = (paid - paid.mean(axis=1, keepdims=True)) / paid.std(axis=1, keepdims=True)
-    np.testing.assert_allclose(batch.advantage[:, 0], expected, rtol=1e-3, atol=1e-4)
-    np.testing.assert_allclose(batch.value_target[:, 0], paid, rtol=1e-4, atol=1e-5)
-    values = jax.jit(jax.vmap(lambda seen: NETWORK.apply(params, seen)[1]))(
-        jax.tree.map(lambda x: x[:, 0], batch.observation)
-    )
-    values = np.broadcast_to(values[:, None, None], (3, 1, 8))
-    np.testing.assert_allclose(batch.value, values, rtol=1e-4, atol=1e-6)
+def _said(params, observation):
+    """Mean and log-deviation of the policy, state by state."""
+    flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), observation)
+    policy = jax.jit(jax.vmap(partial(NETWORK.apply, params)))(flat)
+    shape = observation["time"].shape[:2]
+    return (np.asarray(x).reshape(*shape, 2) for x in (policy.mean, policy.log_std))
 
 
-def test_longer_episodes_are_seen_one_by_one():
-    _, targets, batch, reward = _played(2)
-    assert batch.action.shape == (3, 16, 1, 2) and reward.shape == (3, 8)
-    assert {leaf.shape[:2] for leaf in jax.tree.leaves(batch.observation)} == {(3, 16)}
-    steps = jax.tree.map(lambda x: np.asarray(x).reshape(3, 2, 8, *x.shape[2:]), batch)
-    seen, action = steps.observation, steps.action[:, :, :, 0]
-    np.testing.assert_array_equal(seen["time"][:, 0], 0.0)
-    np.testing.assert_array_equal(seen["time"][:, 1], 1.0)
+@pytest.mark.parametrize("horizon", [1, 3])
+def test_the_most_probable_action_leads_on_and_others_are_tried(horizon):
+    params, targets, trials, reward = _played(horizon)
+    assert trials.action.shape == (3, horizon, 8, 2)
+    assert trials.advantage.shape == trials.log_prob.shape == reward.shape == (3, horizon, 8)
+    seen, (mean, log_std) = trials.observation, _said(params, trials.observation)
+    np.testing.assert_array_equal(seen["best"], np.repeat(targets.best[:, None], horizon, axis=1))
+    np.testing.assert_array_equal(seen["time"][..., 0], np.tile(np.arange(horizon), (3, 1)))
     np.testing.assert_array_equal(seen["last"][:, 0], 0.0)
-    np.testing.assert_array_equal(seen["last"][:, 1], np.clip(action[:, 0], -3, 3))
-    right = np.stack([targets.best, -targets.best], axis=1)[:, :, None]
-    paid = 1 - ((np.clip(action, -3, 3) - right) ** 2).sum(axis=-1)
-    paid = np.asarray(targets.scale)[:, None, None] * paid
-    np.testing.assert_allclose(reward, paid.sum(axis=1), rtol=1e-4, atol=1e-5)
-    # Advantages over the λ-returns by hand; nothing follows the second step.
-    value = steps.value[..., 0]
-    last = paid[:, 1] - value[:, 1]
-    first = paid[:, 0] + value[:, 1] - value[:, 0] + 0.95 * last
-    raw = np.stack([first, last], axis=1)
-    expected = (raw - raw.mean(axis=2, keepdims=True)) / raw.std(axis=2, keepdims=True)
-    np.testing.assert_allclose(steps.advantage[..., 0], expected, rtol=1e-3, atol=1e-4)
-    np.testing.assert_allclose(steps.value_target[..., 0], raw + value, rtol=1e-3, atol=1e-4)
-    assert np.abs(value).max() > 0.01
+    taken = np.clip(mean, -3, 3)
+    np.testing.assert_allclose(seen["last"][:, 1:], taken[:, :-1], rtol=1e-4, atol=1e-5)
+    right = np.stack([targets.best] + [-targets.best] * (horizon - 1), axis=1)[:, :, None]
+    paid = 1 - ((np.clip(trials.action, -3, 3) - right) ** 2).sum(axis=-1)
+    np.testing.assert_allclose(
+        reward, np.asarray(targets.scale)[:, None, None] * paid, rtol=1e-4, atol=1e-5
+    )
+    z = (np.asarray(trials.action) - mean[:, :, None]) / np.exp(log_std[:, :, None])
+    density = scipy.stats.norm.logpdf(z).sum(-1) - log_std.sum(-1)[:, :, None]
+    np.testing.assert_allclose(trials.log_prob, density, rtol=1e-3, atol=1e-4)
+    assert 0.5 < z.std() < 2 and np.unique(z).size == z.size
 
 
 @pytest.mark.parametrize("horizon", [1, 2])
-def test_advantages_are_standard_within_a_task_and_step(horizon):
+def test_advantages_are_standard_in_every_state(horizon):
     """Though the rewards of one task are many times those of another."""
-    _, targets, batch, reward = _played(horizon)
-    assert np.ptp(np.log(targets.scale)) > 0.5 and np.ptp(np.asarray(reward.std(axis=1))) > 0.3
-    advantage = np.asarray(batch.advantage).reshape(3, horizon, 8)
-    np.testing.assert_allclose(advantage.mean(axis=2), 0.0, atol=1e-5)
-    np.testing.assert_allclose(advantage.std(axis=2), 1.0, rtol=1e-4)
+    _, targets, trials, reward = _played(horizon)
+    assert np.ptp(np.log(targets.scale)) > 0.5 and np.ptp(np.asarray(reward.std(axis=2))) > 0.3
+    reward = np.asarray(reward, np.float64)
+    expected = (reward - reward.mean(2, keepdims=True)) / reward.std(2, keepdims=True)
+    np.testing.assert_allclose(trials.advantage, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_equal_rewards_say_nothing():
+    env, config = _env(1), _config(1)
+    nothing = Target(jnp.zeros(2), jnp.zeros(()), jnp.ones(()))
+    play = partial(play_task, env, partial(NETWORK.apply, _start(KEY).params), config)
+    trials, _ = jax.jit(play)(nothing, KEY)
+    np.testing.assert_array_equal(trials.advantage, 0.0)
 
 
 @pytest.mark.parametrize("horizon", [1, 2])
-def test_the_grouped_loss_is_that_of_the_samples_one_by_one(horizon):
-    params, _, batch, _ = _played(horizon)
-    config = _config(horizon, entropy_coefficient=0.1, value_clip=0.2, value_coefficient=0.7)
+def test_the_loss_is_the_clipped_surrogate_of_all_trials(horizon):
+    """Against NumPy, as if the policy had moved on, so that some ratios are clipped."""
+    params, _, trials, _ = _played(horizon)
+    config = _config(horizon, clip_epsilon=0.15)
     rng = np.random.default_rng(1)
-    shape = batch.log_prob.shape
-    noisy = replace(
-        batch,  # as if the policy had moved on, so that some ratios are clipped
-        log_prob=batch.log_prob + 0.3 * rng.normal(size=shape).astype(np.float32),
-        value=batch.value + 0.3 * rng.normal(size=shape).astype(np.float32),
-    )
-    groups = shape[:2]
-    flat = {
-        name: getattr(noisy, name).reshape(-1, *getattr(noisy, name).shape[3:])
-        for name in ("action", "log_prob", "value", "advantage", "value_target")
-    }
-    seen = jax.tree.map(
-        lambda x: jnp.repeat(x.reshape(-1, *x.shape[2:]), shape[2], axis=0), noisy.observation
-    )
-    assert len(flat["value"]) == groups[0] * groups[1] * shape[2]
-    gradient = partial(jax.value_and_grad, argnums=2, has_aux=True)
-    found = jax.jit(gradient(grouped_loss), static_argnums=0)(NETWORK, config, params, noisy)
-    one_by_one = Batch(observation=seen, **flat)
-    expected = jax.jit(gradient(loss), static_argnums=0)(NETWORK, config, params, one_by_one)
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), found, expected
-    )
-    (_, parts), _ = found
-    assert 0 < parts["clip_fraction"] < 1
+    noise = 0.3 * rng.normal(size=trials.log_prob.shape).astype(np.float32)
+    noisy = replace(trials, log_prob=trials.log_prob + noise)
+    value, parts = jax.jit(partial(grouped_loss, NETWORK, config))(params, noisy)
+    ratio, advantage = np.exp(-noise.astype(float)), np.asarray(trials.advantage, float)
+    gain = np.where(advantage > 0, np.minimum(ratio, 1.15), np.maximum(ratio, 0.85))
+    np.testing.assert_allclose(value, -(gain * advantage).mean(), rtol=1e-3, atol=1e-5)
+    outside = (np.abs(ratio - 1) > 0.15).mean()
+    np.testing.assert_allclose(parts["clip_fraction"], outside, atol=0.05)
+    assert 0 < outside < 1

@@ -10,7 +10,7 @@ import pytest
 import tiny
 from safetensors.numpy import save_file
 
-from modeledit_jax.agents.equivariant import EquivariantActorCritic
+from modeledit_jax.agents.equivariant import EquivariantPolicy
 from modeledit_jax.editors import learned
 from modeledit_jax.editors.editor import Editor
 from modeledit_jax.editors.learned import LearnedEditor, load_editor
@@ -24,14 +24,14 @@ KINDS = {"ShiftWorld-v0": "low-rank", "MaskWorld-v0": "per-weight"}
 @lru_cache
 def _editor(world="ShiftWorld-v0", sets=2):
     """A policy whose parameters are drawn; it reads tasks with so many evaluation sets."""
-    network = EquivariantActorCritic(KINDS[world], rank=2, hidden=5, rounds=1, start_scale=0.25)
+    network = EquivariantPolicy(KINDS[world], rank=2, hidden=5, rounds=1, start_scale=0.25)
     layer = {
         "inputs": jnp.zeros((3, 3 * sets)),
         "outputs": jnp.zeros((2, 6 * sets)),
         "weights": jnp.zeros((3, 2)),
         "gradient": jnp.zeros((3, 2)),
     }
-    seen = {"layers": (layer,), "context": jnp.zeros(2 * sets + 3)}
+    seen = {"layers": (layer,), "context": jnp.zeros(2 * sets + 2)}
     rng = np.random.default_rng(3)
     params = jax.tree.map(
         lambda leaf: jnp.asarray(0.3 * rng.normal(size=leaf.shape), jnp.float32),
@@ -83,7 +83,7 @@ def test_the_edit_is_the_action_of_the_policy(world):
     assert result.cost.seconds > 0 and result.trace is None
 
     env = editor.make_world(task)
-    policy, _ = jax.jit(editor.network.apply)(editor.params, env.default_params.neurons)
+    policy = jax.jit(editor.network.apply)(editor.params, env.default_params.neurons)
     action, original = np.asarray(policy.mean), np.asarray(task.leaves["fc2/kernel"])
     if world == "MaskWorld-v0":
         expected = original * (1 + np.tanh(action.reshape(5, 4)))
