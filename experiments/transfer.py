@@ -7,6 +7,7 @@ Trains policies on many networks, each with one class never asked for, and lets 
 networks, of other widths and kinds, and networks trained on other data. ``--help`` lists all.
 """
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -15,7 +16,7 @@ from experiments.options import RunOptions, World, command_line, guarded, resolv
 
 Data = Literal["digits", "mnist", "fashion_mnist"]
 Part = Literal["zero-shot", "adaptation", "sequence", "cost"]
-SHAPE = "kind-widths, e.g. mlp-128x32 or cnn-128x32"
+SHAPE = "kind-widths, e.g. mlp-128x32 or cnn-128x32; then, if you like, -gelu or -tanh, and -20ep"
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,8 @@ class Config(RunOptions):
     held_out: str = "4,7"
     """Classes no training task asks for, one policy for each; 'all': every class in turn."""
     networks: tuple[str, ...] = ("mlp-128x32",)
-    """Shapes of the networks to train on: kind-widths, where fc2 is edited."""
+    """Shapes of the networks to train on: kind-widths, where fc2 is edited. Two more parts may
+    follow, the activation (-gelu, -tanh) and the epochs of the training (-20ep)."""
     other_networks: tuple[str, ...] = (
         "mlp-64x16",
         "mlp-64x32",
@@ -42,6 +44,8 @@ class Config(RunOptions):
     """Shapes that are edited only."""
     other_data: tuple[Data, ...] = ()
     """Data sets whose networks (of the first shape) are edited only."""
+    pairs: int = 0
+    """Pairs of classes that each network to train on is asked to forget, beside single classes."""
     training_networks: int = 16
     """Networks of each shape to train on."""
     seeds: int = 5
@@ -68,8 +72,10 @@ def resolve(config: Config) -> Config:
         if getattr(config, name) < 1:
             option = name.replace("_", "-")
             raise ValueError(f"--{option} must be at least 1, got {getattr(config, name)}")
-    if config.sequence_updates < 0 or min(config.budgets, default=1) < 1:
-        raise ValueError("--sequence-updates must not be negative, --budgets must be at least 1")
+    if min(config.sequence_updates, config.pairs) < 0 or min(config.budgets, default=1) < 1:
+        raise ValueError(
+            "--sequence-updates and --pairs must not be negative, --budgets must be at least 1"
+        )
     for shape in (*config.networks, *config.other_networks):
         read_shape(shape)
     if config.held_out != "all":
@@ -77,19 +83,28 @@ def resolve(config: Config) -> Config:
     return resolve_run(config, "transfer")
 
 
-def read_shape(shape: str) -> tuple[str, tuple[int, ...]]:
-    """Reads ``mlp-128x32`` as ``("mlp", (128, 32))``.
+@dataclass(frozen=True)
+class Shape:
+    """A kind of network: ``"mlp"`` or ``"cnn"``, and how it is trained (None: by its recipe)."""
+
+    kind: str
+    hidden: tuple[int, ...]
+    activation: str = "relu"
+    epochs: int | None = None
+
+
+def read_shape(text: str) -> Shape:
+    """Reads ``mlp-128x32`` as ``Shape("mlp", (128, 32))``; `SHAPE` says what else it may hold.
 
     Raises:
       ValueError: it is no such text, or there are fewer than two widths.
     """
-    kind, _, widths = shape.partition("-")
-    sizes = widths.split("x")
-    if kind not in ("mlp", "cnn") or len(sizes) < 2 or not all(s.isdigit() for s in sizes):
-        raise ValueError(
-            f"the shape {shape!r} is not understood: give {SHAPE}, with two widths or more"
-        )
-    return kind, tuple(int(size) for size in sizes)
+    found = re.fullmatch(r"(mlp|cnn)-(\d+(?:x\d+)+)(?:-(gelu|tanh))?(?:-([1-9]\d*)ep)?", text)
+    if found is None:
+        raise ValueError(f"the shape {text!r} is not understood: give {SHAPE}; two widths or more")
+    kind, widths, activation, epochs = found.groups()
+    hidden = tuple(map(int, widths.split("x")))
+    return Shape(kind, hidden, activation or "relu", int(epochs) if epochs else None)
 
 
 def read_classes(text: str) -> list[int]:

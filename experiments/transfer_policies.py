@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from experiments.options import run_folder
 from experiments.transfer import Config
-from experiments.transfer_subjects import REWARD, Store
+from experiments.transfer_subjects import REWARD, Store, draw_pairs
 from modeledit_jax.editors.learned import LearnedEditor
 from modeledit_jax.editors.pretraining import Pretraining, Trainer
 from modeledit_jax.run.chunks import run_chunks
@@ -42,7 +42,9 @@ def trained_policy(config: Config, store: Store, world: str, held_out: int | Non
     groups = []
     for shape in config.networks:
         family = store.family(shape)
-        groups.append(family.tasks(family.subjects(store.training_seeds), classes))
+        subjects = family.subjects(store.training_seeds)
+        pairs = draw_pairs(config.seed, classes, config.pairs)
+        groups.append(family.tasks(subjects, classes) + family.tasks(subjects, pairs))
     options = Pretraining(updates=config.updates, tasks=min(16, *map(len, groups)))
     name = world if held_out is None else f"{world}-without-{held_out}"
     trainer = Trainer.of(options, WORLDS[world], groups)

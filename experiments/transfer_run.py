@@ -15,7 +15,7 @@ from experiments.transfer_parts import kept_courses, kept_rows
 from experiments.transfer_policies import Policy, sequence_policy, trained_policy
 from experiments.transfer_report import Findings, write_report
 from experiments.transfer_sequence import sequence_rows
-from experiments.transfer_subjects import Family, Store
+from experiments.transfer_subjects import Family, Store, draw_pairs
 from experiments.transfer_zero_shot import Patients, editor_rows, original_rows, policy_rows
 from modeledit_jax.editors.closed_form import ProjectionEditor, RidgeEditor
 from modeledit_jax.editors.editor import Cost
@@ -24,6 +24,7 @@ from modeledit_jax.run.config import opened_run
 from modeledit_jax.run.results import Row
 
 SEEN_NETWORKS = 5  # of the training networks that are edited
+PAIRS = 10  # of classes, of which each new network is asked to forget both at once
 
 
 def run(config: Config) -> None:
@@ -78,7 +79,18 @@ class _Course:
             rows += self._by_held_out(name, family, seeds)
         for data in self.config.other_data:
             rows += self._other_data(data)
-        return rows
+        return rows + self._pairs()
+
+    def _pairs(self) -> list[Row]:
+        """Two classes in one request, by the policy that was asked for every class."""
+        store = self.store
+        family = store.family(self.config.networks[0])
+        # Of another seed than the pairs to train on; some may be the same.
+        pairs = draw_pairs(self.config.seed + 1, store.seen(-1), PAIRS)
+        tasks = family.tasks(family.subjects(store.new_seeds), pairs)
+        editor = self.policy(None).editor
+        patients = Patients.of(editor, tasks, store.new_seeds)
+        return policy_rows(f"policy-{self.world}-new-network-pairs", editor, patients)
 
     def _by_held_out(self, name: str, family: Family, seeds: Sequence[int]) -> list[Row]:
         """Every policy on all classes of some networks; classical editors on the same."""

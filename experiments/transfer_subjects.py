@@ -1,14 +1,16 @@
 """Networks and requests of the transfer experiment."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
+from itertools import combinations
 
 import flax.linen as nn
+import numpy as np
 from tqdm import tqdm
 
 from experiments.image_subjects import Recipe, recipe_of, trained_subject
-from experiments.transfer import Config, read_classes, read_shape
+from experiments.transfer import Config, Shape, read_classes, read_shape
 from modeledit_jax.data.images import ImageData, default_cache_dir, load_images
 from modeledit_jax.data.splits import Splits, split_images
 from modeledit_jax.subjects.classifiers import CNN, MLP
@@ -41,12 +43,14 @@ class Family:
             for seed in tqdm(seeds, desc=f"networks {self.name}", leave=False)
         ]
 
-    def tasks(self, subjects: Sequence[Subject], classes: Sequence[int]) -> list[Task]:
-        """To forget each class of each network, network by network."""
+    def tasks(
+        self, subjects: Sequence[Subject], requests: Sequence[int] | Sequence[tuple[int, ...]]
+    ) -> list[Task]:
+        """To forget each class, or the classes of each tuple, network by network."""
         return [
-            forget_classes(subject, self.splits, index, reward=REWARD)
+            forget_classes(subject, self.splits, request, reward=REWARD)
             for subject in subjects
-            for index in classes
+            for request in requests
         ]
 
 
@@ -61,9 +65,12 @@ class Store:
         dataset = dataset or self.config.dataset
         data, splits = _data(dataset, self.config)
         folder = self.config.cache_dir or default_cache_dir()
-        kind, _ = read_shape(shape)
-        module = make_module(shape, splits.num_classes)
-        recipe = Recipe(module, recipe_of(kind, splits), splits, data.fingerprint, folder)
+        own = read_shape(shape)
+        training = recipe_of(own.kind, splits)
+        if own.epochs is not None:
+            training = replace(training, epochs=own.epochs)
+        module = make_module(own, splits.num_classes)
+        recipe = Recipe(module, training, splits, data.fingerprint, folder)
         return Family(recipe, shape if dataset == self.config.dataset else f"{dataset}-{shape}")
 
     @cached_property
@@ -103,7 +110,14 @@ def _data(name: str, config: Config) -> tuple[ImageData, Splits]:
     return data, split_images(data)
 
 
-def make_module(shape: str, num_classes: int) -> nn.Module:
+def make_module(shape: Shape, num_classes: int) -> nn.Module:
     """The network of a shape; its layers are ``fc1``, ``fc2``, …, ``head``."""
-    kind, hidden = read_shape(shape)
-    return {"mlp": MLP, "cnn": CNN}[kind](num_classes=num_classes, hidden=hidden)
+    kind = {"mlp": MLP, "cnn": CNN}[shape.kind]
+    return kind(num_classes=num_classes, hidden=shape.hidden, activation=shape.activation)
+
+
+def draw_pairs(seed: int, classes: Sequence[int], count: int) -> list[tuple[int, int]]:
+    """Different pairs of classes, at most as many as there are."""
+    every = list(combinations(classes, 2))
+    order = np.random.default_rng(seed).permutation(len(every))
+    return [every[index] for index in order[:count]]

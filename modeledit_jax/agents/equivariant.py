@@ -41,6 +41,7 @@ class EquivariantPolicy(nn.Module):
       hidden: width of a row.
       rounds: how often the two sides hear of each other.
       start_scale: standard deviation of the entries of a factor before any training, about.
+      gradient: whether the reward's gradient by the weights is read; if not, only the weights are.
     """
 
     action: Action = "low-rank"
@@ -48,13 +49,14 @@ class EquivariantPolicy(nn.Module):
     hidden: int = 32
     rounds: int = 2
     start_scale: float = 0.3
+    gradient: bool = True
 
     @nn.compact
     def __call__(self, observation: PyTree) -> Gaussian:
         layers, context = observation["layers"], observation["context"]
         # Divided so that a sum over one side of a layer neither grows nor shrinks with its size.
         edges = [
-            jnp.stack([layer[name] for name in EDGES]) / layer["weights"].size ** 0.25
+            jnp.stack([layer[name] for name in self._edges()]) / layer["weights"].size ** 0.25
             for layer in layers
         ]
         inputs, outputs = (
@@ -71,6 +73,9 @@ class EquivariantPolicy(nn.Module):
         mean = self._mean(layers, inputs, outputs)
         log_std = self.param("log_std", nn.initializers.zeros, ())
         return Gaussian(mean, jnp.broadcast_to(log_std, mean.shape))
+
+    def _edges(self) -> tuple[str, ...]:
+        return EDGES if self.gradient else EDGES[:1]
 
     def _each(
         self, name: str, rows: Sequence[Array], add: Sequence[Array] | None = None
@@ -108,7 +113,10 @@ class EquivariantPolicy(nn.Module):
             return jnp.concatenate([side.ravel() for pair in factors for side in pair])
         hidden = nn.Dense(_PER_WEIGHT_HIDDEN, name="weight_hidden")
         last = nn.Dense(1, name="weight", use_bias=False, kernel_init=start)
-        entries = [_entries(layer, *pair) for layer, pair in zip(layers, factors, strict=True)]
+        entries = [
+            _entries([layer[name] for name in self._edges()], *pair)
+            for layer, pair in zip(layers, factors, strict=True)
+        ]
         return jnp.concatenate(
             [last(jnp.concatenate([jnp.tanh(hidden(x)), x], axis=-1)).ravel() for x in entries]
         )
@@ -119,12 +127,12 @@ _LARGEST_ENTRY = 3.0  # of what a single weight's network sees: a few weights ar
 
 
 def _entries(
-    layer: PyTree, left: Float[Array, "d r"], right: Float[Array, "h r"]
+    edges: Sequence[Float[Array, "d h"]], left: Float[Array, "d r"], right: Float[Array, "h r"]
 ) -> Float[Array, "d h f"]:
     """What the network of a single weight sees: products of factors, alone, with the weight's sign,
     and in units of the weight: by what share it would have to grow for the product to be added."""
     products = jnp.einsum("dr,hr->dhr", left, right)
-    own = jnp.stack([layer[name] for name in EDGES], axis=-1)
+    own = jnp.stack(edges, axis=-1)
     weight = own[..., :1]
     sign = jnp.where(weight < 0, -1.0, 1.0)
     share = products * sign / jnp.maximum(jnp.abs(weight), _SMALLEST_WEIGHT)

@@ -70,7 +70,8 @@ class LearnedEditor:
         observation, state = env.reset_env(unused, params)
 
         def act(observation: Any) -> Array:
-            return self.network.apply(self.params, observation).mode()
+            policy: Any = self.network.apply(self.params, observation)
+            return policy.mode()
 
         def step(carry: tuple[Any, WorldState], _: None) -> tuple[Any, Array]:
             action = act(carry[0])

@@ -29,7 +29,7 @@ from modeledit_jax.types import Apply, Array, Key, Leaves, Params
 class NegGradPlus:
     """SGD with momentum on ``alpha · E_retain ℓ − (1 − alpha) · E_forget ℓ``, ``ℓ`` cross-entropy.
 
-    Batches are drawn from all training examples with replacement; both means are over a batch's own.
+    Batches are drawn from all training examples, with replacement; means are over a batch's own.
 
     Attributes:
       alpha: weight of what is kept, in (0, 1). The published 0.95 is for whole networks; on one

@@ -30,7 +30,7 @@ class Pretraining:
       learning_rate: of Adam, falling to zero along a cosine.
       std: spread of the actions around the policy's; it stays.
       epochs: gradient steps on the trials of an update.
-      hidden, rank: of the policy (`EquivariantPolicy`).
+      hidden, rank, gradient: of the policy (`EquivariantPolicy`).
     """
 
     updates: int = 300
@@ -42,6 +42,7 @@ class Pretraining:
     epochs: int = 4
     hidden: int = 32
     rank: int = 4
+    gradient: bool = True
 
     def __post_init__(self) -> None:
         for name in ("updates", "tasks", "trials", "epochs"):
@@ -74,7 +75,9 @@ class Pretraining:
 
     def network(self, world: str) -> EquivariantPolicy:
         """The policy's architecture for a world."""
-        return EquivariantPolicy(WORLD_ACTIONS[world], rank=self.rank, hidden=self.hidden)
+        return EquivariantPolicy(
+            WORLD_ACTIONS[world], rank=self.rank, hidden=self.hidden, gradient=self.gradient
+        )
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ The edited layer of the paper is the second fully connected one, ``fc2/kernel`` 
 """
 
 from collections.abc import Callable
+from typing import Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -11,12 +12,21 @@ from jaxtyping import Float
 
 from modeledit_jax.types import Array
 
+Activation = Literal["relu", "gelu", "tanh"]
+_ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "relu": nn.relu,
+    "gelu": nn.gelu,
+    "tanh": nn.tanh,
+}
 
-def dense_layers(x: Array, hidden: tuple[int, ...], num_classes: int) -> Array:
+
+def dense_layers(
+    x: Array, hidden: tuple[int, ...], num_classes: int, activation: Activation = "relu"
+) -> Array:
     """``fc1`` … ``fcK`` and ``head``, as submodules of the calling module."""
     x = x.reshape((x.shape[0], -1))
     for index, width in enumerate(hidden, start=1):
-        x = nn.relu(nn.Dense(width, name=f"fc{index}")(x))
+        x = _ACTIVATIONS[activation](nn.Dense(width, name=f"fc{index}")(x))
     return nn.Dense(num_classes, name="head")(x)
 
 
@@ -25,10 +35,11 @@ class MLP(nn.Module):
 
     num_classes: int = 10
     hidden: tuple[int, ...] = (128, 32)
+    activation: Activation = "relu"
 
     @nn.compact
     def __call__(self, x: Float[Array, "n ..."]) -> Float[Array, "n c"]:
-        return dense_layers(x, self.hidden, self.num_classes)
+        return dense_layers(x, self.hidden, self.num_classes, self.activation)
 
 
 class CNN(nn.Module):
@@ -42,12 +53,14 @@ class CNN(nn.Module):
     num_classes: int = 10
     channels: tuple[int, ...] = (16, 32)
     hidden: tuple[int, ...] = (128, 32)
+    activation: Activation = "relu"
 
     @nn.compact
     def __call__(self, x: Float[Array, "n height width channels"]) -> Float[Array, "n c"]:
+        active = _ACTIVATIONS[self.activation]
         for index, width in enumerate(self.channels, start=1):
-            x = nn.relu(nn.Dense(width, name=f"conv{index}")(unfold(x, size=3, stride=2)))
-        return dense_layers(x, self.hidden, self.num_classes)
+            x = active(nn.Dense(width, name=f"conv{index}")(unfold(x, size=3, stride=2)))
+        return dense_layers(x, self.hidden, self.num_classes, self.activation)
 
 
 def unfold(

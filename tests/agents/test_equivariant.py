@@ -129,6 +129,20 @@ def test_every_part_of_the_observation_counts(action):
 
 
 @pytest.mark.parametrize("action", ACTIONS)
+def test_a_policy_may_do_without_the_gradient(action):
+    observation = _observation((D, H))
+    network = EquivariantPolicy(action, rank=RANK, hidden=7, gradient=False)
+    params = network.init(jax.random.key(0), observation)
+    (layer,) = observation["layers"]
+    other = {**observation, "layers": ({**layer, "gradient": -layer["gradient"]},)}
+    one, two = (jax.jit(network.apply)(params, seen).mean for seen in (observation, other))
+    np.testing.assert_array_equal(one, two)
+    _, all_params, _ = _network(action)
+    sizes = [sum(x.size for x in jax.tree.leaves(p)) for p in (params, all_params)]
+    assert sizes[0] < sizes[1]
+
+
+@pytest.mark.parametrize("action", ACTIONS)
 def test_side_by_side_it_does_what_it_does_alone(action):
     network, params, apply = _network(action)
     seen = [_observation((D, H), (H, 3), seed=seed) for seed in range(3)]

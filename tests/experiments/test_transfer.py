@@ -5,24 +5,29 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from experiments.transfer import Config, main, read_classes, read_shape, resolve
+from experiments.transfer import Config, Shape, main, read_classes, read_shape, resolve
 from experiments.transfer_adaptation import Course, evaluations_to_target
 from experiments.transfer_report import Findings, _score, _sequence_curves, report_text
 from experiments.transfer_sequence import _course
-from experiments.transfer_subjects import Store
+from experiments.transfer_subjects import Store, draw_pairs
 from experiments.transfer_zero_shot import numbers
 from modeledit_jax.editors.editor import Cost
 from modeledit_jax.editors.learned import load_editor
 from modeledit_jax.run.results import Row, read_summary
+from modeledit_jax.subjects.classifiers import CNN, MLP
 
 
 def test_shapes_are_read():
-    assert read_shape("mlp-128x32") == ("mlp", (128, 32))
-    assert read_shape("cnn-64x32x16") == ("cnn", (64, 32, 16))
+    assert read_shape("mlp-128x32") == Shape("mlp", (128, 32))
+    assert read_shape("cnn-64x32x16") == Shape("cnn", (64, 32, 16))
+    assert read_shape("mlp-8x4-gelu-20ep") == Shape("mlp", (8, 4), "gelu", 20)
+    assert read_shape("mlp-8x4-3ep") == Shape("mlp", (8, 4), epochs=3)
     assert read_classes("4,7") == [4, 7]
 
 
-@pytest.mark.parametrize("shape", ["mlp", "mlp-128", "rnn-128x32", "mlp-128xa", ""])
+@pytest.mark.parametrize(
+    "shape", ["mlp", "mlp-128", "rnn-128x32", "mlp-128xa", "", "mlp-8x4-0ep", "mlp-8x4-sine"]
+)
 def test_a_shape_that_is_none_is_named(shape):
     with pytest.raises(ValueError, match="mlp-128x32"):
         read_shape(shape)
@@ -34,6 +39,7 @@ def test_a_shape_that_is_none_is_named(shape):
         ({"updates": 0}, "--updates"),
         ({"training_networks": 0}, "--training-networks"),
         ({"budgets": (0,)}, "--budgets"),
+        ({"pairs": -1}, "--pairs"),
         ({"held_out": "four"}, "--held-out"),
         ({"other_networks": ("tree-3x3",)}, "tree-3x3"),
         ({"seeds": 0}, "--seeds"),
@@ -50,6 +56,22 @@ def test_a_class_that_the_data_lack_is_named():
     assert Store(Config(held_out="all")).held_out == list(range(10))
     assert Store(Config()).seen(4) == [0, 1, 2, 3, 5, 6, 7, 8, 9]
     assert not set(Store(Config()).training_seeds) & set(Store(Config()).new_seeds)
+
+
+def test_shapes_say_what_is_built_and_how_it_is_trained():
+    store = Store(Config())
+    plain, other = store.family("mlp-16x8"), store.family("cnn-16x8-tanh-2ep")
+    assert plain.recipe.module == MLP(10, (16, 8)) and plain.recipe.training.epochs == 60
+    assert other.recipe.module == CNN(10, hidden=(16, 8), activation="tanh")
+    assert other.recipe.training == replace(plain.recipe.training, epochs=2)
+
+
+def test_pairs_differ():
+    pairs = draw_pairs(0, [1, 4, 7, 9], 4)
+    assert len(set(pairs)) == 4 and all(a < b for a, b in pairs)
+    assert {c for pair in pairs for c in pair} <= {1, 4, 7, 9}
+    assert pairs != draw_pairs(1, [1, 4, 7, 9], 4)
+    assert len(draw_pairs(0, [1, 4, 7], 50)) == 3 and draw_pairs(0, [1, 4], 0) == []
 
 
 def test_numbers_of_a_row():
@@ -152,6 +174,8 @@ def test_every_part_runs_and_resumes(tmp_path):
         "zero-shot-policy-shift-new-network-new-class",
         "zero-shot-policy-shift-mlp-64x16-new-class",
         "zero-shot-ridge-new-network",
+        "zero-shot-neggrad-plus-new-network",
+        "zero-shot-policy-shift-new-network-pairs",
         "adaptation-policy-shift-plus-10",
         "adaptation-openes-shift-from-mean-edit",
         "sequence-policy-shift-in-turn-after-9",

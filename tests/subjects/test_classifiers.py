@@ -37,6 +37,28 @@ def test_mlp_equals_numpy():
     )
 
 
+@pytest.mark.parametrize("kind", [MLP, CNN])
+def test_other_activations(kind):
+    """The last hidden layer by hand; all layers use the same function."""
+    x = jax.random.normal(jax.random.key(2), (5, 4, 4, 2))
+    params = _init(kind(4, hidden=(7, 6)), x)
+    functions = {
+        "relu": lambda z: np.maximum(z, 0),
+        "tanh": np.tanh,
+        "gelu": lambda z: 0.5 * z * (1 + np.tanh(np.sqrt(2 / np.pi) * (z + 0.044715 * z**3))),
+    }
+    for name, function in functions.items():
+        module = kind(4, hidden=(7, 6), activation=name)
+        y, state = module.apply({"params": params}, x, capture_intermediates=True)
+        seen = jax.tree.map(lambda z: np.asarray(z, np.float64), state["intermediates"])
+        hidden = function(seen["fc1"]["__call__"][0])
+        np.testing.assert_allclose(
+            seen["fc2"]["__call__"][0], _dense(params["fc2"], hidden), rtol=1e-4, atol=1e-5
+        )
+        hidden = function(seen["fc2"]["__call__"][0])
+        np.testing.assert_allclose(y, _dense(params["head"], hidden), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("shape", [(8, 8, 1), (7, 5, 2)])
 def test_cnn_equals_xla_convolutions(shape):
     x = jax.random.normal(jax.random.key(2), (3, *shape))
