@@ -2,8 +2,10 @@
 
 An edited layer ``z = h W`` has two sides, the ``D`` neurons it reads and the ``H`` it feeds. Each
 is described by statistics of its activity and of its influence on every evaluation set, in units
-in which a layer twice as wide, or with weights twice as large, looks the same. The rows have no
-order: a policy that treats them alike (`modeledit_jax.agents.equivariant`) reads any network.
+in which a layer twice as wide, or with weights twice as large, looks the same. In a set every
+example counts by the probability of its true class: what is forgotten already asks for no further
+edit, so that a request looks the same whatever was asked before. The rows have no order: a policy
+that treats them alike (`modeledit_jax.agents.equivariant`) reads any network.
 
 The statistics need one forward and backward pass over the examples of the reward role, and no
 candidate edit is evaluated for them.
@@ -77,7 +79,7 @@ def observe_neurons(
     (probability_gradient,) = pull_back(*by_margin(*by_probability(ones)))
     (score_gradient,) = pull_back(jax.grad(score)(outputs))
     shares = jnp.stack([w / jnp.maximum(w.sum(), 1.0) for _, w in sorted(weights.items())])
-    active = shares * probability
+    active = shares * probability  # what is still known of every set
     active /= active.sum(1, keepdims=True) + TINY
     confidence = jnp.abs(margin).mean() + TINY
 
@@ -86,10 +88,8 @@ def observe_neurons(
         unit = spread(original[path])
         z = h @ leaves[path]
         typical = jnp.std(z, axis=(0, 1)).mean() + TINY  # the unit of z
-        rows = (
-            _input_rows(h, active, shares.mean(0))
-            * jnp.array([1.0, 1.0, typical / unit])[:, None, None]
-        )
+        units = jnp.array([1.0, 1.0, typical / unit])[:, None, None]
+        rows = _input_rows(h, active, shares.mean(0)) * units
         influence = (margin_gradient[path] * typical / confidence, probability_gradient[path])
         columns = _output_rows(z / typical, *influence, margin / confidence, active)
         gradient = jnp.einsum("nqd,nh->dh", h, score_gradient[path]) / h.shape[1]
@@ -118,7 +118,8 @@ def _input_rows(
 
     The direction answers 1 on the mean of the set and as little as possible, in mean square, on
     all sets: ``a = M⁻¹μ / μᵀM⁻¹μ`` with the second moment ``M``. It is what a rank-one change of
-    the layer must read in order to leave the other sets alone.
+    the layer must read in order to leave the other sets alone. ``M`` weighs by ``everything``: what
+    is forgotten is to be left alone too.
     """
     per_example = h.mean(1)
     mean = shares @ per_example
