@@ -11,9 +11,9 @@ from experiments.options import run_folder
 from experiments.reporting import figure_lines, quantiles_of_needed
 from experiments.transfer import Config
 from experiments.transfer_adaptation import Course
+from experiments.transfer_figures import adaptation_figure, sequence_figure, zero_shot_figure
 from modeledit_jax.evaluation.statistics import tost
 from modeledit_jax.run.config import as_json
-from modeledit_jax.run.figures import learning_curves
 from modeledit_jax.run.markdown import table_lines
 from modeledit_jax.run.results import (
     Column,
@@ -56,7 +56,7 @@ def write_report(findings: Findings) -> None:
     """Writes everything into the run folder."""
     config = findings.config
     folder = run_folder(config)
-    write_figures(findings, folder / "figures")
+    _write_figures(findings, folder / "figures")
     atomic_write_text(folder / "report.md", report_text(findings))
     rows = [
         *(_marked("zero-shot", row) for row in findings.zero_shot),
@@ -74,53 +74,20 @@ def _marked(part: str, row: Row) -> Row:
     return Row(f"{part}-{row.editor}", row.task, row.seed, row.metrics, row.cost)
 
 
-def write_figures(findings: Findings, folder: Path) -> None:
-    """Curves of the adaptation, and of requests one after another."""
-    shorter = [f"-plus-{budget}" for budget in sorted(findings.config.budgets)[:-1]]
+def _write_figures(findings: Findings, folder: Path) -> None:
+    if findings.zero_shot:
+        zero_shot_figure(findings.zero_shot, folder / "zero_shot.png")
+    shorter = tuple(f"-plus-{budget}" for budget in sorted(findings.config.budgets)[:-1])
     for world, every in findings.courses.items():
         # The policy with its largest budget alone: the shorter courses would lie on the same line.
-        courses = {name: own for name, own in every.items() if not name.endswith(tuple(shorter))}
-        learning_curves(
-            {name: _score(course, findings.instant[world]) for name, course in courses.items()},
-            {name: course.evaluations for name, course in courses.items()},
-            "(1 − forget accuracy) · (1 − drop of the rest)",
-            folder / f"adaptation_{world}.png",
-            title=f"Edits of new networks for new classes ({world})",
-            percent=False,
+        courses = {name: own for name, own in every.items() if not name.endswith(shorter)}
+        adaptation_figure(
+            courses, findings.instant[world], world, folder / f"adaptation_{world}.png"
         )
-    for metric, ylabel in (
-        ("worst_forgotten_test", "highest accuracy on a class asked for"),
-        ("rest_drop_test", "accuracy the others have lost"),
-    ):
-        if curves := _sequence_curves(findings.sequence, metric):
-            steps = {name: np.arange(1, runs.shape[1] + 1) for name, runs in curves.items()}
-            learning_curves(
-                curves,
-                steps,
-                ylabel,
-                folder / f"sequence_{metric.removesuffix('_test')}.png",
-                title="One request after another",
-                log_x=False,
-                xlabel="requests",
-            )
-
-
-def _score(course: Course, instant: Sequence[Row]) -> np.ndarray:
-    """Share of the request fulfilled times share of the rest kept, ``[B, K]``."""
-    base = np.array(
-        [r.metrics["retain_accuracy_test"] + r.metrics["retain_drop_test"] for r in instant]
-    )
-    drop = np.clip(base[:, None] - course.curves["retain"], 0.0, 1.0)
-    return (1.0 - course.curves["forget"]) * (1.0 - drop)
-
-
-def _sequence_curves(rows: Sequence[Row], metric: str) -> dict[str, np.ndarray]:
-    """``{editor: [runs, requests]}``."""
-    curves: dict[str, list[np.ndarray]] = {}
-    for editor, own in group_by_editor(rows).items():
-        name, _, _ = editor.rpartition("-after-")
-        curves.setdefault(name, []).append(np.array([row.metrics[metric] for row in own]))
-    return {name: np.stack(steps, axis=1) for name, steps in curves.items()}
+    if findings.sequence:
+        for metric in ("worst_forgotten_test", "rest_drop_test"):
+            name = metric.removesuffix("_test")
+            sequence_figure(findings.sequence, metric, folder / f"sequence_{name}.png")
 
 
 def report_text(findings: Findings) -> str:

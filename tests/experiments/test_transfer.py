@@ -7,7 +7,8 @@ import pytest
 
 from experiments.transfer import Config, Shape, main, read_classes, read_shape, resolve
 from experiments.transfer_adaptation import Course, evaluations_to_target
-from experiments.transfer_report import Findings, _score, _sequence_curves, report_text
+from experiments.transfer_figures import _settings, adaptation_score, sequence_curves
+from experiments.transfer_report import Findings, report_text
 from experiments.transfer_sequence import _course
 from experiments.transfer_subjects import Store, draw_pairs
 from experiments.transfer_zero_shot import numbers
@@ -126,7 +127,7 @@ def findings():
 
 def test_scores_multiply_what_is_forgotten_with_what_is_kept():
     own = findings()
-    score = _score(own.courses["shift"]["ppo-shift"], own.instant["shift"])
+    score = adaptation_score(own.courses["shift"]["ppo-shift"], own.instant["shift"])
     np.testing.assert_allclose(score, 0.8 * 0.9, rtol=1e-6)
 
 
@@ -139,6 +140,20 @@ def test_the_report_says_what_was_needed(tmp_path):
     assert "equivalence within ±0.5 points" in text
 
 
+def test_dots_of_the_figure_are_edits_by_policies_for_new_classes():
+    names = (
+        "original-new-network",
+        "ridge-new-network",
+        "policy-shift-new-network-seen-class",
+        "policy-shift-new-network-new-class",
+        "policy-mask-new-network-new-class",
+        "policy-shift-digits",
+    )
+    found = _settings([row for name in names for row in rows(name, {})])
+    assert set(found) == {("shift", "new-network"), ("mask", "new-network"), ("shift", "digits")}
+    assert all(len(own) == 4 for own in found.values())
+
+
 def test_steps_of_a_sequence_become_one_curve():
     metric = "worst_forgotten_test"
     steps = [
@@ -146,7 +161,7 @@ def test_steps_of_a_sequence_become_one_curve():
         for step in (1, 2, 3)
         for seed in (0, 1)
     ]
-    curve = _sequence_curves(steps, metric)["policy"]
+    curve = sequence_curves(steps, metric)["policy"]
     np.testing.assert_allclose(curve, [[0.1, 0.2, 0.3], [1.1, 1.2, 1.3]])
 
 
