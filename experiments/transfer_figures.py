@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.transfer_adaptation import Course
@@ -35,7 +34,7 @@ def zero_shot_figure(rows: Sequence[Row], path: Path) -> Figure:
             heights = place + rng.uniform(-0.1, 0.1, len(values))
             colour = editor_style(f"ppo-{world}").colour
             axes.plot(values, heights, ".", color=colour, alpha=0.25, markersize=4)
-            label = f"{world}: mean" if setting == lines[0] else None
+            label = f"{world}: mean" if axes is left and setting == lines[0] else None
             style = {"markeredgecolor": "black", "markersize": 7}
             axes.plot(values.mean(), place, "D", color=colour, label=label, **style)
     left.set_yticks(range(len(lines)), lines)
@@ -45,7 +44,7 @@ def zero_shot_figure(rows: Sequence[Row], path: Path) -> Figure:
     left.set_xticks([0, 1, 10, 100], ["0", "1", "10", "100"])
     dress(left, "accuracy left on the forgotten class, %", "", "What is left")
     dress(right, "accuracy lost on the others, points", "", "What it costs")
-    _legend(left)
+    figure.legend(loc="outside upper right", ncols=len(WORLDS), frameon=False, fontsize=9)
     return save(figure, path)
 
 
@@ -58,10 +57,6 @@ def _settings(rows: Sequence[Row]) -> dict[tuple[str, str], list[Row]]:
             if setting != editor and not setting.endswith("-seen-class"):
                 found[world, setting.removesuffix("-new-class")] = list(own)
     return found
-
-
-def _legend(axes: Axes) -> None:
-    axes.legend(frameon=False, loc="lower right", fontsize=9)
 
 
 def adaptation_figure(

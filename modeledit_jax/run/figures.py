@@ -89,9 +89,13 @@ _OTHER_MARKERS = ("D", "p", "h", "<", ">")
 
 
 def editor_style(editor: str) -> Style:
-    """The fixed style of an editor; a name not in the table gets one from a hash of the name."""
-    if editor in _STYLES:
-        return _STYLES[editor]
+    """The fixed style of an editor; a name not in the table gets one from a hash of the name.
+
+    A search that starts elsewhere, ``<editor>-from-…``, is drawn as the editor, but dotted.
+    """
+    own, start, _ = editor.partition("-from-")
+    if own in _STYLES:
+        return _STYLES[own]._replace(line=":") if start else _STYLES[own]
     code = zlib.crc32(editor.encode())
     colour = _OTHER_COLOURS[code % len(_OTHER_COLOURS)]
     marker = _OTHER_MARKERS[code // len(_OTHER_COLOURS) % len(_OTHER_MARKERS)]

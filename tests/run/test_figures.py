@@ -22,6 +22,9 @@ CONTRACT_EDITORS = [
 
 def test_every_editor_of_a_figure_has_its_own_fixed_colour():
     assert len({editor_style(name).colour for name in CONTRACT_EDITORS}) == len(CONTRACT_EDITORS)
+    elsewhere = editor_style("ppo-shift-from-mean-edit")
+    assert elsewhere.colour == editor_style("ppo-shift").colour
+    assert elsewhere.line == ":" != editor_style("ppo-shift").line
     other = editor_style("never-heard-of")
     assert other == editor_style("never-heard-of")
     assert other.colour not in {editor_style(name).colour for name in CONTRACT_EDITORS}
