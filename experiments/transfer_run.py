@@ -110,6 +110,8 @@ class _Course:
             rows += editor_rows("ridge-new-network", RidgeEditor(), patients)
             rows += editor_rows("projection-new-network", ProjectionEditor(), patients)
             rows += editor_rows("neggrad-plus-new-network", NegGradPlus(), patients)
+            published = NegGradPlus(alpha=0.95)
+            rows += editor_rows("neggrad-plus-published-new-network", published, patients)
         return rows
 
     @property

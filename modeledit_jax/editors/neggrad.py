@@ -32,8 +32,8 @@ class NegGradPlus:
     Batches are drawn from all training examples, with replacement; means are over a batch's own.
 
     Attributes:
-      alpha: weight of what is kept, in (0, 1). The published 0.95 is for whole networks; on one
-        layer of an MNIST network it forgets and takes ten points of the rest with it.
+      alpha: weight of what is kept, in (0, 1). The published 0.95 is for whole networks; where one
+        layer alone may change it takes much of the rest along.
       learning_rate: at the first step; it falls to zero along a cosine.
       momentum: of the steps.
       steps: of the optimiser.
