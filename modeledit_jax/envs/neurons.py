@@ -97,7 +97,7 @@ def observe_neurons(
             "inputs": rows.reshape(-1, rows.shape[-1]).T,
             "outputs": columns.reshape(-1, columns.shape[-1]).T,
             "weights": leaves[path] / unit,
-            "gradient": gradient / (jnp.sqrt(jnp.mean(gradient**2)) + TINY),
+            "gradient": gradient / (_root(jnp.mean(gradient**2)) + TINY),
         }
 
     sizes = [jnp.log2(jnp.array(leaf.shape, jnp.float32)) for leaf in leaves.values()]
@@ -124,14 +124,14 @@ def _input_rows(
     per_example = h.mean(1)
     mean = shares @ per_example
     second = jnp.einsum("sn,nqd->sd", shares, h**2) / h.shape[1]
-    scale = jnp.sqrt(second.mean()) + TINY
+    scale = _root(second.mean()) + TINY
     flat = h * jnp.sqrt(everything / h.shape[1])[:, None, None]
     moment = jnp.einsum("nqd,nqe->de", flat, flat)
     size = moment.shape[0]
     moment += (RIDGE * jnp.trace(moment) / size + TINY) * jnp.eye(size)
     direction = jax.scipy.linalg.solve(moment, mean.T, assume_a="pos").T
     response = jnp.sum(direction * mean, axis=1, keepdims=True)
-    deviation = jnp.sqrt(jnp.maximum(second - mean**2, 0.0))
+    deviation = _root(second - mean**2)
     return jnp.stack([mean / scale, deviation / scale, direction / (response + TINY)])
 
 
@@ -156,10 +156,16 @@ def _output_rows(
     return jnp.stack(
         [
             mean,
-            jnp.sqrt(jnp.maximum(second - mean**2, 0.0)),
+            _root(second - mean**2),
             slope,
-            soft / (jnp.sqrt(jnp.mean(soft**2, axis=1, keepdims=True)) + TINY),
+            soft / (_root(jnp.mean(soft**2, axis=1, keepdims=True)) + TINY),
             shares @ (margin_gradient != 0).astype(jnp.float32),
             newton,
         ]
     )
+
+
+def _root(x: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    """Square root; 0, with gradient 0, where rounding has left nothing or less."""
+    positive = x > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1.0)), 0.0)
