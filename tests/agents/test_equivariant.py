@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modeledit_jax.agents.equivariant import EquivariantPolicy
+from modeledit_jax.agents.equivariant import EquivariantPolicy, _entries
 from modeledit_jax.edits.parametrization import LowRank
 
 ACTIONS = ("low-rank", "per-weight")
@@ -162,3 +162,20 @@ def test_untrained_actions_are_small(action):
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), policy, compiled
     )
+
+
+def test_what_a_single_weight_sees():
+    """Products of factors, signed, and as shares of the weight; nothing beyond the bound."""
+    rng = np.random.default_rng(4)
+    left, right = rng.normal(size=(D, RANK)), rng.normal(size=(H, RANK))
+    weight, gradient = rng.normal(size=(2, D, H))
+    weight[0, 0], weight[1, 1] = 0.001, -0.001  # as if they were 0.05 in size
+    seen = jax.jit(_entries)(*jax.tree.map(jnp.float32, ([weight, gradient], left, right)))
+    products = left[:, None] * right[None]
+    size = np.maximum(np.abs(weight), 0.05)
+    expected = [products, products * np.sign(weight)[..., None]]
+    expected += [products / (np.sign(weight) * size)[..., None]]
+    expected += [weight[..., None], gradient[..., None]]
+    expected = np.clip(np.concatenate(expected, axis=-1), -3, 3)
+    np.testing.assert_allclose(seen, expected, rtol=1e-4, atol=1e-5)
+    assert (np.abs(expected) == 3).any() and (np.abs(expected) < 3).mean() > 0.8
