@@ -182,6 +182,7 @@ def test_targets_are_judged_by_their_bounds():
     assert passed == [True, False, True, True, False, False, True]
 
 
+@pytest.mark.slow
 def test_main_writes_json_and_figure(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(throughput, "run", lambda config: results())
     main(replace(TINY, output=tmp_path))
