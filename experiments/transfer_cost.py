@@ -2,9 +2,9 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from experiments.settings import make_search
@@ -12,15 +12,15 @@ from experiments.transfer import Config
 from experiments.transfer_policies import WORLDS, Policy
 from experiments.transfer_subjects import Store
 from experiments.transfer_zero_shot import Patients
-from modeledit_jax.editors.editor import Cost, run_updates, updates_within
+from modeledit_jax.editors.editor import Cost, Editor, run_updates, updates_within
 from modeledit_jax.editors.learned import LearnedEditor
 from modeledit_jax.editors.neggrad import NegGradPlus
+from modeledit_jax.editors.references import Retrain
 from modeledit_jax.envs.registration import make
 from modeledit_jax.envs.world import World, WorldParams
 from modeledit_jax.run.results import Row
-from modeledit_jax.subjects.training import train_classifier
 from modeledit_jax.tasks.task import Task
-from modeledit_jax.types import Array, Examples, Key, Leaves
+from modeledit_jax.types import Array, Key, Leaves, Params
 
 REPEATS = 5
 
@@ -41,16 +41,6 @@ def cost_rows(config: Config, store: Store, world: str, policy: Policy) -> list[
     task, seed = tasks[0], seeds[0]
     by_policy = _seconds(_zero_shot(policy.editor, patients.env, task))
     search = _seconds(_from_scratch(config, world, task), 1)
-    train = Examples(*(jnp.asarray(x) for x in (family.splits.train.x, family.splits.train.y)))
-    keep = jnp.asarray(task.roles["train"].weights["retain"])
-    recipe = family.recipe
-
-    @jax.jit
-    def retrain(key: Key) -> object:
-        return train_classifier(recipe.module, train, recipe.training, key, keep)
-
-    again = _seconds(lambda: retrain(jax.random.key(0)), 1)
-    ascent = _seconds(lambda: NegGradPlus().edit(task, jax.random.key(0)).params, 1)
     even = policy.seconds / max(search - by_policy, 1e-9)
 
     def row(name: str, seconds: float, cost: Cost, **more: float) -> Row:
@@ -67,10 +57,18 @@ def cost_rows(config: Config, store: Store, world: str, policy: Policy) -> list[
             Cost(policy.evaluations, seconds=policy.seconds),
         ),
     ]
-    if world != config.worlds[0]:
-        return rows
-    others = {"neggrad-plus": ascent, "retrain": again}
-    return rows + [row(name, taken, Cost(seconds=taken)) for name, taken in others.items()]
+    if world == config.worlds[0]:  # of no world in particular, so timed once
+        recipe = family.recipe
+        retrain = Retrain(recipe.module, recipe.training)
+        others: dict[str, Editor] = {"neggrad-plus": NegGradPlus(), "retrain": retrain}
+        for name, editor in others.items():
+            taken = _seconds(partial(_edited, editor, task), 1)
+            rows.append(row(name, taken, Cost(seconds=taken)))
+    return rows
+
+
+def _edited(editor: Editor, task: Task) -> Params:
+    return editor.edit(task, jax.random.key(0), 0).params
 
 
 def _seconds(function: Callable[[], object], repeats: int = REPEATS) -> float:
