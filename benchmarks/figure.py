@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from modeledit_jax.run.figures import DPI
-from modeledit_jax.run.results import atomic_write_bytes
+from modeledit_jax.report.figures import DPI
+from modeledit_jax.report.summary import atomic_write_bytes
 
 _WORLDS = {"shift": ("ShiftWorld", "#0072B2", "o"), "mask": ("MaskWorld", "#56B4E9", "s")}
 _BASELINES = {
@@ -41,11 +41,11 @@ def _draw_candidates(axes: Axes, results: dict[str, Any]) -> None:
     section, settings = results["candidates"], results["settings"]
     rates, ratios = section["evaluations_per_second"], section["ratios"]
     numbers = list(settings["candidates"])
-    for world, (label, colour, marker) in _WORLDS.items():
+    for world, (label, color, marker) in _WORLDS.items():
         points = [rates[f"{world}-{number}"] for number in numbers]
         share = ratios[f"peak_fraction_{world}"]["median"]
         label = f"{label}: {share:.0%} of peak at {settings['headline']:,}"
-        _line(axes, numbers, points, label, colour, marker)
+        _line(axes, numbers, points, label, color, marker)
     axes.plot(
         settings["headline"],
         rates["soft_reward"]["median"],
@@ -59,12 +59,12 @@ def _draw_candidates(axes: Axes, results: dict[str, Any]) -> None:
     peak = section["peak_flops_per_second"]["median"] / section["flops_per_evaluation"]
     axes.axhline(peak, color="#000000", label="matrix-product peak of the device")
     axes.axhline(peak / 2, color="#000000", linestyle=":", label="half of it")
-    for name, (label, colour) in _BASELINES.items():
+    for name, (label, color) in _BASELINES.items():
         if name in rates:
             factor = ratios[f"speedup_over_{name}"]["median"]
             axes.axhline(
                 rates[name]["median"],
-                color=colour,
+                color=color,
                 linestyle="--",
                 label=f"{label} (1/{factor:.0f})",
             )
@@ -80,7 +80,7 @@ def _draw_candidates(axes: Axes, results: dict[str, Any]) -> None:
 
 def _draw_depth(axes: Axes, results: dict[str, Any]) -> None:
     rates, depths = results["depth"]["evaluations_per_second"], results["settings"]["depths"]
-    for name, label, colour, marker in (
+    for name, label, color, marker in (
         ("environment", "environment step (cached prefix)", "#0072B2", "o"),
         ("full_forward", "full forward pass", "#D55E00", "D"),
     ):
@@ -89,7 +89,7 @@ def _draw_depth(axes: Axes, results: dict[str, Any]) -> None:
             {key: value / first for key, value in rates[f"{name}-{depth}"].items()}
             for depth in depths
         ]
-        _line(axes, list(depths), points, label, colour, marker)
+        _line(axes, list(depths), points, label, color, marker)
     axes.axhspan(0.9, 1.1, color="#0072B2", alpha=0.12, linewidth=0, label="within 10 %")
     axes.set_ylim(0, 1.45)
     _candidate_ticks(axes, depths)
@@ -119,13 +119,13 @@ def _draw_ppo(axes: Axes, results: dict[str, Any]) -> None:
 
 
 def _line(
-    axes: Axes, x: list[int], points: list[dict[str, float]], label: str, colour: str, marker: str
+    axes: Axes, x: list[int], points: list[dict[str, float]], label: str, color: str, marker: str
 ) -> None:
     """Medians with quartiles as error bars."""
     middle = [point["median"] for point in points]
     below = [point["median"] - point["low"] for point in points]
     above = [point["high"] - point["median"] for point in points]
-    axes.errorbar(x, middle, (below, above), label=label, color=colour, marker=marker, capsize=3)
+    axes.errorbar(x, middle, (below, above), label=label, color=color, marker=marker, capsize=3)
 
 
 def _candidate_ticks(axes: Axes, numbers: list[int]) -> None:

@@ -27,19 +27,19 @@ import tyro
 
 from benchmarks.throughput import describe_device
 from benchmarks.timing import Contestant, measure, ratio, summary
-from modeledit_jax.data.facts import FactBatch
-from modeledit_jax.data.tokens import pad_batch
-from modeledit_jax.lifelong.hyper_editor import HyperEditor
-from modeledit_jax.lifelong.hypernetwork import HypernetworkConfig
-from modeledit_jax.lifelong.meta_training import MetaTraining, start_training, train_steps
+from modeledit_jax.data.facts.records import FactBatch
+from modeledit_jax.data.facts.tokens import pad_batch
+from modeledit_jax.language.hooked_linear import Hook
+from modeledit_jax.language.model import init_params, tiny_llama
+from modeledit_jax.lifelong.low_rank import ridge_shift
+from modeledit_jax.lifelong.methods.hypernetwork import HypernetworkConfig
+from modeledit_jax.lifelong.methods.hypernetwork_editor import HypernetworkEditor
+from modeledit_jax.lifelong.methods.meta_training import MetaTraining, start_training, train_steps
 from modeledit_jax.lifelong.model import EditableModel, commit
 from modeledit_jax.lifelong.objective import Objective
-from modeledit_jax.lifelong.shift import ridge_shift
 from modeledit_jax.lifelong.stream import edit_stream, start_stream
-from modeledit_jax.run.results import atomic_write_text
-from modeledit_jax.run.results import environment as software
-from modeledit_jax.subjects.hooked_linear import Hook
-from modeledit_jax.subjects.language_model import init_params, tiny_llama
+from modeledit_jax.report.summary import atomic_write_text
+from modeledit_jax.report.summary import environment as software
 from modeledit_jax.types import Array
 
 SCHEMA = 1
@@ -141,10 +141,10 @@ def candidate_contestants(config: Config) -> dict[str, Contestant]:
     }
 
 
-def learned_editor(memory: int) -> tuple[HyperEditor, MetaTraining]:
+def learned_editor(memory: int) -> tuple[HypernetworkEditor, MetaTraining]:
     """RLEdit at the size of the experiment."""
     network = HypernetworkConfig(rank=64, num_blocks=2)
-    return HyperEditor("malmen", 10, network), MetaTraining(Objective(memory=memory))
+    return HypernetworkEditor("malmen", 10, network), MetaTraining(Objective(memory=memory))
 
 
 def step_memory(config: Config, memory: int) -> int:

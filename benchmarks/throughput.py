@@ -33,12 +33,11 @@ from benchmarks.workload import (
     make_task,
     ppo_training,
 )
-from modeledit_jax.envs.maskworld import MaskWorld
-from modeledit_jax.envs.shiftworld import ShiftWorld
 from modeledit_jax.envs.world import Observation
-from modeledit_jax.run.results import atomic_write_text
-from modeledit_jax.run.results import environment as software
-from modeledit_jax.subjects.classifiers import CNN, MLP
+from modeledit_jax.envs.worlds import MaskWorld, ShiftWorld
+from modeledit_jax.report.summary import atomic_write_text
+from modeledit_jax.report.summary import environment as software
+from modeledit_jax.subjects.image_classifiers import CNN, MLP
 
 SCHEMA = 1
 WORLDS = {"shift": ShiftWorld, "mask": MaskWorld}

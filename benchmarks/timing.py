@@ -1,7 +1,7 @@
 """Interleaved timing of contestants on a machine that other programs may be using.
 
 Absolute times on a shared machine mean little. All contestants take turns within every round, so
-that they meet the same load, and ratios are taken round by round before they are summarised.
+that they meet the same load, and ratios are taken round by round before they are summarized.
 """
 
 import time

@@ -14,12 +14,12 @@ from jaxtyping import Float
 
 from benchmarks.timing import Contestant
 from modeledit_jax.agents import ppo
-from modeledit_jax.data.splits import Splits
-from modeledit_jax.editors.agent import PPOSearch, default_ppo_config
-from modeledit_jax.editors.evolution import evaluate_population
+from modeledit_jax.data.images.splits import Splits
+from modeledit_jax.editors.search.evolution import evaluate_population
+from modeledit_jax.editors.search.ppo import PPOSearch, default_ppo_config
 from modeledit_jax.edits.site import set_leaves
 from modeledit_jax.envs.world import World, WorldParams
-from modeledit_jax.subjects.classifiers import unfold
+from modeledit_jax.subjects.image_classifiers import unfold
 from modeledit_jax.subjects.subject import Subject, flax_apply
 from modeledit_jax.tasks.reward import EditedWeights, SetOutputs
 from modeledit_jax.tasks.task import Task

@@ -1,4 +1,4 @@
-"""Editing trained neural networks as reinforcement learning, vectorised in JAX.
+"""Editing trained neural networks as reinforcement learning, vectorized in JAX.
 
 The short way in::
 
@@ -9,7 +9,7 @@ Everything else is imported from the module that is about it: ``subjects``, ``da
 ``tasks``, ``envs``, ``agents``, ``editors``, ``evaluation``, ``run``.
 """
 
-from modeledit_jax.envs.registration import make, register_worlds
+from modeledit_jax.envs.worlds import make, register_worlds
 from modeledit_jax.subjects.subject import Subject, flax_apply
 from modeledit_jax.tasks.debiasing import mitigate_bias
 from modeledit_jax.tasks.reward import as_reward

@@ -39,7 +39,7 @@ Not annotated as an array because JAX rebuilds such dataclasses with placeholder
 
 @struct.dataclass
 class Examples:
-    """A batch of labelled inputs."""
+    """A batch of labeled inputs."""
 
     x: Field  # [N, ...] float32, or int32 token ids
     y: Field  # [N] int32 class index, or any target array with leading axis N

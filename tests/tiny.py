@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from modeledit_jax.data.splits import Splits
-from modeledit_jax.subjects.classifiers import MLP
+from modeledit_jax.data.images.splits import Splits
+from modeledit_jax.subjects.image_classifiers import MLP
 from modeledit_jax.subjects.subject import Subject, flax_apply
 from modeledit_jax.tasks.task import Task
 from modeledit_jax.tasks.unlearning import forget_classes
@@ -21,8 +21,8 @@ def blobs(size: int, seed: int, features: int = FEATURES) -> Examples:
     """Gaussian clouds, one per class; every class is present."""
     rng = np.random.default_rng(seed)
     y = rng.permutation(np.arange(size) % CLASSES).astype(np.int32)
-    centres = np.random.default_rng(0).normal(size=(CLASSES, features))
-    x = centres[y] + 0.7 * rng.normal(size=(size, features))
+    centers = np.random.default_rng(0).normal(size=(CLASSES, features))
+    x = centers[y] + 0.7 * rng.normal(size=(size, features))
     return Examples(x.astype(np.float32), y)
 
 

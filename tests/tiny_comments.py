@@ -5,7 +5,7 @@ from functools import cache
 import jax
 import jax.numpy as jnp
 
-from modeledit_jax.data.identity_corpus import identity_corpus
+from modeledit_jax.data.comments.synthetic import identity_corpus
 from modeledit_jax.subjects.subject import Subject, flax_apply
 from modeledit_jax.subjects.text_classifiers import make_text_classifier
 from modeledit_jax.subjects.training import TrainingConfig, train_classifiers

@@ -23,7 +23,7 @@ class PPOConfig:
     batched by `jax.vmap`, so a sweep is one `vmap`. The second group fixes shapes and structure.
 
     Raises:
-        ValueError: on construction, if the static sizes do not fit together.
+      ValueError: on construction, if the static sizes do not fit together.
     """
 
     learning_rate: Field = 3e-4  # () Adam step size

@@ -23,16 +23,16 @@ def generalized_advantages(
     advantages of the step after it, which belongs to another episode.
 
     Args:
-        reward: rewards.
-        value: V(s_t), of the observation the action was chosen at.
-        next_value: V(s_{t+1}) of the observation the action led to, *before* any automatic reset.
-        terminated: the task ended in this step.
-        truncated: a time limit ended the episode in this step.
-        gamma: discount, scalar.
-        gae_lambda: λ, scalar.
+      reward: rewards.
+      value: V(s_t), of the observation the action was chosen at.
+      next_value: V(s_{t+1}) of the observation the action led to, *before* any automatic reset.
+      terminated: the task ended in this step.
+      truncated: a time limit ended the episode in this step.
+      gamma: discount, scalar.
+      gae_lambda: λ, scalar.
 
     Returns:
-        Advantages; adding ``value`` gives the λ-returns, which are the targets of the critic.
+      Advantages; adding ``value`` gives the λ-returns, which are the targets of the critic.
     """
     continues = jnp.where(terminated, 0.0, 1.0)
     same_episode = jnp.where(terminated | truncated, 0.0, 1.0)

@@ -14,7 +14,7 @@ from modeledit_jax.types import Array, Field, Params, PyTree
 class Batch:
     """Samples to learn from, along a leading axis of any length B."""
 
-    observation: Field  # pytree, leaves [B, ...], normalised
+    observation: Field  # pytree, leaves [B, ...], normalized
     action: Field  # [B, *action]
     log_prob: Field  # [B] float32, when it was sampled
     value: Field  # [B] float32, likewise
@@ -28,13 +28,13 @@ def loss(
     """Clipped surrogate, value and entropy loss (Schulman et al. 2017, equations 7 and 9).
 
     Args:
-        network: policy and value.
-        config: hyper-parameters; advantages are normalised here if per minibatch.
-        params: of the network, to differentiate by.
-        batch: minibatch of any length.
+      network: policy and value.
+      config: hyper-parameters; advantages are normalized here if per minibatch.
+      params: of the network, to differentiate by.
+      batch: minibatch of any length.
 
     Returns:
-        Loss to minimise, and its parts by name.
+      Loss to minimize, and its parts by name.
     """
 
     def evaluate_action(observation: PyTree, action: Array) -> tuple[Array, Array, Array]:
@@ -68,13 +68,13 @@ def clipped_surrogate(
     log_prob: Float[Array, "*B"],
     before: Float[Array, "*B"],
 ) -> tuple[Float[Array, ""], dict[str, Array]]:
-    """The clipped surrogate alone (Schulman et al. 2017, equation 7), to minimise, and its parts.
+    """The clipped surrogate alone (Schulman et al. 2017, equation 7), to minimize, and its parts.
 
     Args:
-        config: of which ``clip_epsilon`` is read.
-        advantage: of the samples.
-        log_prob: of their actions under the policy that learns.
-        before: the same under the policy that drew them.
+      config: of which ``clip_epsilon`` is read.
+      advantage: of the samples.
+      log_prob: of their actions under the policy that learns.
+      before: the same under the policy that drew them.
     """
     log_ratio = log_prob - before
     ratio = jnp.exp(log_ratio)

@@ -102,7 +102,7 @@ def default_network(action_space: spaces.Space, hidden_sizes: tuple[int, ...]) -
     """`ActorCritic` with the head that fits a gymnax action space.
 
     Raises:
-        ValueError: if the space is neither `Box` nor `Discrete`.
+      ValueError: if the space is neither `Box` nor `Discrete`.
     """
     if isinstance(action_space, spaces.Box):
         return ActorCritic(GaussianHead(tuple(action_space.shape)), hidden_sizes)
@@ -134,12 +134,12 @@ def with_search_distribution(
     """Parameters with ``action_mean`` set to an action and ``log_std`` to log ``std``.
 
     Args:
-        params: parameters of a network; if it has no ``log_std``, ``std`` is not used.
-        start_action: [*action], or None to leave ``action_mean`` as initialised.
-        std: scalar or [*action], positive.
+      params: parameters of a network; if it has no ``log_std``, ``std`` is not used.
+      start_action: [*action], or None to leave ``action_mean`` as initialized.
+      std: scalar or [*action], positive.
 
     Raises:
-        ValueError: if there is a start action but no ``action_mean`` of its shape to take it.
+      ValueError: if there is a start action but no ``action_mean`` of its shape to take it.
     """
     shapes = {
         leaf.shape

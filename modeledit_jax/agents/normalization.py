@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 
 from modeledit_jax.types import Array, Field, PyTree
 
-_CLIP = 10.0  # largest normalised magnitude: guards against features that have not varied yet
+_CLIP = 10.0  # largest normalized magnitude: guards against features that have not varied yet
 _EPSILON = 1e-8
 
 
@@ -64,7 +64,7 @@ class RewardScale:
     """Scale of the rewards: the standard deviation of the discounted return.
 
     The running return of each environment is that of Engstrom et al. 2020 (arXiv 2005.12729),
-    known from VecNormalize; rewards are divided, not centred, as a shift would change the task.
+    known from VecNormalize; rewards are divided, not centered, as a shift would change the task.
     """
 
     discounted_return: Field  # [E] float32, of the episode under way

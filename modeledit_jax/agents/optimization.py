@@ -1,4 +1,4 @@
-"""Gradient steps of PPO: minibatches, schedule and optimiser."""
+"""Gradient steps of PPO: minibatches, schedule and optimizer."""
 
 from functools import partial
 from typing import Any
@@ -26,17 +26,17 @@ def optimize(
     """Gradient steps on all minibatches of all epochs.
 
     Args:
-        network: policy and value.
-        config: hyper-parameters.
-        params: of the network.
-        optimizer_state: of `make_optimizer`.
-        updates: updates made so far, which sets the learning rates.
-        batch: samples of one rollout, ``config.batch_size`` of them.
-        key: consumed.
+      network: policy and value.
+      config: hyper-parameters.
+      params: of the network.
+      optimizer_state: of `make_optimizer`.
+      updates: updates made so far, which sets the learning rates.
+      batch: samples of one rollout, ``config.batch_size`` of them.
+      key: consumed.
 
     Returns:
-        New parameters and optimiser state; parts of the loss and ``grad_norm`` (before clipping)
-        of every gradient step, [num_epochs · num_minibatches] each.
+      New parameters and optimizer state; parts of the loss and ``grad_norm`` (before clipping)
+      of every gradient step, [num_epochs · num_minibatches] each.
     """
     optimizer = make_optimizer(config, updates)
     gradient = jax.grad(partial(loss, network, config), has_aux=True)

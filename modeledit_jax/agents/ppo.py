@@ -1,4 +1,4 @@
-"""Proximal policy optimisation (Schulman et al. 2017, arXiv 1707.06347) for gymnax environments.
+"""Proximal policy optimization (Schulman et al. 2017, arXiv 1707.06347) for gymnax environments.
 
 `train` is `init` and a scan of `update`; an update is a rollout, advantages, and epochs of
 minibatches. All are pure: `jit` them, and `vmap` them over keys (seeds), environment parameters
@@ -62,19 +62,19 @@ def train(
     """Train from scratch for ``config.num_updates`` updates.
 
     Args:
-        env: gymnax 1.0 environment or wrapper, static.
-        env_params: its parameters.
-        config: hyper-parameters.
-        key: consumed.
-        network: any `Network`; None: `default_network` for the environment's action space.
-        start_action: [*action], first value of the parameter ``action_mean``; None: zero.
+      env: gymnax 1.0 environment or wrapper, static.
+      env_params: its parameters.
+      config: hyper-parameters.
+      key: consumed.
+      network: any `Network`; None: `default_network` for the environment's action space.
+      start_action: [*action], first value of the parameter ``action_mean``; None: zero.
 
     Returns:
-        Final state and metrics, each [num_updates], as described in `update`.
+      Final state and metrics, each [num_updates], as described in `update`.
 
     Raises:
-        ValueError: if the environment's action space has no default network, or ``start_action``
-            does not fit the network.
+      ValueError: if the environment's action space has no default network, or ``start_action``
+        does not fit the network.
     """
     state = init(env, env_params, config, key, network=network, start_action=start_action)
     return scan_updates(env, env_params, config, state, config.num_updates, network=network)
@@ -138,19 +138,19 @@ def update(
     """One rollout and the epochs of minibatches that learn from it.
 
     Args:
-        env: gymnax 1.0 environment or wrapper, static.
-        env_params: its parameters.
-        config: hyper-parameters, with the static fields the state was made with.
-        state: from `init` or an earlier update.
-        network: the network the state was made with; None: the default one.
+      env: gymnax 1.0 environment or wrapper, static.
+      env_params: its parameters.
+      config: hyper-parameters, with the static fields the state was made with.
+      state: from `init` or an earlier update.
+      network: the network the state was made with; None: the default one.
 
     Returns:
-        New state and scalar metrics. From the rollout: ``reward`` (unscaled mean), ``episodes``
-        finished, ``episode_return`` (their mean, NaN if none), ``info/<name>``,
-        ``explained_variance`` of the value targets. Means over all minibatches: ``policy_loss``,
-        ``value_loss``, ``entropy``, ``approx_kl``, ``clip_fraction``, ``grad_norm`` (before
-        clipping). ``first_ratio_error``: largest \\|ratio − 1\\| of the first minibatch, zero but
-        for rounding. ``learning_rate``: of the network.
+      New state and scalar metrics. From the rollout: ``reward`` (unscaled mean), ``episodes``
+      finished, ``episode_return`` (their mean, NaN if none), ``info/<name>``,
+      ``explained_variance`` of the value targets. Means over all minibatches: ``policy_loss``,
+      ``value_loss``, ``entropy``, ``approx_kl``, ``clip_fraction``, ``grad_norm`` (before
+      clipping). ``first_ratio_error``: largest \\|ratio − 1\\| of the first minibatch, zero but
+      for rounding. ``learning_rate``: of the network.
     """
     network = _network(env, env_params, config, network)
     key, rollout_key, minibatch_key = jax.random.split(state.key, 3)
@@ -208,16 +208,16 @@ def evaluate(
     """Play whole episodes with a trained policy.
 
     Args:
-        env: gymnax 1.0 environment or wrapper, static.
-        env_params: its parameters.
-        network: the network the state was made with.
-        state: trained state.
-        key: consumed.
-        num_episodes: N, played in parallel, static.
-        deterministic: take the mode of the policy instead of a sample.
+      env: gymnax 1.0 environment or wrapper, static.
+      env_params: its parameters.
+      network: the network the state was made with.
+      state: trained state.
+      key: consumed.
+      num_episodes: N, played in parallel, static.
+      deterministic: take the mode of the policy instead of a sample.
 
     Returns:
-        Undiscounted returns and lengths of the episodes.
+      Undiscounted returns and lengths of the episodes.
     """
 
     def choose(observation: PyTree, key: Key) -> Array:

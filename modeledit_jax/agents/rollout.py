@@ -74,18 +74,18 @@ def rollout(
     """Play ``num_steps`` steps in all environments.
 
     Args:
-        env: environment.
-        env_params: its parameters.
-        actor_critic: policy and value of one observation.
-        state: where the environments stand.
-        key: consumed.
-        num_steps: T.
-        env_batch_size: environments stepped at a time, to keep intermediates in cache; None: all.
+      env: environment.
+      env_params: its parameters.
+      actor_critic: policy and value of one observation.
+      state: where the environments stand.
+      key: consumed.
+      num_steps: T.
+      env_batch_size: environments stepped at a time, to keep intermediates in cache; None: all.
 
     Returns:
-        New state; transitions [T, E]; and scalar metrics: ``reward`` per step, ``episodes``
-        finished, ``episode_return`` their mean (NaN if none), and ``info/<name>`` for each scalar
-        that the environment puts into its ``info``.
+      New state; transitions [T, E]; and scalar metrics: ``reward`` per step, ``episodes``
+      finished, ``episode_return`` their mean (NaN if none), and ``info/<name>`` for each scalar
+      that the environment puts into its ``info``.
     """
     space = env.action_space(env_params)
 
@@ -161,13 +161,13 @@ def play_episode(
     """Play one episode to its end.
 
     Args:
-        env: environment.
-        env_params: its parameters.
-        choose: ``(observation, key) -> action``; clipped here to the action space.
-        key: consumed.
+      env: environment.
+      env_params: its parameters.
+      choose: ``(observation, key) -> action``; clipped here to the action space.
+      key: consumed.
 
     Returns:
-        Undiscounted return and number of steps.
+      Undiscounted return and number of steps.
     """
     space = env.action_space(env_params)
     reset_key, key = jax.random.split(key)

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 from flax import struct
 
 from modeledit_jax.edits.site import set_leaves
-from modeledit_jax.envs.registration import make
 from modeledit_jax.envs.world import World, WorldParams
+from modeledit_jax.envs.worlds import make
 from modeledit_jax.tasks.task import Task
 from modeledit_jax.types import Array, Field, Key, Params, PyTree
 
@@ -27,7 +27,7 @@ class Cost:
 
     Attributes:
       reward_evaluations: times a candidate network was scored, of all tuning inside the editor.
-      gradient_steps: optimiser steps on weights of the subject or of the policy.
+      gradient_steps: optimizer steps on weights of the subject or of the policy.
       seconds: wall-clock time of the call, with compilation.
     """
 
@@ -71,7 +71,7 @@ class Search(Protocol):
 
     @property
     def gradient_steps_per_update(self) -> int:
-        """Optimiser steps of one `update`."""
+        """Optimizer steps of one `update`."""
         ...
 
     def init(self, env: World, params: WorldParams, key: Key) -> PyTree:

@@ -57,7 +57,7 @@ class Edit:
         return matrices
 
     def start(self, key: Key) -> Float[Array, " a"]:
-        """Returns where a search over actions should be centred at first."""
+        """Returns where a search over actions should be centered at first."""
         keys = jax.random.split(key, len(self.shapes))
         parts = [
             self.parametrization.start(k, shape)

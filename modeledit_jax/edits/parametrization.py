@@ -38,16 +38,16 @@ class Parametrization(Protocol):
         ...
 
     def start(self, key: Key, shape: Shape) -> Float[Array, " a"]:
-        """Where a search distribution over actions should be centred at first."""
+        """Where a search distribution over actions should be centered at first."""
         ...
 
 
 @dataclass(frozen=True)
 class LowRank:
-    """``M = A Bᵀ / √R`` with ``A [D, R]`` and ``B [H, R]`` (Malik 2026, factorised actions).
+    """``M = A Bᵀ / √R`` with ``A [D, R]`` and ``B [H, R]`` (Malik 2026, factorized actions).
 
     ``start`` draws both factors from ``N(0, start_scale²)``: at zero the product has no
-    first-order signal, so a search centred there would not move.
+    first-order signal, so a search centered there would not move.
     """
 
     rank: int = 4

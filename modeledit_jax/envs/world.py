@@ -20,8 +20,8 @@ from jaxtyping import Float, Int
 from modeledit_jax.edits.edit import Edit, spread
 from modeledit_jax.edits.operator import Operator
 from modeledit_jax.edits.parametrization import Parametrization
-from modeledit_jax.edits.partial import Features, split_apply
 from modeledit_jax.edits.site import leaf_paths
+from modeledit_jax.edits.split_apply import Features, split_apply
 from modeledit_jax.envs.neurons import Neurons, observe_neurons
 from modeledit_jax.subjects.subject import Subject
 from modeledit_jax.tasks.reward import EditedWeights, SetOutputs

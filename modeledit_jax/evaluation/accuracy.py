@@ -2,7 +2,7 @@
 
 Every function takes logits with any leading axes, ``[..., N, C]``, against one set of labels
 ``[N]`` and weights ``[N]``: E candidate edits are judged against the same examples in one call.
-Weights make fixed shapes possible (zero marks padding) and are never normalised by the caller.
+Weights make fixed shapes possible (zero marks padding) and are never normalized by the caller.
 Logits are read in float32 whatever their dtype. A single logit, C = 1, is that of class 1 against
 class 0 (toxic or not): short for the two logits ``(0, z)``.
 """
@@ -22,11 +22,11 @@ def weighted_mean(
     that an empty set cannot pass for a perfectly forgotten one.
 
     Args:
-        values: ``[..., N]`` of any real dtype or bool.
-        weights: ``[N]``, non-negative.
+      values: ``[..., N]`` of any real dtype or bool.
+      weights: ``[N]``, non-negative.
 
     Returns:
-        ``[...]`` float32.
+      ``[...]`` float32.
     """
     weights = weights.astype(jnp.float32)
     contributions = jnp.where(weights > 0, weights * values.astype(jnp.float32), 0.0)
@@ -41,12 +41,12 @@ def accuracy(
     Ties go to the lowest class index and NaN counts as largest, as in `numpy.argmax`.
 
     Args:
-        logits: ``[..., N, C]`` float.
-        labels: ``[N]`` class indices.
-        weights: ``[N]``, non-negative; zero total weight gives NaN.
+      logits: ``[..., N, C]`` float.
+      labels: ``[N]`` class indices.
+      weights: ``[N]``, non-negative; zero total weight gives NaN.
 
     Returns:
-        ``[...]`` float32.
+      ``[...]`` float32.
     """
     return weighted_mean(jnp.argmax(_all_logits(logits), axis=-1) == labels, weights)
 
@@ -80,16 +80,16 @@ def confusion_matrix(
     """Total weight of examples by true class (row) and predicted class (column).
 
     Args:
-        logits: ``[..., N, C]`` float; the prediction is the first largest.
-        labels: ``[N]`` class indices.
-        num_classes: number of rows and columns, at least ``C``.
-        weights: ``[N]``; None counts every example once.
+      logits: ``[..., N, C]`` float; the prediction is the first largest.
+      labels: ``[N]`` class indices.
+      num_classes: number of rows and columns, at least ``C``.
+      weights: ``[N]``; None counts every example once.
 
     Returns:
-        ``[..., num_classes, num_classes]`` float32, not normalised (counts are exact to 2^24).
+      ``[..., num_classes, num_classes]`` float32, not normalized (counts are exact to 2^24).
 
     Raises:
-        ValueError: if ``num_classes`` cannot hold every predicted class.
+      ValueError: if ``num_classes`` cannot hold every predicted class.
     """
     if num_classes < logits.shape[-1]:
         raise ValueError(

@@ -78,7 +78,7 @@ def group_aucs(
       groups: ``[N, T]``, 1 where the example mentions the term, else 0; columns may overlap.
       weights: ``[N]``, non-negative; None counts every example once.
     """
-    positive, negative = labelled_weights(label, weights)
+    positive, negative = labeled_weights(label, weights)
     ranking = rank(scores, positive + negative > 0)
     wins = _wins(ranking, groups, positive, negative)
     own = jnp.diagonal(wins, axis1=1, axis2=2)
@@ -104,7 +104,7 @@ def average_equality_gaps(
     Zero is fair; the sign is that of the code of Borkan et al.: above zero, the subgroup is scored
     higher. Arguments and conventions as in `group_aucs`.
     """
-    positive, negative = labelled_weights(label, weights)
+    positive, negative = labeled_weights(label, weights)
     ranking = rank(scores, positive + negative > 0)
 
     def gap(side: Float[Array, " n"]) -> Float[Array, " t"]:
@@ -116,7 +116,7 @@ def average_equality_gaps(
     return EqualityGaps(positive=gap(positive), negative=gap(negative))
 
 
-def labelled_weights(
+def labeled_weights(
     label: Int[Array, " n"], weights: Num[Array, " n"] | None = None
 ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
     """Weights of the positives and of the negatives; both are 0 for an example without a label."""

@@ -6,7 +6,7 @@ from flax import struct
 from jax import lax
 from jaxtyping import Array, Float, Int, Num
 
-from modeledit_jax.evaluation.auc import labelled_weights
+from modeledit_jax.evaluation.auc import labeled_weights
 from modeledit_jax.types import Field
 
 
@@ -48,7 +48,7 @@ def expected_calibration_error(
     """
     if bins < 1:
         raise ValueError(f"bins is {bins}; use at least one, customarily 15")
-    positive, negative = labelled_weights(label, weights)
+    positive, negative = labeled_weights(label, weights)
     total = positive + negative
     finite = jnp.all(jnp.isfinite(scores) | (total == 0))
     probability = jax.nn.sigmoid(jnp.where(total > 0, scores.astype(jnp.float32), 0.0))

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Bool, Float, Int
 
-from modeledit_jax.data.facts import FactBatch
-from modeledit_jax.data.tokens import TokenBatch
+from modeledit_jax.data.facts.records import FactBatch
+from modeledit_jax.data.facts.tokens import TokenBatch
 from modeledit_jax.evaluation.knowledge import (
     Predict,
     agreement,

@@ -13,7 +13,7 @@ from flax import struct
 from jax import lax
 from jaxtyping import Array, Float, Int, Num
 
-from modeledit_jax.evaluation.auc import GroupAUCs, labelled_weights
+from modeledit_jax.evaluation.auc import GroupAUCs, labeled_weights
 from modeledit_jax.evaluation.ranking import rank, sums_before
 from modeledit_jax.types import Field
 
@@ -59,7 +59,7 @@ def equal_error_threshold(
     Returns:
       One of the scores, to be used as ``score >= threshold``; NaN if a class is absent.
     """
-    positive, negative = labelled_weights(label, weights)
+    positive, negative = labeled_weights(label, weights)
     counted = positive + negative > 0
     ranking = rank(scores, counted)
     sides = jnp.stack([positive, negative, counted.astype(jnp.float32)], axis=1)
@@ -92,7 +92,7 @@ def error_rates(
       threshold: in the space of the scores.
       weights: ``[N]``, non-negative; None counts every example once.
     """
-    positive, negative = labelled_weights(label, weights)
+    positive, negative = labeled_weights(label, weights)
     counted = positive + negative > 0
     called = scores >= threshold
     members = jnp.pad(groups, ((0, 0), (1, 0)), constant_values=1.0)

@@ -16,7 +16,7 @@ from modeledit_jax.evaluation.auc import (
     GroupAUCs,
     average_equality_gaps,
     group_aucs,
-    labelled_weights,
+    labeled_weights,
 )
 from modeledit_jax.evaluation.calibration import CalibrationErrors, expected_calibration_error
 from modeledit_jax.evaluation.fairness import (
@@ -79,7 +79,7 @@ def per_term(
 ) -> dict[str, np.ndarray]:
     """Returns the metrics of every term, ``{name: [T]}``; arguments as in `fairness_metrics`.
 
-    ``positives`` and ``negatives`` are the (weighted) numbers of labelled comments with the term;
+    ``positives`` and ``negatives`` are the (weighted) numbers of labeled comments with the term;
     gaps keep their sign.
     """
     arguments = _arrays(scores, label, groups, threshold, weights)
@@ -104,7 +104,7 @@ def _measured(
     calibration = expected_calibration_error(scores, label, groups, weights, bins)
     if not by_term:
         return _overall(aucs, rates, gaps, calibration)
-    positive, negative = labelled_weights(label, weights)
+    positive, negative = labeled_weights(label, weights)
     return {
         "positives": jnp.sum(positive[:, None] * groups, axis=0),
         "negatives": jnp.sum(negative[:, None] * groups, axis=0),

@@ -36,15 +36,15 @@ def tow(
         NeurIPS 2024), where the three sets are forget, retain and test.
 
     Args:
-        metrics: accuracies of the edited network, fractions 0...1, of any broadcastable shapes.
-        reference: the same of the retrained network.
-        names: the metrics to multiply.
+      metrics: accuracies of the edited network, fractions 0...1, of any broadcastable shapes.
+      reference: the same of the retrained network.
+      names: the metrics to multiply.
 
     Returns:
-        float32 of the broadcast shape, 0...1.
+      float32 of the broadcast shape, 0...1.
 
     Raises:
-        ValueError: if a name is absent, or none is given.
+      ValueError: if a name is absent, or none is given.
     """
     if not names:
         raise ValueError("Tug-of-War needs at least one metric name")
@@ -75,12 +75,12 @@ def total_variation(
         published in code depends on the number of classes.
 
     Args:
-        logits_a: ``[..., N, C]`` float.
-        logits_b: ``[..., N, C]`` float, broadcast against ``logits_a``.
-        weights: ``[N]``, non-negative; zero total weight gives NaN.
+      logits_a: ``[..., N, C]`` float.
+      logits_b: ``[..., N, C]`` float, broadcast against ``logits_a``.
+      weights: ``[N]``, non-negative; zero total weight gives NaN.
 
     Returns:
-        ``[...]`` float32.
+      ``[...]`` float32.
     """
     p_a = jax.nn.softmax(logits_a.astype(jnp.float32), axis=-1)
     p_b = jax.nn.softmax(logits_b.astype(jnp.float32), axis=-1)
@@ -91,19 +91,19 @@ def relative_edit_size(base: Leaves, edited: Leaves) -> Float[Array, ""]:
     """Frobenius norm of the whole edit over the norm of the unedited leaves.
 
     Metric card:
-        *Direction*: lower is better at equal behaviour.
+        *Direction*: lower is better at equal behavior.
         *Reading*: 0 = no edit, 1 = the change is as large as the edited leaves themselves.
         *Source*: standard.
 
     Args:
-        base: edited leaves before the edit, ``{path: array}``.
-        edited: the same leaves after it, of the same shapes.
+      base: edited leaves before the edit, ``{path: array}``.
+      edited: the same leaves after it, of the same shapes.
 
     Returns:
-        float32 scalar; if every base leaf is zero, inf, or NaN for no edit.
+      float32 scalar; if every base leaf is zero, inf, or NaN for no edit.
 
     Raises:
-        ValueError: if the two do not have the same leaves and shapes, or have none.
+      ValueError: if the two do not have the same leaves and shapes, or have none.
     """
     if not base or base.keys() != edited.keys():
         raise ValueError(
@@ -134,14 +134,14 @@ def numerical_rank(
     1e-5 of the largest singular value for an edit a thousand times smaller than the weights.
 
     Args:
-        matrix_difference: ``[..., D, H]``, edited minus base.
-        tolerance: fraction of the largest singular value, 0 <= tolerance < 1.
+      matrix_difference: ``[..., D, H]``, edited minus base.
+      tolerance: fraction of the largest singular value, 0 <= tolerance < 1.
 
     Returns:
-        ``[...]`` int32; 0 for the zero matrix and for one that is not finite.
+      ``[...]`` int32; 0 for the zero matrix and for one that is not finite.
 
     Raises:
-        ValueError: if the tolerance is outside its range.
+      ValueError: if the tolerance is outside its range.
     """
     if not 0 <= tolerance < 1:
         raise ValueError(f"tolerance={tolerance} must lie in [0, 1)")

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int
 
-from modeledit_jax.data.tokens import IGNORED, TokenBatch
+from modeledit_jax.data.facts.tokens import IGNORED, TokenBatch
 from modeledit_jax.evaluation.accuracy import weighted_mean
 from modeledit_jax.types import Array, Params
 

@@ -48,14 +48,14 @@ def interquartile_mean(values: ArrayLike, axis: int | tuple[int, ...] | None = N
     (Agarwal et al. 2021, section 4.3).
 
     Args:
-        values: real numbers of any shape, finite.
-        axis: axes to reduce together; None reduces all.
+      values: real numbers of any shape, finite.
+      axis: axes to reduce together; None reduces all.
 
     Returns:
-        float64, the shape without the reduced axes.
+      float64, the shape without the reduced axes.
 
     Raises:
-        ValueError: if a value is not finite.
+      ValueError: if a value is not finite.
     """
     array = _finite(values)
     if axis is None:
@@ -81,18 +81,18 @@ def stratified_bootstrap(
     narrow; report `hierarchical_bootstrap` beside it.
 
     Args:
-        scores: ``[S, B]`` seeds by tasks, finite.
-        statistic: called as ``statistic(samples [reps, S, B], axis=(-2, -1))``.
-        reps: bootstrap replications.
-        seed: of the resampling.
-        confidence: coverage of the interval.
+      scores: ``[S, B]`` seeds by tasks, finite.
+      statistic: called as ``statistic(samples [reps, S, B], axis=(-2, -1))``.
+      reps: bootstrap replications.
+      seed: of the resampling.
+      confidence: coverage of the interval.
 
     Returns:
-        The statistic of ``scores`` and the interval; NaN bounds for a single seed, whose
-        variation cannot be estimated.
+      The statistic of ``scores`` and the interval; NaN bounds for a single seed, whose
+      variation cannot be estimated.
 
     Raises:
-        ValueError: if scores are not a finite matrix.
+      ValueError: if scores are not a finite matrix.
     """
     matrix = _matrix(scores)
     seeds, tasks = matrix.shape
@@ -135,22 +135,22 @@ def bootstrap_band(
     Whole runs are resampled, so neighbouring points of a band move together as the curves do.
 
     Args:
-        curves: ``[B, K]`` runs by points, finite.
-        reps: bootstrap replications.
-        seed: of the resampling.
-        confidence: pointwise coverage.
+      curves: ``[B, K]`` runs by points, finite.
+      reps: bootstrap replications.
+      seed: of the resampling.
+      confidence: pointwise coverage.
 
     Returns:
-        IQM, low and high, ``[K]`` float64 each; NaN bounds for a single run.
+      IQM, low and high, ``[K]`` float64 each; NaN bounds for a single run.
 
     Raises:
-        ValueError: if curves are not a finite matrix.
+      ValueError: if curves are not a finite matrix.
     """
     matrix = _matrix(curves)
     runs, points = matrix.shape
-    centre = interquartile_mean(matrix, axis=0)
+    center = interquartile_mean(matrix, axis=0)
     if runs == 1:
-        return centre, np.full(points, np.nan), np.full(points, np.nan)
+        return center, np.full(points, np.nan), np.full(points, np.nan)
     drawn = np.random.default_rng(seed).integers(runs, size=(reps, runs))
     width = max(1, _BLOCK_ELEMENTS // drawn.size)
     samples = np.concatenate(
@@ -161,7 +161,7 @@ def bootstrap_band(
         axis=-1,
     )
     low, high = np.quantile(samples, _tails(confidence), axis=0)
-    return centre, low, high
+    return center, low, high
 
 
 def paired_difference(
@@ -174,16 +174,16 @@ def paired_difference(
     pairs as independent. Correct p-values over several comparisons with `holm`.
 
     Args:
-        scores_a: ``[S, B]`` seeds by tasks, or ``[S]`` for one task.
-        scores_b: the same shape, paired with ``scores_a``.
-        reps: bootstrap replications.
-        seed: of the resampling.
+      scores_a: ``[S, B]`` seeds by tasks, or ``[S]`` for one task.
+      scores_b: the same shape, paired with ``scores_a``.
+      reps: bootstrap replications.
+      seed: of the resampling.
 
     Returns:
-        The mean difference; p = 1 if all pairs are equal.
+      The mean difference; p = 1 if all pairs are equal.
 
     Raises:
-        ValueError: if the shapes differ or a value is not finite.
+      ValueError: if the shapes differ or a value is not finite.
     """
     a, b = _finite(scores_a), _finite(scores_b)
     if a.shape != b.shape:
@@ -204,16 +204,16 @@ def probability_of_improvement(
     stratified bootstrap of both. ½ = no difference, 1 = every run of ``a`` is better.
 
     Args:
-        scores_a: ``[S_a, B]`` seeds by tasks.
-        scores_b: ``[S_b, B]``, the same tasks; seeds need not be paired.
-        reps: bootstrap replications.
-        seed: of the resampling.
+      scores_a: ``[S_a, B]`` seeds by tasks.
+      scores_b: ``[S_b, B]``, the same tasks; seeds need not be paired.
+      reps: bootstrap replications.
+      seed: of the resampling.
 
     Returns:
-        The probability with its 95% interval; NaN bounds if either has a single seed.
+      The probability with its 95% interval; NaN bounds if either has a single seed.
 
     Raises:
-        ValueError: if the numbers of tasks differ or scores are not finite matrices.
+      ValueError: if the numbers of tasks differ or scores are not finite matrices.
     """
     a, b = _matrix(scores_a), _matrix(scores_b)
     if a.shape[1] != b.shape[1]:
@@ -240,7 +240,7 @@ def holm(p_values: ArrayLike) -> Float[np.ndarray, " m"]:
     below α, whatever the dependence of the tests.
 
     Raises:
-        ValueError: if ``p_values`` is no vector of probabilities.
+      ValueError: if ``p_values`` is no vector of probabilities.
     """
     p = _finite(p_values)
     if p.ndim != 1 or p.min() < 0 or p.max() > 1:
@@ -259,15 +259,15 @@ def tost(differences: ArrayLike, margin: float) -> float:
     Retrain take as margin the 95% spread between two retrainings.
 
     Args:
-        differences: ``[n]`` paired differences, n >= 2, any shape (flattened), independent.
-        margin: positive, in the units of the differences.
+      differences: ``[n]`` paired differences, n >= 2, any shape (flattened), independent.
+      margin: positive, in the units of the differences.
 
     Returns:
-        The larger of the two one-sided p-values. Identical differences have no spread to test
-        against: 0 if they lie strictly inside the margin, else 1.
+      The larger of the two one-sided p-values. Identical differences have no spread to test
+      against: 0 if they lie strictly inside the margin, else 1.
 
     Raises:
-        ValueError: if there are fewer than two values, one is not finite, or margin <= 0.
+      ValueError: if there are fewer than two values, one is not finite, or margin <= 0.
     """
     values = _finite(differences).ravel()
     if len(values) < 2 or not margin > 0:
@@ -283,14 +283,14 @@ def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
     """Mean with its Student t-interval, for independent values that are roughly normal.
 
     Args:
-        values: numbers of any shape (flattened), finite.
-        confidence: coverage of the interval.
+      values: numbers of any shape (flattened), finite.
+      confidence: coverage of the interval.
 
     Returns:
-        The mean and the interval; NaN bounds for a single value.
+      The mean and the interval; NaN bounds for a single value.
 
     Raises:
-        ValueError: if a value is not finite.
+      ValueError: if a value is not finite.
     """
     sample = _finite(values).ravel()
     mean = float(sample.mean())

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Float
 
-from modeledit_jax.data.tokens import TokenBatch
+from modeledit_jax.data.facts.tokens import TokenBatch
 from modeledit_jax.edits.site import get_leaves, set_leaves
-from modeledit_jax.subjects.hooked_linear import Hook
-from modeledit_jax.subjects.language_config import LanguageModelConfig, module_names
-from modeledit_jax.subjects.language_model import apply
+from modeledit_jax.language.config import LanguageModelConfig, module_names
+from modeledit_jax.language.hooked_linear import Hook
+from modeledit_jax.language.model import apply
 from modeledit_jax.types import Array, Field, Params
 
 Kernels = dict[str, Array]

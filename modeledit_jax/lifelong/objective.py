@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
-from modeledit_jax.data.facts import FactBatch
-from modeledit_jax.data.tokens import IGNORED
+from modeledit_jax.data.facts.records import FactBatch
+from modeledit_jax.data.facts.tokens import IGNORED
 from modeledit_jax.evaluation.knowledge import divergence, mean_log_probability
 from modeledit_jax.lifelong.model import Changes, EditableModel, Kernels, squared_norms
 from modeledit_jax.types import Array
@@ -57,7 +57,7 @@ class Objective:
 def answer_loss(
     logits: Float[Array, "n l v"], labels: Int[Array, "n l"], minibatch: int | None = None
 ) -> Float[Array, ""]:
-    """Mean cross-entropy of the labelled tokens of a batch, all alike; 0 if there is none.
+    """Mean cross-entropy of the labeled tokens of a batch, all alike; 0 if there is none.
 
     With ``minibatch`` the sum of the means of its parts.
     """
@@ -70,7 +70,7 @@ def locality_loss(
     labels: Int[Array, "n l"],
     minibatch: int | None = None,
 ) -> Float[Array, ""]:
-    """Mean of ``KL(reference ‖ present)`` over the labelled tokens; see `answer_loss`."""
+    """Mean of ``KL(reference ‖ present)`` over the labeled tokens; see `answer_loss`."""
     return _token_mean(divergence(logits, reference, labels), labels, minibatch)
 
 

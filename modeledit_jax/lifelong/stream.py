@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from modeledit_jax.data.facts import FactBatch
+from modeledit_jax.data.facts.records import FactBatch
 from modeledit_jax.lifelong.model import Changes, EditableModel, Kernels, commit, squared_norms
 from modeledit_jax.types import Array, Field, Key
 

@@ -116,7 +116,7 @@ def cached_tree(folder: Path, key: Mapping[str, Any], build: Callable[[], PyTree
     return tree
 
 
-class SearchCheckpoints:
+class Checkpoints:
     """The checkpoints of one search: the newest whole one is what a resumed run starts from."""
 
     def __init__(self, folder: Path):

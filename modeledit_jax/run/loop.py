@@ -29,7 +29,7 @@ from modeledit_jax.editors.editor import (
 )
 from modeledit_jax.edits.site import set_leaves
 from modeledit_jax.envs.world import World, WorldParams, stack_params
-from modeledit_jax.run.checkpoint import SearchCheckpoints
+from modeledit_jax.run.checkpoint import Checkpoints
 from modeledit_jax.tasks.task import Task
 from modeledit_jax.types import Array, Key, PyTree
 
@@ -79,7 +79,7 @@ def run_search(
         of another configuration.
     """
     total = updates_within(search, budget)
-    checkpoints = SearchCheckpoints(folder) if folder else None
+    checkpoints = Checkpoints(folder) if folder else None
     done, saved = _first_or_saved(search, env, params, keys, total, checkpoints)
     advance = _compiled(search, env, chunk)
     state, record, seconds = saved["state"], saved["record"], float(saved["seconds"])
@@ -111,7 +111,7 @@ def _first_or_saved(
     params: WorldParams,
     keys: Key,
     total: int,
-    checkpoints: SearchCheckpoints | None,
+    checkpoints: Checkpoints | None,
 ) -> tuple[int, dict[str, Any]]:
     """Updates done, and what a checkpoint holds: the newest one, or that of a fresh search."""
     state = jax.jit(jax.vmap(partial(search.init, env)))(params, keys)
@@ -156,7 +156,7 @@ def _write(target: np.ndarray, values: jax.Array, *, begin: int) -> None:
 
 
 def _save(
-    checkpoints: SearchCheckpoints, done: int, state: PyTree, record: SearchTrace, seconds: float
+    checkpoints: Checkpoints, done: int, state: PyTree, record: SearchTrace, seconds: float
 ) -> None:
     tree = {"state": state, "record": record, "seconds": np.float64(seconds)}
     checkpoints.save(done, tree)

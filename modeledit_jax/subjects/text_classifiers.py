@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Float32, Int
 
-from modeledit_jax.data.comments import PAD
-from modeledit_jax.subjects.classifiers import dense_layers
+from modeledit_jax.data.comments.comments import PAD
+from modeledit_jax.subjects.image_classifiers import dense_layers
 from modeledit_jax.subjects.training import TrainingConfig
 from modeledit_jax.types import Array
 
@@ -69,7 +69,7 @@ class TextCNN(nn.Module):
 
     The network of Dixon et al. 2018, with one convolution in place of three and small enough for a
     CPU. The convolution is a dense layer on unfolded windows for the reasons given at
-    `modeledit_jax.subjects.classifiers.CNN`.
+    `modeledit_jax.subjects.image_classifiers.CNN`.
     """
 
     vocab_size: int

@@ -5,7 +5,7 @@ from jaxtyping import Float, Int
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from modeledit_jax.data.comments import PAD
+from modeledit_jax.data.comments.comments import PAD
 
 
 def tfidf_scores(

@@ -48,7 +48,7 @@ def train_classifier(
     key: Key,
     weights: Float[Array, " n"] | None = None,
 ) -> Params:
-    """Minimises the weighted cross-entropy from a random start.
+    """Minimizes the weighted cross-entropy from a random start.
 
     Args:
       module: maps ``x [B, ...]`` to logits ``[B, C]``, or to one logit ``[B, 1]``.
@@ -65,7 +65,7 @@ def train_classifier(
     steps_per_epoch = len(examples) // batch_size
     weights = jnp.ones(len(examples)) if weights is None else weights
     schedule = optax.cosine_decay_schedule(config.learning_rate, config.epochs * steps_per_epoch)
-    optimiser = optax.adamw(schedule, weight_decay=config.weight_decay, mask=_decayed)
+    optimizer = optax.adamw(schedule, weight_decay=config.weight_decay, mask=_decayed)
 
     def loss(params: Params, index: Array) -> Array:
         logits: Any = module.apply({"params": params}, examples.x[index])
@@ -75,10 +75,10 @@ def train_classifier(
         return (weights[index] * losses).sum() / jnp.maximum(total, 1.0)
 
     def step(carry: Any, index: Array) -> tuple[Any, None]:
-        params, optimiser_state = carry
+        params, optimizer_state = carry
         gradient = jax.grad(loss)(params, index)
-        updates, optimiser_state = optimiser.update(gradient, optimiser_state, params)
-        return (optax.apply_updates(params, updates), optimiser_state), None
+        updates, optimizer_state = optimizer.update(gradient, optimizer_state, params)
+        return (optax.apply_updates(params, updates), optimizer_state), None
 
     def epoch(carry: Any, key: Key) -> tuple[Any, None]:
         order = jax.random.permutation(key, len(examples))[: steps_per_epoch * batch_size]
@@ -87,7 +87,7 @@ def train_classifier(
     init_key, order_key = jax.random.split(key)
     params = module.init(init_key, examples.x[:1])["params"]
     keys = jax.random.split(order_key, config.epochs)
-    (params, _), _ = jax.lax.scan(epoch, (params, optimiser.init(params)), keys)
+    (params, _), _ = jax.lax.scan(epoch, (params, optimizer.init(params)), keys)
     return params
 
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from modeledit_jax.data.comments import CommentData, Comments
+from modeledit_jax.data.comments.comments import CommentData, Comments
 from modeledit_jax.subjects.subject import Subject, predict
 from modeledit_jax.tasks.debiasing_reward import debiasing_reward
 from modeledit_jax.tasks.reward import Reward, RewardFunction, as_reward

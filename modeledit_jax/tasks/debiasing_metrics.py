@@ -28,7 +28,7 @@ ACCURACY_MARGIN = 0.01
 """Largest loss of accuracy on comments."""
 
 
-def judged_roles(task: DebiasingTask) -> tuple[str, ...]:
+def evaluated_roles(task: DebiasingTask) -> tuple[str, ...]:
     """Roles and suites whose outputs `debiasing_metrics` reads."""
     suites = [name for name in task.roles if name not in ("train", "reward", "select", "test")]
     return ("select", "test", *suites)
@@ -55,7 +55,7 @@ def debiasing_metrics(task: DebiasingTask, outputs: Outputs, original: Outputs) 
 
     Args:
       task: the debiasing task.
-      outputs: logits of the edited classifier for `judged_roles`.
+      outputs: logits of the edited classifier for `evaluated_roles`.
       original: the same of the unedited one.
 
     Returns:
@@ -78,7 +78,7 @@ def debiasing_metrics(task: DebiasingTask, outputs: Outputs, original: Outputs) 
     values |= {renamed.get(name, name): value for name, value in own.items()}
     shown = ("bpsn_m5", "bnsp_m5", "subgroup_m5", "kaggle_score", "worst_group_accuracy")
     values |= {f"comments_{name}": comments[name] for name in shown}
-    for suite in judged_roles(task)[2:]:
+    for suite in evaluated_roles(task)[2:]:
         own = set_metrics(task, outputs, suite, cut)
         values |= {f"{suite}_{name}": value for name, value in own.items()}
     return values

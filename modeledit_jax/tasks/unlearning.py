@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from modeledit_jax.data.splits import Splits
+from modeledit_jax.data.images.splits import Splits
 from modeledit_jax.edits.site import match_paths
 from modeledit_jax.subjects.subject import Subject
 from modeledit_jax.tasks.reward import (
@@ -61,7 +61,7 @@ def unlearning_reward(
     Args:
       kind: ``"accuracy"``: U is the accuracy on ``retain``, F one minus the accuracy on ``forget``
         (Malik 2026). ``"soft"``: the mean probability of the true class in place of accuracy,
-        which is differentiable, tells apart edits of equal accuracy, and generalises better.
+        which is differentiable, tells apart edits of equal accuracy, and generalizes better.
       utility, forgetting: weights of U and F, at least 0.
       edit_size: weight of S, the relative size of the edit up to `LARGEST_EDIT_SIZE`, at least 0;
         0 leaves the part out.

@@ -25,14 +25,14 @@ from modeledit_jax.types import Leaves, Params
 TEST_METRICS = ("forget_accuracy_test", "retain_accuracy_test")
 """The two accuracies of ``tow_test``, which learning curves show."""
 
-JUDGED_ROLES = ("train", "reward", "test")
+EVALUATED_ROLES = ("train", "reward", "test")
 """The roles whose outputs `unlearning_metrics` reads."""
 
 _predict = jax.jit(predict, static_argnums=(0, 3))
 
 
 def role_outputs(
-    task: Task, params: Params, roles: Sequence[str] = JUDGED_ROLES
+    task: Task, params: Params, roles: Sequence[str] = EVALUATED_ROLES
 ) -> dict[str, np.ndarray]:
     """Logits of a network on the examples of some roles, by full forward passes.
 

@@ -1,6 +1,6 @@
 """The natural gradient of PPO's search distribution against the closed form for a Gaussian.
 
-With one minibatch, the policy that drew the samples and no normalisation, the surrogate's natural
+With one minibatch, the policy that drew the samples and no normalization, the surrogate's natural
 gradient is ``E[A (a − μ)]`` for the mean and ``½ E[A ((a − μ)² / σ² − 1)]`` for the log standard
 deviation: the update of natural evolution strategies (Wierstra et al. 2014, equations 10 and 11).
 """

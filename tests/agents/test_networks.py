@@ -64,7 +64,7 @@ def test_critic_does_not_share_parameters_with_the_actor():
     assert np.any(gradient["critic"]["Dense_0"]["kernel"])
 
 
-def test_many_seeds_initialise_under_vmap():
+def test_many_seeds_initialize_under_vmap():
     network = ActorCritic(CategoricalHead(2), (64, 64))  # four hidden matrices
     init = jax.jit(jax.vmap(lambda key: network.init(key, jnp.zeros(4))))
     for i in range(20):

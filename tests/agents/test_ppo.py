@@ -1,4 +1,4 @@
-"""One update and many: metrics, resumption, normalisers, networks for structured observations."""
+"""One update and many: metrics, resumption, normalizers, networks for structured observations."""
 
 import dataclasses
 from functools import partial
@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from flax import linen as nn
 from gymnax.environments.classic_control.pendulum import Pendulum
-from probes import ACTION_REWARD, CLOCK, EchoAction, Probe, Rows
 
 from modeledit_jax.agents import (
     Gaussian,
@@ -22,6 +21,7 @@ from modeledit_jax.agents import (
     train,
     update,
 )
+from tests.agents.probes import ACTION_REWARD, CLOCK, EchoAction, Probe, Rows
 
 PENDULUM = Pendulum()
 PARAMS = PENDULUM.default_params

@@ -5,11 +5,11 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-import probes
 import pytest
 
 from modeledit_jax.agents import PPOConfig, default_network, policy_mode, train
 from modeledit_jax.agents.ppo import actor_critic
+from tests.agents import probes
 
 GAMMA = 0.8
 CONFIG = PPOConfig(

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from probes import OBSERVATION_ACTION_REWARD, Probe
 
 from modeledit_jax.agents import PPOConfig, train
+from tests.agents.probes import OBSERVATION_ACTION_REWARD, Probe
 
 ENV = Probe(continuous=True)
 CONFIG = PPOConfig(

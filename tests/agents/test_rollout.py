@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 from gymnax.environments import spaces
 from gymnax.wrappers import LogWrapper
-from probes import CLOCK, DISCOUNTED_REWARD, EchoAction, Probe
 
 from modeledit_jax.agents.distributions import Categorical, Gaussian
 from modeledit_jax.agents.rollout import play_episode, reset, rollout, to_action_space
+from tests.agents.probes import CLOCK, DISCOUNTED_REWARD, EchoAction, Probe
 
 PROBE, ECHO = Probe(), EchoAction()  # CLOCK shows the times 0, 1, 2 and is reset
 

@@ -28,9 +28,8 @@ from benchmarks.workload import (
     ppo_training,
     stacked_networks,
 )
-from modeledit_jax.envs.maskworld import MaskWorld
-from modeledit_jax.envs.shiftworld import ShiftWorld
-from modeledit_jax.subjects.classifiers import CNN
+from modeledit_jax.envs.worlds import MaskWorld, ShiftWorld
+from modeledit_jax.subjects.image_classifiers import CNN
 
 EXAMPLES, CANDIDATES = 100, 6
 TINY = Config(

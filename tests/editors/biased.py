@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from modeledit_jax.data.comments import CommentData, Comments, no_blocks, swap_identities
+from modeledit_jax.data.comments.comments import CommentData, Comments, no_blocks, swap_identities
 from modeledit_jax.edits.site import leaf_paths
 from modeledit_jax.evaluation.fairness import counterfactual_dispersion
 from modeledit_jax.subjects.subject import Subject, flax_apply, predict

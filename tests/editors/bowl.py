@@ -7,11 +7,11 @@ Every action entry shifts one weight, and the score is minus the squared distanc
 from functools import lru_cache
 
 import numpy as np
-import tiny
 
 from modeledit_jax.edits.edit import spread
 from modeledit_jax.edits.parametrization import PerWeight
-from modeledit_jax.envs.shiftworld import ShiftWorld
+from modeledit_jax.envs.worlds import ShiftWorld
+from tests import tiny
 
 SIZE = 20  # entries of fc2/kernel of the tiny network
 TARGET = np.random.default_rng(0).normal(size=SIZE).astype(np.float32)

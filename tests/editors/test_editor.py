@@ -3,20 +3,20 @@
 from dataclasses import replace
 from functools import partial
 
-import bowl
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import tiny
 
 from modeledit_jax.agents.config import PPOConfig
-from modeledit_jax.editors.agent import PPOSearch
 from modeledit_jax.editors.editor import Search, edit_with_search, run_updates, updates_within
-from modeledit_jax.editors.evolution import SNES, OpenES, RandomSearch
+from modeledit_jax.editors.search.evolution import SNES, OpenES, RandomSearch
+from modeledit_jax.editors.search.ppo import PPOSearch
 from modeledit_jax.edits.parametrization import LowRank, PerRow
-from modeledit_jax.envs.shiftworld import ShiftWorld
 from modeledit_jax.envs.world import stack_params
+from modeledit_jax.envs.worlds import ShiftWorld
+from tests import tiny
+from tests.editors import bowl
 
 KEY = jax.random.key(0)
 PPO = PPOSearch(

@@ -2,7 +2,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -10,6 +9,7 @@ from modeledit_jax.edits.edit import Edit, spread
 from modeledit_jax.edits.operator import mask, shift
 from modeledit_jax.edits.parametrization import LowRank, PerColumn, PerRow, PerWeight
 from modeledit_jax.edits.site import get_leaves, leaf_paths, match_paths, set_leaves
+from tests import tiny
 
 PARAMS = tiny.subject().params
 SITE = match_paths(PARAMS, ("fc1/bias", "fc2/kernel"))

@@ -2,7 +2,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from envs.numpy_world import matrix as numpy_matrix
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +12,7 @@ from modeledit_jax.edits.parametrization import (
     PerWeight,
     matrix_shape,
 )
+from tests.envs.numpy_world import matrix as numpy_matrix
 
 SHAPES = ((5, 4), (7,), (3, 3, 2, 4), (1, 1))
 PARAMETRIZATIONS = (LowRank(1), LowRank(4), PerWeight(), PerRow(), PerColumn())

@@ -1,10 +1,10 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import tiny
 from flax import nnx
 
 from modeledit_jax.edits.site import get_leaves, leaf_paths, match_paths, set_leaves
+from tests import tiny
 
 PARAMS = {
     "conv1": {"kernel": jnp.ones((3, 4)), "bias": jnp.zeros(4)},

@@ -3,12 +3,11 @@
 from functools import lru_cache
 
 import pytest
-import tiny
 
 from modeledit_jax.edits.parametrization import LowRank
-from modeledit_jax.envs.maskworld import MaskWorld
-from modeledit_jax.envs.shiftworld import ShiftWorld
+from modeledit_jax.envs.worlds import MaskWorld, ShiftWorld
 from modeledit_jax.tasks.unlearning import unlearning_reward
+from tests import tiny
 
 
 @lru_cache

@@ -110,7 +110,7 @@ class NumpyWorld:
         return sum(self.weights[name] * value for name, value in parts.items())
 
     def observation(self):
-        """Normalised weights and parts, both in the order of their names, then time gone."""
+        """Normalized weights and parts, both in the order of their names, then time gone."""
         values = []
         for path in sorted(self.site):
             original = self.original[path]

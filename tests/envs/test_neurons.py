@@ -8,14 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.special
-import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modeledit_jax.edits.site import set_leaves
 from modeledit_jax.envs.neurons import BOUND, margins, observe_neurons
-from modeledit_jax.envs.shiftworld import ShiftWorld
+from modeledit_jax.envs.worlds import ShiftWorld
 from modeledit_jax.tasks.unlearning import unlearning_reward
+from tests import tiny
 
 KEY = jax.random.key(0)
 SITE = ("fc2/kernel", "head/kernel")

@@ -4,12 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import tiny
 from gymnax.wrappers import GymnaxToGymWrapper, LegacyStepAPIWrapper, LogWrapper
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modeledit_jax.data.splits import Splits
+from modeledit_jax.data.images.splits import Splits
 from modeledit_jax.edits.parametrization import LowRank, PerRow, PerWeight
 from modeledit_jax.edits.site import set_leaves
 from modeledit_jax.envs.check import (
@@ -22,15 +21,15 @@ from modeledit_jax.envs.check import (
     check_step_values,
     play,
 )
-from modeledit_jax.envs.maskworld import MaskWorld
-from modeledit_jax.envs.shiftworld import ShiftWorld
 from modeledit_jax.envs.world import request, stack_params
+from modeledit_jax.envs.worlds import MaskWorld, ShiftWorld
 from modeledit_jax.tasks.reward import as_reward
 from modeledit_jax.tasks.unlearning import (
     forget_classes,
     forget_in_turn,
     unlearning_reward,
 )
+from tests import tiny
 
 KEY = jax.random.key(0)
 

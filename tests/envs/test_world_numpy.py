@@ -6,15 +6,14 @@ from functools import lru_cache
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tiny
-from envs.numpy_world import KINDS, OPERATORS, NumpyWorld, mlp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modeledit_jax.edits.parametrization import LowRank, PerColumn, PerRow, PerWeight
-from modeledit_jax.envs.maskworld import MaskWorld
-from modeledit_jax.envs.shiftworld import ShiftWorld
+from modeledit_jax.envs.worlds import MaskWorld, ShiftWorld
 from modeledit_jax.tasks.unlearning import unlearning_reward
+from tests import tiny
+from tests.envs.numpy_world import KINDS, OPERATORS, NumpyWorld, mlp
 
 WORLDS = {"mask": MaskWorld, "shift": ShiftWorld}
 PARAMETRIZATIONS = (LowRank(3), PerWeight(), PerRow(), PerColumn())

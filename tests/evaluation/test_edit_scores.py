@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from modeledit_jax.data.facts import EditRecord, Probe, encode_edits
-from modeledit_jax.data.tokenization import word_tokenizer
+from modeledit_jax.data.facts.records import EditRecord, Probe, encode_edits
+from modeledit_jax.data.facts.tokenization import word_tokenizer
 from modeledit_jax.evaluation.edit_scores import (
     probe_predictions,
     retention_by_age,
@@ -22,13 +22,13 @@ RECORDS = tuple(
         prompt=f"s{index} is",
         target_new="red blue",
         target_true="green",
-        rephrases=(f"colour of s{index} is",),
+        rephrases=(f"color of s{index} is",),
         locality=(Probe(f"z{index} is", "green"),),
     )
     for index in range(5)
 )
 TOKENIZER = word_tokenizer(
-    ["red blue green colour of is"] + [f"s{index} z{index}" for index in range(5)]
+    ["red blue green color of is"] + [f"s{index} z{index}" for index in range(5)]
 )
 IDS = TOKENIZER.get_vocab()
 

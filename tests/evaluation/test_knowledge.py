@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modeledit_jax.data.encoding import split_batches
-from modeledit_jax.data.tokens import IGNORED, pad_batch
+from modeledit_jax.data.facts.encoding import split_batches
+from modeledit_jax.data.facts.tokens import IGNORED, pad_batch
 from modeledit_jax.evaluation import knowledge
 
 VOCABULARY = 7

@@ -122,17 +122,17 @@ def test_ten_thousand_replications_take_well_under_a_second(rng):
 
 def test_bootstrap_band_is_the_bootstrap_of_every_point(rng):
     curves = np.cumsum(rng.normal(size=(12, 7)), axis=1)
-    centre, low, high = bootstrap_band(curves, reps=10_000)
+    center, low, high = bootstrap_band(curves, reps=10_000)
     for k in range(7):
         interval = stratified_bootstrap(curves[:, k : k + 1])
-        assert centre[k] == pytest.approx(interval.point)
+        assert center[k] == pytest.approx(interval.point)
         spread = interval.high - interval.low
         np.testing.assert_allclose([low[k], high[k]], interval[1:], atol=0.06 * spread)
 
 
 def test_bootstrap_band_of_one_run_is_that_run():
-    centre, low, high = bootstrap_band([[1.0, 2.0]])
-    np.testing.assert_array_equal(centre, [1.0, 2.0])
+    center, low, high = bootstrap_band([[1.0, 2.0]])
+    np.testing.assert_array_equal(center, [1.0, 2.0])
     assert np.isnan(low).all() and np.isnan(high).all()
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.bias_mitigation import Config, main
-from modeledit_jax.data import identity_corpus as corpus_module
+from experiments.bias_mitigation.config import Config, main
+from modeledit_jax.data.comments import synthetic as corpus_module
+from modeledit_jax.report.summary import read_summary
 from modeledit_jax.run.checkpoint import load_params
-from modeledit_jax.run.results import read_summary
 
 SMALL = {"seeds": 2, "budget": 60, "epochs": 4, "worlds": ("shift",)}
 
@@ -27,7 +27,7 @@ def small_corpus(monkeypatch):
     def small(seed=0, *, cues=1.8):
         return original(seed, cues=cues, train=1_500, validation=500, test=300, contexts=24)
 
-    monkeypatch.setattr("experiments.bias_mitigation_run.identity_corpus", small)
+    monkeypatch.setattr("experiments.bias_mitigation.run.identity_corpus", small)
 
 
 def _run(tmp_path, **options):

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from experiments.bias_mitigation_oracle import NAME, decisions, equalised, threshold_oracle
-from experiments.searching import Result
+from experiments.bias_mitigation.oracle import NAME, decisions, equalized, threshold_oracle
+from experiments.common.searching import Result
 from modeledit_jax.editors.editor import Cost
 from modeledit_jax.tasks.debiasing import CommentTargets
 from modeledit_jax.tasks.task import EvaluationSets
@@ -30,7 +30,7 @@ def spread(called: np.ndarray, label: np.ndarray, terms: np.ndarray, of: int) ->
 
 def test_every_term_gets_the_same_error_rates(biased):
     scores, label, terms = biased
-    called = equalised(scores, label, terms)
+    called = equalized(scores, label, terms)
     for value in (0, 1):
         assert spread(scores[:, 0] > 0, label, terms, value) > 0.4
         assert spread(called, label, terms, value) < 0.06  # sampling of 750 comments each
@@ -66,14 +66,14 @@ def test_a_term_without_toxic_comments_leaves_the_row_out_with_a_note(biased, mo
     scores, label, terms = biased
     label = np.where(terms == 1, 0, label)
     with pytest.raises(ValueError, match="Degenerate"):
-        equalised(scores, label, terms)
+        equalized(scores, label, terms)
     everything = np.ones(N)
     sets = EvaluationSets(
         x=None,
         targets=CommentTargets(label, np.eye(TERMS)[terms], np.zeros((0, 0), int)),
         weights={"comments": everything, "counterfactuals": everything},
     )
-    monkeypatch.setattr("experiments.bias_mitigation_oracle.threshold", lambda *_: 0.0)
+    monkeypatch.setattr("experiments.bias_mitigation.oracle.threshold", lambda *_: 0.0)
     task = SimpleNamespace(roles={"select": sets, "test": sets})
     bench = SimpleNamespace(tasks=[task], notes=[])
     outputs = {"select": scores, "test": scores}

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from experiments.lifelong_editing import Config, main
-from modeledit_jax.run.results import read_summary
+from experiments.lifelong_editing.config import Config, main
+from modeledit_jax.report.summary import read_summary
 from tests.experiments.command_line import error_of
 
 TIMED = {"ms_per_edit"}
@@ -81,10 +81,10 @@ def test_the_report_explains_itself(finished):
 
 def test_a_run_in_pieces_is_the_whole_run(tiny, finished, tmp_path, monkeypatch):
     """Stopped in the middle of two streams, then resumed: the same bits."""
-    from modeledit_jax.run import chunks
+    from modeledit_jax.run import resumable as chunks
 
     config = replace(tiny, run_dir=tmp_path / "pieces", methods=finished.methods)
-    real = chunks.SearchCheckpoints.save
+    real = chunks.Checkpoints.save
     saves = []
 
     def save_and_stop(self, step, tree):
@@ -93,7 +93,7 @@ def test_a_run_in_pieces_is_the_whole_run(tiny, finished, tmp_path, monkeypatch)
         if len(saves) in (1, 6):  # of original's stream, and of the trained editor's
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(chunks.SearchCheckpoints, "save", save_and_stop)
+    monkeypatch.setattr(chunks.Checkpoints, "save", save_and_stop)
     monkeypatch.setattr(chunks, "SAVE_EVERY", 0.0)
     assert main(config) == 130
     assert main(replace(config, resume=True)) == 130

@@ -6,14 +6,14 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.lifelong_editing import ALL_METHODS, Config
-from experiments.lifelong_editing_course import points
-from experiments.lifelong_editing_methods import METHODS, TUNED, Builder, Unedited
-from experiments.tune_lifelong_editing import STEPS, trials
-from modeledit_jax.data.facts import FactBatch
-from modeledit_jax.data.tokens import pad_batch
-from modeledit_jax.lifelong.finetune import FineTune
-from modeledit_jax.lifelong.hyper_editor import HyperEditor
+from experiments.lifelong_editing.config import ALL_METHODS, Config
+from experiments.lifelong_editing.methods import METHODS, TUNED, Builder, Unedited
+from experiments.lifelong_editing.stream_run import points
+from experiments.tuning.lifelong_editing import STEPS, trials
+from modeledit_jax.data.facts.records import FactBatch
+from modeledit_jax.data.facts.tokens import pad_batch
+from modeledit_jax.lifelong.methods.fine_tuning import FineTune
+from modeledit_jax.lifelong.methods.hypernetwork_editor import HypernetworkEditor
 from modeledit_jax.lifelong.stream import StreamEditor
 
 CONFIG = Config(memory=3, meta_updates=7, fraction=0.5)
@@ -59,7 +59,7 @@ def test_controls_are_rledit_but_for_the_routing(methods):
     rledit = methods["rledit"]
     for name in ("hiedit", "hiedit-ste", "random-k", "fixed-k", "top-norm-k"):
         own = methods[name]
-        assert isinstance(own.editor, HyperEditor)
+        assert isinstance(own.editor, HypernetworkEditor)
         assert replace(own.editor, routing=None) == rledit.editor
         assert own.training == rledit.training
         assert own.editor.routing.fraction == 0.5

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.lifelong_questions import QuestionConfig, main
-from experiments.lifelong_questions_run import variants
-from modeledit_jax.data.facts import FactBatch
-from modeledit_jax.data.tokens import pad_batch
+from experiments.rledit_ablation.config import QuestionConfig, main
+from experiments.rledit_ablation.run import variants
+from modeledit_jax.data.facts.records import FactBatch
+from modeledit_jax.data.facts.tokens import pad_batch
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,12 @@
 """What the reports share: the course of searches in long format, and when targets were met."""
 
 import numpy as np
-import tiny
 
-from experiments.reporting import first_met, long_format, quantiles_of_needed, speed_lines
-from experiments.searching import Result
+from experiments.common.reporting import first_met, long_format, quantiles_of_needed, speed_lines
+from experiments.common.searching import Result
 from modeledit_jax.editors.editor import Cost
-from modeledit_jax.run.results import Row
+from modeledit_jax.report.summary import Row
+from tests import tiny
 
 
 def test_long_format_has_one_line_per_task_and_update():

@@ -5,17 +5,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from experiments.transfer import Config, Shape, main, read_classes, read_shape, resolve
-from experiments.transfer_adaptation import Course, evaluations_to_target
-from experiments.transfer_figures import _settings, adaptation_score, sequence_curves
-from experiments.transfer_report import Findings, report_text
-from experiments.transfer_sequence import _course
-from experiments.transfer_subjects import Store, draw_pairs
-from experiments.transfer_zero_shot import numbers
+from experiments.transfer.adaptation import Course, evaluations_to_target
+from experiments.transfer.config import Config, Shape, main, read_classes, read_shape, resolve
+from experiments.transfer.figures import _settings, adaptation_score, sequence_curves
+from experiments.transfer.networks import Networks, draw_pairs
+from experiments.transfer.report import Results, report_text
+from experiments.transfer.sequence import _course
+from experiments.transfer.zero_shot import forget_retain_metrics
 from modeledit_jax.editors.editor import Cost
-from modeledit_jax.editors.learned import load_editor
-from modeledit_jax.run.results import Row, read_summary
-from modeledit_jax.subjects.classifiers import CNN, MLP
+from modeledit_jax.editors.policy.learned import load_editor
+from modeledit_jax.report.summary import Row, read_summary
+from modeledit_jax.subjects.image_classifiers import CNN, MLP
 
 
 def test_shapes_are_read():
@@ -53,14 +53,14 @@ def test_mistakes_are_found_before_work_starts(options, message, tmp_path):
 
 def test_a_class_that_the_data_lack_is_named():
     with pytest.raises(ValueError, match="0 to 9"):
-        _ = Store(Config(held_out="4,10")).held_out
-    assert Store(Config(held_out="all")).held_out == list(range(10))
-    assert Store(Config()).seen(4) == [0, 1, 2, 3, 5, 6, 7, 8, 9]
-    assert not set(Store(Config()).training_seeds) & set(Store(Config()).new_seeds)
+        _ = Networks(Config(held_out="4,10")).held_out
+    assert Networks(Config(held_out="all")).held_out == list(range(10))
+    assert Networks(Config()).seen(4) == [0, 1, 2, 3, 5, 6, 7, 8, 9]
+    assert not set(Networks(Config()).training_seeds) & set(Networks(Config()).new_seeds)
 
 
 def test_shapes_say_what_is_built_and_how_it_is_trained():
-    store = Store(Config())
+    store = Networks(Config())
     plain, other = store.family("mlp-16x8"), store.family("cnn-16x8-tanh-2ep")
     assert plain.recipe.module == MLP(10, (16, 8)) and plain.recipe.training.epochs == 60
     assert other.recipe.module == CNN(10, hidden=(16, 8), activation="tanh")
@@ -76,7 +76,7 @@ def test_pairs_differ():
 
 
 def test_numbers_of_a_row():
-    row = numbers({"forget": 0.1, "retain": 0.9}, {"forget": 0.97, "retain": 0.96})
+    row = forget_retain_metrics({"forget": 0.1, "retain": 0.9}, {"forget": 0.97, "retain": 0.96})
     assert row["forget_accuracy_test"] == 0.1
     assert row["retain_drop_test"] == pytest.approx(0.06)
 
@@ -115,7 +115,7 @@ def findings():
     good = {"forget_accuracy_test": 0.0, "retain_accuracy_test": 0.95, "retain_drop_test": 0.01}
     slow = good | {"evaluations_to_target": 40.0}
     curves = {"forget": np.full((4, 2), 0.2), "retain": np.full((4, 2), 0.86)}
-    found = Findings(Config(seeds=2, budgets=(10,), run_dir=None))
+    found = Results(Config(seeds=2, budgets=(10,), run_dir=None))
     found.zero_shot = rows("policy-shift-new-network-new-class", good)
     found.instant = {"shift": rows("policy-shift", good)}
     names = ("policy-shift-plus-10", "ppo-shift")

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from experiments.transfer_bias import Config, main, resolve
-from modeledit_jax.run.results import read_summary
+from experiments.transfer_bias.config import Config, main, resolve
+from modeledit_jax.report.summary import read_summary
 
 
 @pytest.mark.parametrize(

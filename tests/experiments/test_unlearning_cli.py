@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.unlearning import Config, main
+from experiments.unlearning.config import Config, main
+from modeledit_jax.report.summary import read_summary
 from modeledit_jax.run.checkpoint import load_params
-from modeledit_jax.run.results import read_summary
-from modeledit_jax.subjects.classifiers import make_classifier
+from modeledit_jax.subjects.image_classifiers import make_classifier
 from tests.experiments.command_line import error_of
 
 ROOT = Path(__file__).parents[2]
@@ -127,7 +127,7 @@ def test_a_mistake_when_resuming_keeps_the_run(finished, capsys, monkeypatch):
     def fail(*_, **__):
         raise OSError("the disk is gone")
 
-    monkeypatch.setattr("experiments.unlearning_run.load_images", fail)
+    monkeypatch.setattr("experiments.unlearning.run.load_images", fail)
     assert "the disk is gone" in error_of(main, replace(finished, resume=True), capsys)
     assert (finished.run_dir / "config.json").exists()
 

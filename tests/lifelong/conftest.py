@@ -4,10 +4,10 @@ import jax
 import numpy as np
 import pytest
 
-from modeledit_jax.data.facts import FactBatch
-from modeledit_jax.data.tokens import TokenBatch, pad_batch
+from modeledit_jax.data.facts.records import FactBatch
+from modeledit_jax.data.facts.tokens import TokenBatch, pad_batch
+from modeledit_jax.language.model import init_params, tiny_llama
 from modeledit_jax.lifelong.model import EditableModel
-from modeledit_jax.subjects.language_model import init_params, tiny_llama
 
 VOCABULARY = 23
 

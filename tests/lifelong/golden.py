@@ -5,8 +5,8 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
-from modeledit_jax.lifelong.hypernetwork import Block, Hypernetwork
-from modeledit_jax.lifelong.normalization import RunningMoments
+from modeledit_jax.lifelong.methods.hypernetwork import Block, Hypernetwork
+from modeledit_jax.lifelong.methods.normalization import RunningMoments
 
 FOLDER = Path(__file__).parent / "goldens"
 
@@ -39,7 +39,7 @@ def hypernetwork(arrays, prefix, dtype=np.float64):
 
 
 def moments(arrays, prefix, dtype=np.float64):
-    """The normaliser stored below ``prefix``, e.g. ``"statistics/32x48/"``."""
+    """The normalizer stored below ``prefix``, e.g. ``"statistics/32x48/"``."""
     part = section(arrays, prefix)
     mean, squares, count = (
         jnp.asarray(part[k].astype(dtype)) for k in ("mean", "squares", "count")

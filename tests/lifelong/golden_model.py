@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from modeledit_jax.data.facts import FactBatch
-from modeledit_jax.data.tokens import IGNORED, TokenBatch
+from modeledit_jax.data.facts.records import FactBatch
+from modeledit_jax.data.facts.tokens import IGNORED, TokenBatch
+from modeledit_jax.language.config import LanguageModelConfig
+from modeledit_jax.language.huggingface.names import stored_tensors
 from modeledit_jax.lifelong.model import EditableModel
-from modeledit_jax.subjects.language_config import LanguageModelConfig
-from modeledit_jax.subjects.pretrained_names import stored_tensors
 from tests.lifelong.golden import load, section
 
 CONFIG = LanguageModelConfig(

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from modeledit_jax.language.hooked_linear import Hook
+from modeledit_jax.language.model import apply, tiny_llama
 from modeledit_jax.lifelong.model import EditableModel, commit, dense_change, squared_norms
-from modeledit_jax.subjects.hooked_linear import Hook
-from modeledit_jax.subjects.language_model import apply, tiny_llama
 
 
 def random_changes(model, scale=0.1, mask=None):

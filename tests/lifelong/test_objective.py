@@ -24,7 +24,7 @@ def random_case(seed=0):
     return jnp.asarray(logits), jnp.asarray(reference), jnp.asarray(labels)
 
 
-def test_answer_loss_is_the_mean_over_all_labelled_tokens():
+def test_answer_loss_is_the_mean_over_all_labeled_tokens():
     logits, _, labels = random_case()
     log_p = log_softmax(logits, -1)
     own = [log_p[i, j, labels[i, j]] for i, j in zip(*np.nonzero(labels >= 0), strict=True)]

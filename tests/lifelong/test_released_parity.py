@@ -5,11 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from modeledit_jax.lifelong.capture import capture
-from modeledit_jax.lifelong.hyper_editor import HyperEditor, HyperState, Learned
-from modeledit_jax.lifelong.hypernetwork import HypernetworkConfig
-from modeledit_jax.lifelong.meta_training import MetaTraining, start_training, train_steps
+from modeledit_jax.lifelong.methods.hypernetwork import HypernetworkConfig
+from modeledit_jax.lifelong.methods.hypernetwork_editor import (
+    HypernetworkEditor,
+    HyperState,
+    Trainable,
+)
+from modeledit_jax.lifelong.methods.meta_training import MetaTraining, start_training, train_steps
 from modeledit_jax.lifelong.objective import Objective
+from modeledit_jax.lifelong.token_gradients import capture
 from tests.lifelong.golden import hypernetwork, load, relative_error, section
 from tests.lifelong.golden_model import golden_model, golden_stream, joined
 
@@ -56,7 +60,7 @@ def test_three_steps_of_training(quirks):
     golden = load("trajectory_released" if quirks else "trajectory_corrected")
     model = golden_model(arrays["modules"])
     stream = golden_stream(arrays, 3)
-    editor = HyperEditor(
+    editor = HypernetworkEditor(
         "malmen",
         rows=6,
         network=HypernetworkConfig(rank=8, num_blocks=2, edit_lr=1e-2),
@@ -73,8 +77,8 @@ def test_three_steps_of_training(quirks):
     state = start_training(editor, training, model, jax.random.key(0))
     networks = {shape: hypernetwork(arrays, f"theta/{shape}/") for shape in SHAPES}
     state = state.replace(
-        editor=HyperState(Learned(networks), jax.tree.map(f64, state.editor.statistics)),
-        gradients=jax.tree.map(jnp.zeros_like, Learned(networks)),
+        editor=HyperState(Trainable(networks), jax.tree.map(f64, state.editor.statistics)),
+        gradients=jax.tree.map(jnp.zeros_like, Trainable(networks)),
         optimizer=jax.tree.map(f64, state.optimizer),
     )
     for t in range(3):

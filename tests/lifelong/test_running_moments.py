@@ -3,7 +3,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from modeledit_jax.lifelong.normalization import FLOAT32_EPSILON, MEND_EPSILON, RunningMoments
+from modeledit_jax.lifelong.methods.normalization import (
+    FLOAT32_EPSILON,
+    MEND_EPSILON,
+    RunningMoments,
+)
 from tests.lifelong.golden import load, section
 
 _update = jax.jit(RunningMoments.update)
@@ -44,7 +48,7 @@ def test_fresh_statistics_change_nothing_but_released_ones_divide_by_epsilon():
     np.testing.assert_allclose(released, rows / FLOAT32_EPSILON, rtol=1e-6)
 
 
-def test_one_row_at_a_time_is_the_normaliser_of_mend():
+def test_one_row_at_a_time_is_the_normalizer_of_mend():
     rng = np.random.default_rng(1)
     rows = rng.normal(size=(7, 4)).astype(np.float32)
     state = _run([row[None] for row in rows], epsilon=MEND_EPSILON)

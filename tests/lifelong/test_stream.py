@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from modeledit_jax.lifelong.finetune import FineTune
-from modeledit_jax.lifelong.hyper_editor import HyperEditor
+from modeledit_jax.language.hooked_linear import Hook
+from modeledit_jax.lifelong.methods.fine_tuning import FineTune
+from modeledit_jax.lifelong.methods.hypernetwork_editor import HypernetworkEditor
 from modeledit_jax.lifelong.stream import edit_stream, start_stream
-from modeledit_jax.subjects.hooked_linear import Hook
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def assert_same(a, b):
 
 
 def test_a_stream_in_parts_is_the_whole_stream(model, stream):
-    editor = HyperEditor("ultraedit", rows=8, learning_rate=1e-2)
+    editor = HypernetworkEditor("ultraedit", rows=8, learning_rate=1e-2)
     key = jax.random.key(3)
     own = editor.init(model, key)
     whole, trace = edit_stream(editor, model, start_stream(model, own, key), stream)

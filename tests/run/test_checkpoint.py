@@ -10,7 +10,7 @@ import pytest
 from flax import struct
 
 from modeledit_jax.run.checkpoint import (
-    SearchCheckpoints,
+    Checkpoints,
     cached_tree,
     fingerprint,
     load_params,
@@ -31,7 +31,7 @@ TREE = {
 class State:
     mean: Field
     key: Field
-    optimiser: Field = None
+    optimizer: Field = None
 
 
 def assert_same_bits(found, expected):
@@ -151,7 +151,7 @@ def _state(step):
 
 
 def test_a_search_continues_from_the_newest_whole_checkpoint(tmp_path):
-    checkpoints = SearchCheckpoints(tmp_path / "search")
+    checkpoints = Checkpoints(tmp_path / "search")
     assert checkpoints.restore(_state(0)) is None
     for step in (10, 20, 30):
         checkpoints.save(step, _state(step))
@@ -160,7 +160,7 @@ def test_a_search_continues_from_the_newest_whole_checkpoint(tmp_path):
 
     newest = tmp_path / "search" / "30"
     for expected in (30, 20):
-        checkpoints = SearchCheckpoints(tmp_path / "search")
+        checkpoints = Checkpoints(tmp_path / "search")
         step, found = checkpoints.restore(_state(0))
         assert step == expected
         assert_same_bits(found, _state(step))
@@ -170,13 +170,13 @@ def test_a_search_continues_from_the_newest_whole_checkpoint(tmp_path):
 
 
 def test_a_checkpoint_of_another_search_is_refused(tmp_path):
-    checkpoints = SearchCheckpoints(tmp_path)
+    checkpoints = Checkpoints(tmp_path)
     checkpoints.save(10, _state(10))
     own = _state(0)
     others = (
         own | {"record": np.zeros((2, 6))},
         own | {"state": own["state"].replace(mean=jnp.zeros(4))},
-        own | {"state": own["state"].replace(optimiser=jnp.zeros(1))},
+        own | {"state": own["state"].replace(optimizer=jnp.zeros(1))},
     )
     for other in others:
         with pytest.raises(ValueError, match="choose another --run-dir, or delete that folder"):

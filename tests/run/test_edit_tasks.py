@@ -3,13 +3,13 @@
 import jax
 import numpy as np
 import pytest
-import tiny
 
 from modeledit_jax import make
 from modeledit_jax.editors.editor import edit_with_search
-from modeledit_jax.editors.evolution import OpenES
+from modeledit_jax.editors.search.evolution import OpenES
 from modeledit_jax.edits.site import get_leaves, leaf_paths
 from modeledit_jax.run.loop import edit_tasks
+from tests import tiny
 
 KEY, BUDGET = jax.random.key(3), 30
 SEARCH = OpenES(population=6)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from modeledit_jax.run.config import as_json, open_run, opened_run
+from modeledit_jax.run.folder import as_json, open_run, opened_run
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import tiny
 
-from modeledit_jax.subjects.classifiers import MLP
+from modeledit_jax.subjects.image_classifiers import MLP
 from modeledit_jax.subjects.subject import Subject, flax_apply, predict
+from tests import tiny
 
 
 def test_flax_apply_calls_the_module():

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from modeledit_jax.data.comments import PAD
-from modeledit_jax.data.identity_corpus import identity_corpus
-from modeledit_jax.edits.partial import split_apply
+from modeledit_jax.data.comments.comments import PAD
+from modeledit_jax.data.comments.synthetic import identity_corpus
 from modeledit_jax.edits.site import get_leaves
+from modeledit_jax.edits.split_apply import split_apply
 from modeledit_jax.subjects.subject import flax_apply
 from modeledit_jax.subjects.text_classifiers import (
     TRAINING,

@@ -4,7 +4,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from modeledit_jax.data.identity_corpus import identity_corpus
+from modeledit_jax.data.comments.synthetic import identity_corpus
 from modeledit_jax.subjects.tfidf import tfidf_scores
 
 

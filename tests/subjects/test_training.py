@@ -5,11 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import tiny
 
-from modeledit_jax.data.images import load_images
-from modeledit_jax.data.splits import split_images
-from modeledit_jax.subjects.classifiers import CNN, MLP
+from modeledit_jax.data.images.datasets import load_images
+from modeledit_jax.data.images.splits import split_images
+from modeledit_jax.subjects.image_classifiers import CNN, MLP
 from modeledit_jax.subjects.subject import flax_apply
 from modeledit_jax.subjects.training import (
     TrainingConfig,
@@ -19,6 +18,7 @@ from modeledit_jax.subjects.training import (
     train_subjects,
 )
 from modeledit_jax.types import Examples
+from tests import tiny
 
 MODULE = MLP(tiny.CLASSES, (8,))
 CONFIG = TrainingConfig(epochs=3, batch_size=16, learning_rate=1e-2)
@@ -75,8 +75,8 @@ def test_one_full_batch_step_is_adamw_on_the_weighted_mean_loss(clouds):
         own = -jax.nn.log_softmax(logits)[jnp.arange(50), clouds.y]
         return jnp.average(own, weights=weights)
 
-    optimiser = optax.adamw(1e-2, weight_decay=0.1)  # the schedule starts at its peak
-    updates, _ = optimiser.update(jax.grad(loss)(start), optimiser.init(start), start)
+    optimizer = optax.adamw(1e-2, weight_decay=0.1)  # the schedule starts at its peak
+    updates, _ = optimizer.update(jax.grad(loss)(start), optimizer.init(start), start)
     expected = optax.apply_updates(start, updates)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), trained, expected

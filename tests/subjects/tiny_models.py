@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import unflatten_dict
 
-from modeledit_jax.subjects.language_config import LanguageModelConfig, tiny_llama
-from modeledit_jax.subjects.language_parameters import parameter_shapes, stack_layers
+from modeledit_jax.language.config import LanguageModelConfig, tiny_llama
+from modeledit_jax.language.parameters import parameter_shapes, stack_layers
 
 VOCAB, LENGTH = 61, 12
 

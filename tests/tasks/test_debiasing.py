@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_comments import corpus, subject
 
-from modeledit_jax.data.comments import no_blocks
+from modeledit_jax.data.comments.comments import no_blocks
 from modeledit_jax.envs.check import check_env
-from modeledit_jax.envs.registration import make
+from modeledit_jax.envs.worlds import make
 from modeledit_jax.tasks.debiasing import members, mitigate_bias
+from tests.tiny_comments import corpus, subject
 
 
 def test_a_role_joins_comments_and_counterfactuals():

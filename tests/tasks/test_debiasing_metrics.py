@@ -3,17 +3,17 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_comments import corpus, subject
 
 from modeledit_jax.evaluation.fairness_report import fairness_metrics
 from modeledit_jax.tasks.debiasing import members, mitigate_bias
 from modeledit_jax.tasks.debiasing_metrics import (
     debiasing_metrics,
+    evaluated_roles,
     gates,
-    judged_roles,
     rows,
     threshold,
 )
+from tests.tiny_comments import corpus, subject
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def task():
 def original(task):
     return {
         role: np.asarray(task.subject.apply(task.subject.params, jnp.asarray(task.roles[role].x)))
-        for role in judged_roles(task)
+        for role in evaluated_roles(task)
     }
 
 
@@ -113,5 +113,5 @@ def test_a_classifier_that_ignores_the_term_passes(task, original):
 
 
 def test_suites_have_the_set_of_their_rows(task):
-    for suite in judged_roles(task)[2:]:
+    for suite in evaluated_roles(task)[2:]:
         assert len(members(task.roles[suite], "counterfactuals")) == len(task.roles[suite].x)

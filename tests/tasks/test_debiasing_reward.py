@@ -5,9 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
-from tiny_comments import corpus, subject
 
-from modeledit_jax.envs.registration import make
+from modeledit_jax.envs.worlds import make
 from modeledit_jax.tasks.debiasing import members, mitigate_bias
 from modeledit_jax.tasks.debiasing_reward import (
     KINDS,
@@ -16,6 +15,7 @@ from modeledit_jax.tasks.debiasing_reward import (
     debiasing_reward,
 )
 from modeledit_jax.tasks.reward import EditedWeights, SetOutputs
+from tests.tiny_comments import corpus, subject
 
 LEAVES = {"w": jnp.array([3.0, 4.0])}
 

@@ -1,9 +1,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tiny
 
 from modeledit_jax.tasks.unlearning_metrics import role_outputs, set_accuracies
+from tests import tiny
 
 
 def test_outputs_are_those_of_the_given_network_on_each_roles_own_examples():

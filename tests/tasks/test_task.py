@@ -1,11 +1,11 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import tiny
 
 from modeledit_jax.edits.site import get_leaves
 from modeledit_jax.subjects.subject import Subject
 from modeledit_jax.tasks.task import ROLES, find_site
+from tests import tiny
 
 SUBJECT = Subject(
     {"layer": {"kernel": jnp.ones((3, 2)), "scale": jnp.float32(1.0)}, "steps": jnp.arange(3)},

@@ -4,10 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import tiny
 
 from modeledit_jax.edits.parametrization import PerWeight
-from modeledit_jax.envs.shiftworld import ShiftWorld
+from modeledit_jax.envs.worlds import ShiftWorld
 from modeledit_jax.tasks.reward import EditedWeights, SetOutputs, WeightedSum
 from modeledit_jax.tasks.task import ROLES
 from modeledit_jax.tasks.unlearning import (
@@ -16,6 +15,7 @@ from modeledit_jax.tasks.unlearning import (
     forget_samples,
     unlearning_reward,
 )
+from tests import tiny
 
 
 def _weights(task, role):

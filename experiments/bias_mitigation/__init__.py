@@ -1,0 +1,1 @@
+"""Make a toxicity classifier indifferent to identity terms."""

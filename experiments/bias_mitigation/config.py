@@ -1,0 +1,47 @@
+"""Make a toxicity classifier indifferent to identity terms by editing one layer: ``--help``.
+
+python -m experiments.bias_mitigation
+python -m experiments.bias_mitigation --dataset jigsaw --seeds 10
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from experiments.common.options import SearchOptions, guarded, import_reward, resolve_options
+
+
+@dataclass(frozen=True)
+class Config(SearchOptions):
+    """Reduce the identity bias of a trained toxicity classifier by editing one layer."""
+
+    dataset: Literal["synthetic", "jigsaw", "wikipedia_toxicity", "civil_comments"] = "synthetic"
+    """Comments; synthetic is embedded, others are downloaded or read from MODELEDIT_DATA_DIR."""
+    subject: Literal["boe", "cnn"] = "boe"
+    """Network to edit: bag of embeddings or convolutions, then 128 → 32 → 1."""
+    size: int = 20_000
+    """Comments of the class-balanced subset (all but synthetic and civil_comments)."""
+    cues: float = 1.8
+    """Of the synthetic comments: mean number of further cue clauses; fewer make identities tell."""
+    reward: str = "fairness"
+    """fairness, rates or fped (two examples of what goes wrong), or module:name of a function."""
+    budget: int = 4000
+    """Reward evaluations of each search on each task."""
+    baselines: bool = True
+    """Compare with other editors of the same layer, and with networks trained anew."""
+
+
+def resolve(config: Config) -> Config:
+    """Checks the options; see `resolve_options`."""
+    if config.size < 200:
+        raise ValueError(f"--size must be at least 200 comments, got {config.size}")
+    return resolve_options(config, "bias-mitigation")
+
+
+def reward_function(config: Config) -> Any:
+    """The name of a built-in reward, or the user's function."""
+    return import_reward(config.reward) if ":" in config.reward else config.reward
+
+
+def main(config: Config) -> int:
+    """Runs the experiment; returns the exit code."""
+    return guarded(config, resolve, "experiments.bias_mitigation.run")

@@ -1,0 +1,1 @@
+"""Edit a long stream of facts into a language model."""

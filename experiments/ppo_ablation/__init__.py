@@ -1,0 +1,1 @@
+"""What PPO's parts are worth."""

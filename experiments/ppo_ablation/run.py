@@ -1,0 +1,163 @@
+"""What PPO's parts buy: optimizer, epochs, population, horizon, observation.
+
+    python -m experiments.ppo_ablation --dataset mnist
+
+Every variant edits all classes of the same networks with the same reward and the same number of
+reward evaluations, and differs from the default in what its name says. Prints a table and writes
+``ablation.md`` and ``ablation.json`` into the run folder.
+"""
+
+import json
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from experiments.common.reporting import first_met, quantiles_of_needed
+from experiments.common.searching import make_world
+from experiments.unlearning.config import Config
+from experiments.unlearning.run import prepare
+from modeledit_jax.editors.editor import run_updates, updates_within
+from modeledit_jax.editors.search.ppo import PPOSearch, default_ppo_config
+from modeledit_jax.envs.world import World, WorldParams
+from modeledit_jax.evaluation.statistics import stratified_bootstrap
+from modeledit_jax.report.markdown import table_lines
+from modeledit_jax.report.summary import atomic_write_text
+from modeledit_jax.run.folder import as_json
+from modeledit_jax.run.plan_evaluation import PlanEvaluator
+from modeledit_jax.types import Array, Key
+
+ADAM = {  # the settings of a one-step Gaussian PPO tuned with Adam
+    "search_optimizer": "adam",
+    "action_learning_rate": 0.03,
+    "num_envs": 20,
+    "num_epochs": 4,
+    "schedule": "constant",
+    "max_grad_norm": float("inf"),
+}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "Adam instead of the natural gradient": ADAM,
+    "4 epochs": {"num_epochs": 4},
+    "constant step size": {"schedule": "constant"},
+    "population 4": {"num_envs": 4},
+    "population 20": {"num_envs": 20},
+    "learned spread": {"std_learning_rate": 0.1},
+    "time alone observed": {"observation": "time"},
+    "horizon 2": {"horizon": 2},
+    "horizon 2, time alone observed": {"horizon": 2, "observation": "time"},
+    "horizon 4": {"horizon": 4},
+    "horizon 4, time alone observed": {"horizon": 4, "observation": "time"},
+}
+
+
+@dataclass(frozen=True)
+class AblationConfig(Config):
+    """Compare variants of PPO on the unlearning task."""
+
+    forget_class: str = "all"
+    """As in the experiment."""
+    seeds: int = 2
+    """Networks."""
+    run_dir: Path | None = Path("runs/ppo-ablation")
+    """Where the tables are written."""
+
+
+def ablate(config: AblationConfig) -> dict[str, list[dict[str, Any]]]:
+    """Runs all variants; returns their test results by world."""
+    setup = prepare(config)
+    found: dict[str, list[dict[str, Any]]] = {}
+    for world in config.worlds:
+        found[world] = []
+        for name, changes in tqdm(VARIANTS.items(), desc=f"variants in {world}"):
+            options = dict(changes)
+            horizon = options.pop("horizon", 1)
+            observation = options.pop("observation", "weights")
+            variant = replace(config, horizon=horizon, observation=observation)
+            env = make_world(variant, world, setup.tasks[0])
+            evaluator = PlanEvaluator(env, setup.tasks)
+            params = evaluator.stacked_params()
+            base = default_ppo_config(config.budget, horizon, world)
+            size = options.get("num_envs", base.num_envs) * horizon
+            search = PPOSearch(replace(base, **options, num_updates=config.budget // size))
+            keys = jax.random.split(jax.random.key(config.seed), len(setup.tasks))
+            plans = jax.jit(partial(course, search, env, config.budget))(params, keys)
+            shape = (config.seeds, len(setup.tasks) // config.seeds)
+            found[world].append(
+                {"variant": name, **evaluated(evaluator, params, plans, size, shape)}
+            )
+    return found
+
+
+def course(search: PPOSearch, env: World, budget: int, params: WorldParams, keys: Key) -> Array:
+    """Plans of all tasks at every update, ``[B, K, T, A]``."""
+    updates = updates_within(search, budget)
+
+    def one(params: WorldParams, key: Key) -> Array:
+        return run_updates(search, env, params, search.init(env, params, key), updates)[1].plans
+
+    return jax.vmap(one)(params, keys)
+
+
+def evaluated(
+    evaluator: PlanEvaluator,
+    params: WorldParams,
+    plans: Array,
+    per_update: int,
+    shape: tuple[int, int],
+) -> dict[str, Any]:
+    """Test results of one variant."""
+    nothing = np.zeros_like(plans[:, :1])
+    base = evaluator.course(nothing, params, "test")["retain"]
+    test = evaluator.course(plans, params, "test")
+    drop = base - test["retain"]
+    met = (test["forget"] <= 0.01) & (drop <= 0.01)
+    needed = first_met(met, per_update * np.arange(1, met.shape[1] + 1))
+    last = (1 - test["forget"][:, -1]) * (1 - np.abs(drop[:, -1]))
+    interval = stratified_bootstrap(last.reshape(shape))
+    median, late = quantiles_of_needed(needed, (0.5, 0.9))
+    return {
+        "forget_mean": float(test["forget"][:, -1].mean()),
+        "forget_worst": float(test["forget"][:, -1].max()),
+        "drop_mean": float(drop[:, -1].mean()),
+        "drop_worst": float(drop[:, -1].max()),
+        "closeness": list(interval),
+        "solved": int(np.isfinite(needed).sum()),
+        "median": median if np.isfinite(median) else None,
+        "p90": late if np.isfinite(late) else None,
+    }
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The rows in Markdown; percent where the header says so."""
+    header = (
+        "variant", "forget %: mean", "worst", "retain drop, points: mean", "worst", "solved",
+        "median evaluations to target", "90th percentile",
+    )  # fmt: skip
+    lines = []
+    for row in rows:
+        percents = [
+            f"{100 * row[name]:.2f}" for name in row if name.split("_")[0] in ("forget", "drop")
+        ]
+        counts = [
+            str(row["solved"]),
+            *(f"{row[q]:,.0f}" if row[q] else "–" for q in ("median", "p90")),
+        ]
+        lines.append([row["variant"], *percents, *counts])
+    return "\n".join(table_lines(header, lines))
+
+
+def main(config: AblationConfig) -> int:
+    """Runs the ablation and writes its tables."""
+    found = ablate(config)
+    assert config.run_dir is not None
+    text = "\n\n".join(f"### {world}\n\n{table(rows)}" for world, rows in found.items())
+    content = json.dumps({"config": as_json(config), "variants": found}, indent=2)
+    atomic_write_text(config.run_dir / "ablation.json", content + "\n")
+    atomic_write_text(config.run_dir / "ablation.md", text + "\n")
+    print(text)
+    return 0

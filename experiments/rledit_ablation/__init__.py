@@ -1,0 +1,1 @@
+"""What RLEdit's parts are worth."""

@@ -1,0 +1,1 @@
+"""One policy edits networks and classes it never saw."""

@@ -1,0 +1,123 @@
+"""Networks and requests of the transfer experiment."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from itertools import combinations
+
+import flax.linen as nn
+import numpy as np
+from tqdm import tqdm
+
+from experiments.common.image_subjects import Recipe, recipe_of, trained_subject
+from experiments.transfer.config import Config, Shape, read_classes, read_shape
+from modeledit_jax.data.images.datasets import ImageData, default_cache_dir, load_images
+from modeledit_jax.data.images.splits import Splits, split_images
+from modeledit_jax.subjects.image_classifiers import CNN, MLP
+from modeledit_jax.subjects.subject import Subject
+from modeledit_jax.tasks.task import Task
+from modeledit_jax.tasks.unlearning import forget_classes, unlearning_reward
+
+FIRST_TRAINING_SEED = 1000
+"""Networks to train on have seeds from here; those that are only edited have small ones."""
+
+REWARD = unlearning_reward()  # one object, so that all worlds are compiled for the same function
+
+
+@dataclass(frozen=True)
+class Family:
+    """Networks of one shape on one data set."""
+
+    recipe: Recipe
+    name: str
+
+    @property
+    def splits(self) -> Splits:
+        """The data in four roles."""
+        return self.recipe.splits
+
+    def subjects(self, seeds: Sequence[int]) -> list[Subject]:
+        """The networks of some seeds, trained or from the cache."""
+        return [
+            trained_subject(self.recipe, seed)
+            for seed in tqdm(seeds, desc=f"networks {self.name}", leave=False)
+        ]
+
+    def tasks(
+        self, subjects: Sequence[Subject], requests: Sequence[int] | Sequence[tuple[int, ...]]
+    ) -> list[Task]:
+        """To forget each class, or the classes of each tuple, network by network."""
+        return [
+            forget_classes(subject, self.splits, request, reward=REWARD)
+            for subject in subjects
+            for request in requests
+        ]
+
+
+@dataclass(frozen=True)
+class Networks:
+    """All networks of an experiment."""
+
+    config: Config
+
+    def family(self, shape: str, dataset: str | None = None) -> Family:
+        """The networks of a shape; of the experiment's own data set if none is named."""
+        dataset = dataset or self.config.dataset
+        data, splits = _data(dataset, self.config)
+        folder = self.config.cache_dir or default_cache_dir()
+        own = read_shape(shape)
+        training = recipe_of(own.kind, splits)
+        if own.epochs is not None:
+            training = replace(training, epochs=own.epochs)
+        module = make_module(own, splits.num_classes)
+        recipe = Recipe(module, training, splits, data.fingerprint, folder)
+        return Family(recipe, shape if dataset == self.config.dataset else f"{dataset}-{shape}")
+
+    @cached_property
+    def held_out(self) -> list[int]:
+        """The classes held out in turn.
+
+        Raises:
+          ValueError: a class that the data lack, or fewer than two are left to train on.
+        """
+        classes = _data(self.config.dataset, self.config)[1].num_classes
+        if self.config.held_out == "all":
+            return list(range(classes))
+        chosen = read_classes(self.config.held_out)
+        if outside := [index for index in chosen if not 0 <= index < classes]:
+            raise ValueError(f"--held-out {outside[0]}: the classes are 0 to {classes - 1}")
+        return chosen
+
+    def seen(self, held_out: int) -> list[int]:
+        """The classes that a policy is trained to forget."""
+        classes = _data(self.config.dataset, self.config)[1].num_classes
+        return [index for index in range(classes) if index != held_out]
+
+    @property
+    def training_seeds(self) -> range:
+        """Of the networks to train on."""
+        return range(FIRST_TRAINING_SEED, FIRST_TRAINING_SEED + self.config.training_networks)
+
+    @property
+    def new_seeds(self) -> range:
+        """Of the networks to edit."""
+        return range(self.config.seed, self.config.seed + self.config.seeds)
+
+
+@cache
+def _data(name: str, config: Config) -> tuple[ImageData, Splits]:
+    data = load_images(name, cache_dir=config.cache_dir)
+    return data, split_images(data)
+
+
+def make_module(shape: Shape, num_classes: int) -> nn.Module:
+    """The network of a shape; its layers are ``fc1``, ``fc2``, …, ``head``."""
+    kind = {"mlp": MLP, "cnn": CNN}[shape.kind]
+    return kind(num_classes=num_classes, hidden=shape.hidden, activation=shape.activation)
+
+
+def draw_pairs(seed: int, classes: Sequence[int], count: int) -> list[tuple[int, int]]:
+    """Different pairs of classes, at most as many as there are."""
+    every = list(combinations(classes, 2))
+    order = np.random.default_rng(seed).permutation(len(every))
+    return [every[index] for index in order[:count]]

@@ -1,0 +1,1 @@
+"""One policy mends toxicity classifiers it never saw."""

@@ -1,0 +1,88 @@
+"""Trains policies on some classifiers, edits others, and writes the table."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from absl import logging
+
+from experiments.bias_mitigation.baselines import evaluated, plain
+from experiments.bias_mitigation.report import make_rows
+from experiments.bias_mitigation.run import Setup, outputs_of, prepare
+from experiments.common.options import run_folder
+from experiments.common.searching import Result
+from experiments.transfer.networks import FIRST_TRAINING_SEED
+from experiments.transfer.policies import WORLDS, train_policy
+from experiments.transfer_bias.config import Config
+from modeledit_jax.editors.editor import Cost
+from modeledit_jax.editors.policy.training import PolicyTraining, Trainer
+from modeledit_jax.evaluation.statistics import mean_interval
+from modeledit_jax.report.markdown import table_lines
+from modeledit_jax.report.summary import Row, aggregate, atomic_write_text, write_summary
+from modeledit_jax.run.folder import as_json, opened_run
+
+SHOWN = ("fped", "fped_held_out", "fned", "fned_held_out", "accuracy_drop")
+
+
+def run(config: Config) -> None:
+    """Runs the experiment and writes its folder."""
+    logging.set_verbosity(logging.ERROR)  # Orbax reports every checkpoint at lower levels
+    with opened_run(run_folder(config), config, resume=config.resume):
+        training = prepare(
+            replace(config, seed=FIRST_TRAINING_SEED, seeds=config.training_networks)
+        )
+        setup = prepare(config)
+        unedited = outputs_of(setup, [task.subject.params for task in setup.tasks])
+        results = [Result("original", unedited, [Cost()] * len(unedited))]
+        for world in config.worlds:
+            results += _by_policy(config, world, training, setup)
+        rows = make_rows(setup.tasks, setup.seeds, {result.editor: result for result in results})
+        _write(config, rows)
+    print(f"report: {run_folder(config) / 'report.md'}")
+
+
+def _by_policy(config: Config, world: str, training: Setup, setup: Setup) -> list[Result]:
+    options = PolicyTraining(
+        updates=config.updates,
+        tasks=min(8, len(training.tasks)),
+        trials=32,
+        examples=None,  # counterfactuals belong together
+    )
+    trainer = Trainer.of(options, WORLDS[world], [training.tasks])
+    policy = train_policy(run_folder(config), world, trainer, config.seed)
+    found = []
+    for budget in (0, config.budget):
+        name = f"policy-{world}" + (f"-plus-{budget}" if budget else "")
+        result = evaluated(setup, name, plain(policy.editor, budget))
+        assert result is not None
+        found.append(result)
+    return found
+
+
+def _write(config: Config, rows: Sequence[Row]) -> None:
+    header = ["editor", *(name.replace("_", " ") for name in SHOWN)]
+    editors = list(dict.fromkeys(row.editor for row in rows))
+    cells = []
+    for editor in editors:
+        own = [row.metrics for row in rows if row.editor == editor]
+        cells.append([editor, *(_cell([m[name] for m in own]) for name in SHOWN)])
+    lines = [
+        "# Learning to edit: identity bias",
+        "",
+        f"Policies trained on {config.training_networks} classifiers; {config.seeds} others edited "
+        "without a reward evaluation, and with some. Test comments; sentence frames no reward has "
+        "seen; `held out`: identity terms no reward has seen. Means with 95 % t-intervals over "
+        "classifiers.",
+        "",
+        *table_lines(header, cells),
+        "",
+    ]
+    text = "\n".join(lines)
+    atomic_write_text(run_folder(config) / "report.md", text)
+    write_summary(run_folder(config), "transfer-bias", as_json(config), rows, aggregate(rows))
+    print(text)
+
+
+def _cell(values: Sequence[float]) -> str:
+    mean, low, high = mean_interval(np.array(values))
+    return f"{mean:.4f}" if len(values) == 1 else f"{mean:.4f} [{low:.4f}, {high:.4f}]"

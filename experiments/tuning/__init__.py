@@ -1,0 +1,1 @@
+"""Tunes the methods of the experiments."""

@@ -1,0 +1,1 @@
+"""Forget classes of an image classifier."""

@@ -1,0 +1,63 @@
+"""Forget classes of an image classifier with MaskWorld and ShiftWorld: ``--help`` lists all.
+
+python -m experiments.unlearning
+python -m experiments.unlearning --dataset mnist --subject cnn --forget-class all --seeds 5
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from experiments.common.options import SearchOptions, guarded, import_reward, resolve_options
+
+
+@dataclass(frozen=True)
+class Config(SearchOptions):
+    """Forget classes of a trained image classifier by editing one layer."""
+
+    dataset: Literal["digits", "mnist", "fashion_mnist", "npz"] = "digits"
+    """Data set; digits is embedded, the others are downloaded or read from MODELEDIT_DATA_DIR."""
+    npz_path: Path | None = None
+    """With --dataset npz: your arrays x, y and optionally x_test, y_test."""
+    subject: Literal["mlp", "cnn"] = "mlp"
+    """Network to edit: … → 128 → 32 → classes."""
+    forget_class: str = "7"
+    """A class; several joined by commas, forgotten together; or 'all': every class in turn."""
+    forget_samples: tuple[int, ...] = ()
+    """Rows of the training set to forget, instead of a class."""
+    reward: str = "soft"
+    """soft (probabilities), accuracy, or a function f(sets, edit) of yours as module:name."""
+    edit_size_penalty: float = 0.0
+    """Weight of the relative edit size in the built-in rewards."""
+    retrains: int = 2
+    """Networks retrained without what is to be forgotten, per task; 2 show the noise floor."""
+
+
+def resolve(config: Config) -> Config:
+    """Checks the options; see `resolve_options`."""
+    if config.retrains < 1:
+        raise ValueError("--retrains must be at least 1: Tug-of-War compares with a retraining")
+    if (config.dataset == "npz") != (config.npz_path is not None):
+        raise ValueError("--dataset npz and --npz-path go together: give both or neither")
+    return resolve_options(config, "unlearning")
+
+
+def reward_function(config: Config) -> Any:
+    """Returns the built-in reward of that name, or imports the user's function.
+
+    Raises:
+      ValueError: neither; the message says what is expected.
+    """
+    if ":" in config.reward:
+        return import_reward(config.reward)
+    from modeledit_jax.tasks.unlearning import REWARD_KINDS, unlearning_reward
+
+    if config.reward not in REWARD_KINDS:
+        known = ", ".join(REWARD_KINDS)
+        raise ValueError(f"--reward must be {known} or module:function, got {config.reward!r}")
+    return unlearning_reward(config.reward, edit_size=config.edit_size_penalty)
+
+
+def main(config: Config) -> int:
+    """Runs the experiment; returns the exit code."""
+    return guarded(config, resolve, "experiments.unlearning.run")

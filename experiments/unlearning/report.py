@@ -1,0 +1,249 @@
+"""What the unlearning experiment leaves behind: summary, metrics, weights, figures, report."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.common.options import run_folder
+from experiments.common.reporting import (
+    figure_lines,
+    first_met,
+    long_format,
+    save_weights,
+    speed_lines,
+)
+from experiments.common.searching import Result
+from experiments.unlearning.config import Config
+from modeledit_jax.evaluation.accuracy import confusion_matrix
+from modeledit_jax.evaluation.forgetting import tow
+from modeledit_jax.report.figures import (
+    confusion_before_after,
+    edit_heatmap,
+    forget_retain_plane,
+    learning_curves,
+)
+from modeledit_jax.report.summary import (
+    Column,
+    Row,
+    aggregate,
+    atomic_write_text,
+    markdown_table,
+    write_metrics_csv,
+    write_summary,
+)
+from modeledit_jax.run.folder import as_json
+from modeledit_jax.tasks.task import Task
+from modeledit_jax.tasks.unlearning_metrics import (
+    TEST_METRICS,
+    edit_metrics,
+    set_accuracies,
+    unlearning_metrics,
+)
+from modeledit_jax.types import Leaves
+
+COLUMNS = (
+    Column("forget_accuracy_test", "highest"),
+    Column("retain_accuracy_test", "lowest"),
+    Column("retain_drop_test", "highest"),
+    Column("tow", "lowest", percent=False, digits=4),
+)
+TARGET_FORGET, TARGET_DROP = 0.01, 0.01
+"""A task is solved at forget accuracy ≤ 1 % and retain accuracy ≥ original − 1 point (test)."""
+
+
+def write_report(
+    config: Config, tasks: Sequence[Task], seeds: Sequence[int], results: Sequence[Result]
+) -> None:
+    """Writes everything into ``config.run_dir``."""
+    run_dir = run_folder(config)
+    by_name = {result.editor: result for result in results}
+    rows = make_rows(tasks, seeds, by_name)
+    aggregates = aggregate(rows)
+    searches = [result for result in results if result.evaluations is not None]
+    curves = search_curves(tasks, searches, by_name["retrain"])
+    write_metrics_csv(run_dir, long_format(tasks, seeds, searches, curves))
+    save_weights(run_dir, tasks, seeds, searches)
+    write_figures(run_dir, tasks, by_name, searches)
+    text = report_text(config, tasks, rows)
+    atomic_write_text(run_dir / "report.md", text)
+    write_summary(run_dir, "unlearning", as_json(config), rows, aggregates)
+    print(markdown_table(rows, COLUMNS[:3]))
+
+
+def make_rows(
+    tasks: Sequence[Task], seeds: Sequence[int], results: Mapping[str, Result]
+) -> list[Row]:
+    """One row for every editor and task."""
+    rows = []
+    for name, result in results.items():
+        solved = evaluations_to_target(result, tasks, results["original"])
+        for index, (task, seed) in enumerate(zip(tasks, seeds, strict=True)):
+            metrics = unlearning_metrics(
+                task,
+                result.outputs[index],
+                results["original"].outputs[index],
+                results["retrain"].outputs[index],
+            )
+            if result.leaves is not None:
+                metrics |= edit_metrics(task.leaves, result.leaves[index])
+                metrics["evaluations_to_target"] = float(solved[index])
+            rows.append(Row(name, task.name, seed, metrics, result.costs[index]))
+    return rows
+
+
+def evaluations_to_target(result: Result, tasks: Sequence[Task], original: Result) -> np.ndarray:
+    """Reward evaluations of every task until its edit first meets the target; NaN if never."""
+    if result.evaluations is None:
+        return np.full(len(tasks), np.nan)
+    _, base = accuracies_on_test(tasks, original)
+    met = (result.curves["forget"] <= TARGET_FORGET) & (
+        result.curves["retain"] >= base[:, None] - TARGET_DROP
+    )
+    return first_met(met, result.evaluations)
+
+
+def accuracies_on_test(tasks: Sequence[Task], result: Result) -> tuple[np.ndarray, np.ndarray]:
+    """Forget and retain accuracy of an editor on the test sets, ``[B]`` each."""
+    each = [
+        set_accuracies(task, {"test": outputs["test"]})
+        for task, outputs in zip(tasks, result.outputs, strict=True)
+    ]
+    forget, retain = (np.array([entry[name] for entry in each]) for name in TEST_METRICS)
+    return forget, retain
+
+
+def tow_curves(result: Result, tasks: Sequence[Task], retrain: Result) -> np.ndarray:
+    """Test Tug-of-War of every task along a search, ``[B, K]``."""
+    reference = zip(TEST_METRICS, accuracies_on_test(tasks, retrain), strict=True)
+    curves = {f"{name}_accuracy_test": values for name, values in result.curves.items()}
+    return np.asarray(tow(curves, {name: own[:, None] for name, own in reference}, TEST_METRICS))
+
+
+def search_curves(
+    tasks: Sequence[Task], searches: Sequence[Result], retrain: Result
+) -> dict[str, list[np.ndarray]]:
+    """What ``metrics.csv`` says of the course of every search, ``{column: [B, K] of each}``."""
+    forget, retain = TEST_METRICS
+    return {
+        forget: [result.curves["forget"] for result in searches],
+        retain: [result.curves["retain"] for result in searches],
+        "tow_test": [tow_curves(result, tasks, retrain) for result in searches],
+    }
+
+
+def write_figures(
+    run_dir: Path,
+    tasks: Sequence[Task],
+    results: Mapping[str, Result],
+    searches: Sequence[Result],
+) -> None:
+    """Learning curves, forget–retain plane, heatmap of the edit, confusion matrices."""
+    figures = run_dir / "figures"
+    points = {name: accuracies_on_test(tasks, result) for name, result in results.items()}
+    means = {name: (float(f.mean()), float(r.mean())) for name, (f, r) in points.items()}
+    forget_retain_plane(
+        {name: own for name, own in points.items() if name not in ("original", "retrain")},
+        figures / "forget_retain.png",
+        original=means["original"],
+        retrain=means["retrain"],
+    )
+    if not searches:
+        return
+    learning_curves(
+        {result.editor: tow_curves(result, tasks, results["retrain"]) for result in searches},
+        {r.editor: r.evaluations for r in searches if r.evaluations is not None},
+        "Tug-of-War on test (1 = as retrained)",
+        figures / "learning_curves.png",
+        title="Present edit of each search",
+        percent=False,
+    )
+    shown = [result for result in searches if result.editor.startswith("ppo")] or list(searches)
+    changes = {
+        result.editor: matrix_of_change(tasks[0].leaves, result.leaves[0])
+        for result in shown
+        if result.leaves is not None
+    }
+    edit_heatmap(changes, figures / "edit.png")
+    for result in shown:
+        write_confusion(figures, tasks[0], results["original"], result)
+
+
+def write_confusion(figures: Path, task: Task, original: Result, edited: Result) -> None:
+    """Confusion matrices of the first task before and after an edit."""
+    before, after = (
+        np.asarray(
+            confusion_matrix(
+                jnp.asarray(result.outputs[0]["test"]),
+                jnp.asarray(task.roles["test"].targets),
+                result.outputs[0]["test"].shape[-1],
+            )
+        )
+        for result in (original, edited)
+    )
+    confusion_before_after(
+        before,
+        after,
+        [str(index) for index in range(len(before))],
+        figures / f"confusion_{edited.editor.replace('-', '_')}.png",
+        forgotten=task.forget_classes[0] if task.forget_classes else None,
+    )
+
+
+def matrix_of_change(original: Leaves, edited: Leaves) -> np.ndarray:
+    """Change of the first edited leaf as a matrix ``[D, H]``."""
+    path, leaf = next(iter(original.items()))
+    return np.asarray(edited[path] - leaf).reshape(-1, leaf.shape[-1])
+
+
+def report_text(config: Config, tasks: Sequence[Task], rows: Sequence[Row]) -> str:
+    """The report in Markdown."""
+    seeds = len({row.seed for row in rows})
+    names = list(dict.fromkeys(task.name for task in tasks))
+    lines = [
+        f"# Unlearning on {config.dataset} ({config.subject})",
+        "",
+        f"{len(names)} request(s) ({', '.join(names)}) on {seeds} network(s) trained from "
+        f"different seeds; {config.budget:,} reward evaluations per search and task. Edited: "
+        f"`{', '.join(tasks[0].site)}`. Every number is on test examples that neither the "
+        "training of a network nor any reward has seen, unless its name says otherwise.",
+        "",
+        "## Editors",
+        "",
+        markdown_table(rows, COLUMNS, costs=True),
+        "",
+        "`original` is the unedited network. `logit-mask` only hides the class at the output: it "
+        "scores like retraining and forgets nothing inside. `retrain-2` against `retrain` is the "
+        "noise floor: two networks that never saw the class differ that much.",
+        "",
+        *speed_lines(
+            "to forget ≤ 1 % and retain ≥ original − 1 point",
+            rows,
+            solved="solved",
+            levels={"median": 0.5, "90th percentile": 0.9},
+        ),
+        *figure_lines(run_folder(config)),
+        *_weights_lines(config, tasks, rows),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _weights_lines(config: Config, tasks: Sequence[Task], rows: Sequence[Row]) -> list[str]:
+    """How to load an edited network."""
+    ppo = [f"ppo-{world}" for world in config.worlds if "ppo" in config.searches]
+    if not ppo:
+        return []
+    count = np.asarray(tasks[0].subject.params["head"]["bias"]).shape[0]
+    folder = f"{config.run_dir}/weights/{ppo[-1]}/{tasks[0].name}-seed-{rows[0].seed}"
+    return [
+        "## Load an edited network",
+        "",
+        "```python",
+        "from modeledit_jax.run.checkpoint import load_params",
+        "from modeledit_jax.subjects.image_classifiers import make_classifier",
+        f'logits = make_classifier("{config.subject}", {count}).apply('
+        f'{{"params": load_params("{folder}")}}, x)',
+        "```",
+        "",
+    ]

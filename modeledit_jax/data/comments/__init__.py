@@ -1,0 +1,1 @@
+"""Comments with identity terms: embedded, or from published files."""

@@ -1,0 +1,1 @@
+"""Facts to edit into language models: embedded, or from published files."""

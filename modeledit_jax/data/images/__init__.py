@@ -1,0 +1,1 @@
+"""Labeled images in four roles: embedded, published, or the user's."""

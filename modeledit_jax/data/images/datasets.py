@@ -1,0 +1,212 @@
+"""Labeled images as plain NumPy arrays, from an embedded, a published or the user's own source."""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32, Int32
+
+IMAGE_DATASETS = ("digits", "mnist", "fashion_mnist", "npz")
+"""Names that `load_images` knows."""
+
+
+@dataclass(frozen=True, eq=False)
+class ImageData:
+    """A labeled image data set; `x_test` and `y_test` are None without an official test set."""
+
+    name: str
+    x: Float32[np.ndarray, "n height width channels"]  # values in [0, 1]
+    y: Int32[np.ndarray, " n"]  # class index, 0 … num_classes − 1, every class present
+    x_test: Float32[np.ndarray, "m height width channels"] | None
+    y_test: Int32[np.ndarray, " m"] | None
+    num_classes: int
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of the arrays and their shapes, whatever the name; hashed at every access.
+
+        Fit as a key of caches on disk: equal content gives equal keys on every machine.
+        """
+        digest = hashlib.sha256(f"num_classes={self.num_classes}".encode())
+        for key in ("x", "y", "x_test", "y_test"):
+            array = getattr(self, key)
+            if array is None:
+                digest.update(f";{key}=None".encode())
+                continue
+            little_endian = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+            digest.update(f";{key}={little_endian.dtype.str}{array.shape}".encode())
+            digest.update(little_endian.data)
+        return digest.hexdigest()
+
+
+def default_cache_dir() -> Path:
+    """Folder for files that can be made again.
+
+    Returns:
+      ``$MODELEDIT_CACHE_DIR`` if set, else ``$XDG_CACHE_HOME/modeledit_jax``, else
+      ``~/.cache/modeledit_jax``. The folder need not exist.
+    """
+    if own := os.environ.get("MODELEDIT_CACHE_DIR"):
+        return Path(own).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "modeledit_jax"
+
+
+def load_images(
+    name: str = "digits",
+    *,
+    data_dir: Path | None = None,
+    npz_path: Path | None = None,
+    cache_dir: Path | None = None,
+) -> ImageData:
+    """Loads a labeled image data set.
+
+    Args:
+      name: ``"digits"`` (1,797 8×8 digits that scikit-learn carries, no download), ``"mnist"``,
+        ``"fashion_mnist"`` (28×28, both with a test set), or ``"npz"``, the user's own arrays:
+        ``x`` [N, height, width], [N, height, width, channels] or [N, features] (kept as images of
+        height 1), uint8 in 0…255 or floating in 0…1; ``y`` [N] integers 0…C−1 with every class
+        present; optionally ``x_test`` and ``y_test`` alike.
+      data_dir: folder with original files at ``<data_dir>/<name>/<original file name>``; default
+        ``$MODELEDIT_DATA_DIR``. What is not there is downloaded.
+      npz_path: the file that ``"npz"`` reads.
+      cache_dir: for downloads and packed arrays; default `default_cache_dir`.
+
+    Raises:
+      ValueError: unknown name, or a file whose content is not what it must be.
+      FileNotFoundError: a file is neither on disk nor to be downloaded.
+    """
+    if name not in IMAGE_DATASETS:
+        raise ValueError(f"unknown data set {name!r}: choose one of {', '.join(IMAGE_DATASETS)}")
+    if (name == "npz") != (npz_path is not None):
+        raise ValueError(f"npz_path goes with the data set 'npz' and no other; got {name!r}")
+    if name == "digits":
+        return _digits()
+    if npz_path is not None:
+        return _image_data(name, _read_npz(npz_path), str(npz_path))
+    if data_dir is None and (from_environment := os.environ.get("MODELEDIT_DATA_DIR")):
+        data_dir = Path(from_environment).expanduser()
+    return _published(name, data_dir, cache_dir or default_cache_dir())
+
+
+def _digits() -> ImageData:
+    from sklearn.datasets import load_digits  # slow to import
+
+    bunch = load_digits()
+    arrays = {"x": bunch.images / 16.0, "y": bunch.target}
+    return _image_data("digits", arrays, "scikit-learn's digits")
+
+
+def _published(name: str, data_dir: Path | None, cache_dir: Path) -> ImageData:
+    """A TFDS data set, from its packed cache if that is intact."""
+    cache = cache_dir / f"{name}.npz"
+    try:
+        packed = _read_npz(cache)
+        data = _image_data(name, packed, str(cache))
+        if str(packed.get("fingerprint")) == data.fingerprint:
+            return data
+    except (FileNotFoundError, ValueError):
+        pass  # not there yet, or corrupt: made again below
+    from modeledit_jax.data.images import builders  # slow to import
+
+    arrays = builders.read_arrays(name, data_dir=data_dir, cache_dir=cache_dir)
+    data = _image_data(name, arrays, name)
+    # The checksums of a zip archive miss some damage (to names, lengths, flags): keep our own.
+    _write_npz(cache, {**arrays, "fingerprint": np.array(data.fingerprint)})
+    return data
+
+
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    if not path.exists():
+        raise FileNotFoundError(f"no file {path}: write one with numpy.savez(path, x=…, y=…)")
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            return dict(archive)
+    except Exception as error:  # damaged bytes make zipfile and NumPy raise almost anything
+        raise ValueError(
+            f"{path} is no intact .npz archive of plain arrays ({error}): "
+            "write it with numpy.savez(path, x=…, y=…)"
+        ) from error
+
+
+def _write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes to a name of its own, then renames: no reader ever sees half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
+        try:
+            np.savez(file, allow_pickle=False, **arrays)
+            file.close()
+            os.replace(file.name, path)
+        except BaseException:
+            os.unlink(file.name)
+            raise
+
+
+def _image_data(name: str, arrays: Mapping[str, np.ndarray], source: str) -> ImageData:
+    """Checks raw arrays and brings them to the shapes and dtypes of `ImageData`."""
+    has_test = "x_test" in arrays or "y_test" in arrays
+    needed = ("x", "y", "x_test", "y_test") if has_test else ("x", "y")
+    if missing := [key for key in needed if key not in arrays]:
+        found = ", ".join(sorted(arrays)) or "nothing"
+        raise ValueError(f"{source} lacks {', '.join(missing)} (found {found}): add them")
+    x, y = _pixels(arrays["x"], f"x of {source}"), _labels(arrays["y"], f"y of {source}")
+    if len(x) != len(y):
+        raise ValueError(f"{source} has {len(x)} rows in x and {len(y)} in y: they must agree")
+    classes = np.unique(y)
+    num_classes = len(classes)
+    if num_classes < 2 or classes[-1] != num_classes - 1:
+        raise ValueError(
+            f"y of {source} must hold every class 0…C−1 (C ≥ 2); found {_brief(classes)}: renumber"
+        )
+    if not has_test:
+        return ImageData(name, x, y, None, None, num_classes)
+    x_test = _pixels(arrays["x_test"], f"x_test of {source}")
+    y_test = _labels(arrays["y_test"], f"y_test of {source}")
+    if len(x_test) != len(y_test) or x_test.shape[1:] != x.shape[1:]:
+        raise ValueError(
+            f"{source}: x_test {x_test.shape} must match y_test {y_test.shape} and x {x.shape}"
+        )
+    if y_test.max() >= num_classes:
+        raise ValueError(f"y_test of {source} has class {y_test.max()}, y only 0…{num_classes - 1}")
+    return ImageData(name, x, y, x_test, y_test, num_classes)
+
+
+def _pixels(raw: np.ndarray, label: str) -> Float32[np.ndarray, "n height width channels"]:
+    if raw.ndim not in (2, 3, 4) or 0 in raw.shape:
+        raise ValueError(
+            f"{label} has shape {raw.shape}; it must be non-empty [N, features], "
+            "[N, height, width] or [N, height, width, channels]"
+        )
+    if raw.dtype == np.uint8:
+        x = raw.astype(np.float32) / np.float32(255)
+    elif not np.issubdtype(raw.dtype, np.floating):
+        raise ValueError(f"{label} has dtype {raw.dtype}; it must be uint8 or floating")
+    elif not np.isfinite(raw).all():
+        raise ValueError(f"{label} has NaN or infinite values: replace them")
+    elif raw.min() < 0 or raw.max() > 1:
+        raise ValueError(
+            f"{label} has values from {raw.min():g} to {raw.max():g}: scale to 0…1, or pass uint8"
+        )
+    else:
+        x = raw.astype(np.float32)
+    if x.ndim == 2:
+        return x[:, None, :, None]
+    return x if x.ndim == 4 else x[..., None]
+
+
+def _labels(raw: np.ndarray, label: str) -> Int32[np.ndarray, " n"]:
+    if raw.ndim != 1 or len(raw) == 0 or not np.issubdtype(raw.dtype, np.integer):
+        raise ValueError(
+            f"{label} has shape {raw.shape} and dtype {raw.dtype}; it must be [N ≥ 1] integers"
+        )
+    if raw.min() < 0 or raw.max() > np.iinfo(np.int32).max:
+        raise ValueError(f"{label} has label {raw.min()} … {raw.max()}; labels must be 0…C−1")
+    return raw.astype(np.int32)
+
+
+def _brief(classes: np.ndarray) -> str:
+    shown = ", ".join(map(str, classes[:8]))
+    return shown + (f", … {classes[-1]}" if len(classes) > 8 else "")

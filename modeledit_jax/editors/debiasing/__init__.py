@@ -1,0 +1,1 @@
+"""Editors of toxicity classifiers that searches are compared with."""

@@ -1,0 +1,211 @@
+"""Ceilings that retrain: balanced training data, which an edit of one layer cannot hope to beat.
+
+The classifier is trained from scratch on the ``train`` role with example weights that undo what
+identity terms tell about toxicity: *reweighing* (Kamiran & Calders 2012, as in AIF360) makes term
+and label independent, *Dixon rebalancing* (Dixon et al. 2018) adds harmless comments to the terms
+that go with toxicity. Without weights it is the control: the same training with another seed.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int, Num
+
+from modeledit_jax.data.comments.comments import Comments
+from modeledit_jax.editors.editor import Cost, EditResult
+from modeledit_jax.editors.unlearning.references import gradient_steps
+from modeledit_jax.subjects.training import TrainingConfig, train_classifier
+from modeledit_jax.tasks.debiasing import CommentTargets
+from modeledit_jax.tasks.task import EvaluationSets, Task
+from modeledit_jax.types import Array, Examples, Key, Params
+
+
+def comment_targets(task: Task, role: str) -> tuple[EvaluationSets, CommentTargets]:
+    """A role of a task about comments and its targets as NumPy arrays.
+
+    Raises:
+      ValueError: the task is not about comments.
+    """
+    sets = task.roles[role]
+    if not isinstance(sets.targets, CommentTargets):
+        raise ValueError(
+            f"the task {task.name!r} has no comments with identity terms: build it with "
+            "tasks.debiasing.mitigate_bias"
+        )
+    return sets, jax.tree.map(np.asarray, sets.targets)
+
+
+def group_of(groups: Num[np.ndarray, "n t"]) -> Int[np.ndarray, " n"]:
+    """Numbers the distinct combinations of terms; where none mentions two, these are none, t1, …"""
+    return np.unique(groups, axis=0, return_inverse=True)[1].reshape(-1)
+
+
+def reweighing_weights(
+    label: Int[np.ndarray, " n"], groups: Num[np.ndarray, "n t"]
+) -> Float[np.ndarray, " n"]:
+    """Weights ``n_g·n_y / (n·n_gy)`` under which group and label are independent.
+
+    A group is a combination of terms (`group_of`). One that occurs with a single label keeps it,
+    whatever the weights: `one_sided` finds such comments.
+
+    Returns:
+      float32, mean 1 if every group occurs with both labels.
+    """
+    group = group_of(groups)
+    cells = np.zeros((group.max(initial=-1) + 1, int(label.max(initial=0)) + 1))
+    np.add.at(cells, (group, label), 1.0)
+    expected = cells.sum(axis=1, keepdims=True) * cells.sum(axis=0) / max(len(label), 1)
+    # An empty cell has no comment that would read its weight.
+    return (expected / np.maximum(cells, 1.0))[group, label].astype(np.float32)
+
+
+def one_sided(
+    label: Int[np.ndarray, " n"], groups: Num[np.ndarray, "n t"]
+) -> Int[np.ndarray, " k"]:
+    """Rows of comments whose combination of terms occurs with a single label."""
+    group = group_of(groups)
+    toxic = np.bincount(group, weights=label)[group]
+    return np.flatnonzero((toxic == 0) | (toxic == np.bincount(group)[group]))
+
+
+def additions(
+    toxic: Num[np.ndarray, " t"], harmless: Num[np.ndarray, " t"], share: float
+) -> Float[np.ndarray, " t"]:
+    """Harmless comments that a term lacks, ``(f·(t + n) − n) / (1 − f)``; 0 where it lacks none.
+
+    Args:
+      toxic, harmless: ``t`` and ``n``, comments with the term.
+      share: ``f``, harmless comments among all.
+
+    Raises:
+      ValueError: no comment is toxic, so that no number would do.
+    """
+    if not 0.0 <= share < 1.0:
+        raise ValueError(f"{share:.3f} of the comments are harmless: give some toxic ones")
+    return np.maximum((share * (toxic + harmless) - harmless) / (1.0 - share), 0.0)
+
+
+def dixon_weights(
+    label: Int[np.ndarray, " n"],
+    groups: Num[np.ndarray, "n t"],
+    strata: Int[np.ndarray, " n"] | None = None,
+) -> Float[np.ndarray, " n"]:
+    """Weights that act like the `additions` where there are no further texts to add.
+
+    Every harmless comment with a term is counted ``1 + a/n`` times, which gives the term the
+    overall share of toxic comments. Not as good as new texts: the same comments are seen more
+    often. A comment with several terms gets the additions of each; a term without any harmless
+    comment keeps its weights.
+
+    Args:
+      label: 1 = toxic.
+      groups: 1 where a comment mentions the term.
+      strata: numbers from 0; terms are balanced within each (Dixon et al. take bins of length).
+    """
+    strata = np.zeros(len(label), int) if strata is None else strata
+    weights, share = np.ones(len(label)), float(np.mean(label == 0))
+    for stratum in np.unique(strata):
+        own = (groups > 0) & (strata == stratum)[:, None]
+        harmless = own & (label == 0)[:, None]
+        number = harmless.sum(axis=0)
+        lacking = additions(own.sum(axis=0) - number, number, share)
+        weights += harmless @ (lacking / np.maximum(number, 1))
+    return weights.astype(np.float32)
+
+
+def dixon_rows(
+    label: Int[np.ndarray, " n"],
+    groups: Num[np.ndarray, "n t"],
+    pool_label: Int[np.ndarray, " m"],
+    pool_groups: Num[np.ndarray, "m t"],
+    seed: int = 0,
+) -> Int[np.ndarray, " k"]:
+    """Draws the `additions` from a pool of further comments, term by term, without repetition.
+
+    A comment drawn for one term counts for all terms that it mentions.
+
+    Returns:
+      Rows of the pool, for ``RetrainWith(extra=…)``.
+
+    Raises:
+      ValueError: the pool has too few harmless comments with a term.
+    """
+    rng, share = np.random.default_rng(seed), float(np.mean(label == 0))
+    chosen = np.zeros(len(pool_label), bool)
+    toxic = (groups[label == 1] > 0).sum(axis=0)
+    for term in range(groups.shape[1]):
+        harmless = (groups[label == 0, term] > 0).sum() + (pool_groups[chosen, term] > 0).sum()
+        lacking = int(np.ceil(additions(toxic[term : term + 1], harmless[None], share)[0] - 1e-9))
+        free = np.flatnonzero((pool_groups[:, term] > 0) & (pool_label == 0) & ~chosen)
+        if len(free) < lacking:
+            raise ValueError(
+                f"term {term} lacks {lacking} harmless comments and the pool has {len(free)} left: "
+                "enlarge the pool, or use dixon_weights"
+            )
+        chosen[rng.permutation(free)[:lacking]] = True
+    return np.flatnonzero(chosen)
+
+
+@dataclass(frozen=True)
+class RetrainWith:
+    """Trains the subject's network from scratch on weighted comments of the ``train`` role.
+
+    Attributes:
+      module: the network of the subject.
+      weights: ``(label, groups) -> [N]`` weights, e.g. `reweighing_weights` or `dixon_weights`;
+        None counts every comment once: the control, whose distance from the subject is chance.
+      config: the recipe the subject was trained with.
+      extra: further training comments (`dixon_rows`); ``weights`` sees them too.
+      train: trains one network, as `train_classifier`.
+    """
+
+    module: nn.Module
+    weights: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
+    config: TrainingConfig = field(default_factory=TrainingConfig)
+    extra: Comments | None = None
+    train: Callable[..., Params] = train_classifier
+
+    def edit(self, task: Task, key: Key, budget: int = 0) -> EditResult:
+        """Returns the retrained network; ``budget`` is not used, no reward is evaluated.
+
+        Raises:
+          ValueError: the task is not about comments, or the extra ones have another length.
+        """
+        del budget
+        begin = time.perf_counter()
+        tokens, label, groups = self._comments(task)
+        weights = np.ones(len(label)) if self.weights is None else self.weights(label, groups)
+        examples = Examples(jnp.asarray(tokens), jnp.asarray(label))
+        setup = (self.train, self.module, self.config)
+        params = _train(setup, examples, key, jnp.asarray(weights, jnp.float32))
+        params = jax.block_until_ready(params)
+        steps = gradient_steps(self.config, len(label))
+        return EditResult(params, Cost(gradient_steps=steps, seconds=time.perf_counter() - begin))
+
+    def _comments(self, task: Task) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        sets, targets = comment_targets(task, "train")
+        own = (np.asarray(sets.x), targets.label, targets.groups)
+        if self.extra is None:
+            return own
+        more = (self.extra.tokens, self.extra.label, self.extra.groups)
+        if any(a.shape[1:] != b.shape[1:] for a, b in zip(own, more, strict=True)):
+            raise ValueError(
+                f"extra comments have tokens {more[0].shape} and groups {more[2].shape}, train has "
+                f"{own[0].shape} and {own[2].shape}: pad to one length, use the same terms"
+            )
+        tokens, label, groups = (np.concatenate(pair) for pair in zip(own, more, strict=True))
+        return tokens, label, groups
+
+
+@partial(jax.jit, static_argnums=0)
+def _train(setup: tuple[Any, ...], examples: Examples, key: Key, weights: Array) -> Params:
+    # Outside the method and without the rule, so that all rules share one compiled training.
+    train, module, config = setup
+    return train(module, examples, config, key, weights)

@@ -1,0 +1,1 @@
+"""Policies that read a network and edit it at once."""

@@ -1,0 +1,158 @@
+"""Trains the policy of a `LearnedEditor` on many networks and requests by PPO."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from modeledit_jax.agents import grpo
+from modeledit_jax.agents.config import PPOConfig
+from modeledit_jax.agents.equivariant import EquivariantPolicy
+from modeledit_jax.agents.grpo import MultitaskState
+from modeledit_jax.editors.policy.learned import WORLD_ACTIONS, LearnedEditor, make_world
+from modeledit_jax.envs.task_pool import TaskPool, make_pool
+from modeledit_jax.envs.world import World
+from modeledit_jax.tasks.task import Task
+from modeledit_jax.types import Array, Key
+
+
+@dataclass(frozen=True)
+class PolicyTraining:
+    """How a policy is trained.
+
+    Attributes:
+      updates: of PPO; each draws tasks of one pool, the pools take turns.
+      tasks: drawn for every update.
+      trials: actions tried in every state of a task.
+      examples: of the reward role that score an update's edits; None: all.
+      learning_rate: of Adam, falling to zero along a cosine.
+      std: spread of the actions around the policy's; it stays.
+      epochs: gradient steps on the trials of an update.
+      hidden, rank, gradient: of the policy (`EquivariantPolicy`).
+    """
+
+    updates: int = 300
+    tasks: int = 16
+    trials: int = 32
+    examples: int | None = 1000
+    learning_rate: float = 8e-4
+    std: float = 0.2
+    epochs: int = 4
+    hidden: int = 32
+    rank: int = 4
+    gradient: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("updates", "tasks", "trials", "epochs"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.trials < 2:
+            raise ValueError("an action is compared with others in its state: trials at least 2")
+        if self.examples is not None and self.examples < 1:
+            raise ValueError(f"examples must be at least 1, or None for all; got {self.examples}")
+        if not self.std > 0:
+            raise ValueError(f"actions must be spread to learn from them: std > 0, got {self.std}")
+
+    def evaluations(self, horizon: int = 1) -> int:
+        """Reward evaluations of all updates; each step but the last is evaluated once more."""
+        return self.updates * self.tasks * (horizon * self.trials + horizon - 1)
+
+    def ppo(self, horizon: int = 1) -> PPOConfig:
+        """The hyper-parameters of PPO for tasks of ``horizon`` requests."""
+        return PPOConfig(
+            learning_rate=self.learning_rate,
+            std_learning_rate=0.0,
+            initial_std=self.std,
+            num_envs=self.trials,
+            num_steps=horizon,
+            num_epochs=self.epochs,
+            num_minibatches=1,
+            num_updates=self.updates,
+            schedule="cosine",
+        )
+
+    def network(self, world: str) -> EquivariantPolicy:
+        """The policy's architecture for a world."""
+        return EquivariantPolicy(
+            WORLD_ACTIONS[world], rank=self.rank, hidden=self.hidden, gradient=self.gradient
+        )
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """Trains one policy on pools of tasks; tasks of a pool have equal shapes."""
+
+    config: PolicyTraining
+    world: str
+    envs: tuple[World, ...]
+    pools: tuple[TaskPool, ...]
+
+    @classmethod
+    def of(cls, config: PolicyTraining, world: str, groups: Sequence[Sequence[Task]]) -> "Trainer":
+        """Prepares tasks, grouped by the shapes of their networks.
+
+        Raises:
+          ValueError: an unknown world, no group, one that is smaller than the tasks of an update,
+            or tasks of a group that do not fit together.
+        """
+        if world not in WORLD_ACTIONS:
+            raise ValueError(f"unknown world {world!r}; choose one of {', '.join(WORLD_ACTIONS)}")
+        if not groups:
+            raise ValueError("there is nothing to train on: give at least one group of tasks")
+        for group in groups:
+            if len(group) < config.tasks:
+                raise ValueError(
+                    f"an update draws {config.tasks} tasks, but a group has {len(group)}: make the "
+                    "groups larger or tasks smaller"
+                )
+        network = config.network(world)
+        envs = tuple(make_world(network, world, group[0]) for group in groups)
+        pools = tuple(make_pool(env, group) for env, group in zip(envs, groups, strict=True))
+        return cls(config, world, envs, pools)
+
+    @property
+    def network(self) -> EquivariantPolicy:
+        """The policy's architecture."""
+        return self.config.network(self.world)
+
+    def init(self, key: Key, start: LearnedEditor | None = None) -> MultitaskState:
+        """State before the first update, with the policy of ``start`` if one is given."""
+        observation = self.pools[0].task(0).neurons
+        state = grpo.init(self.network, self.config.ppo(), observation, key)
+        if start is None:
+            return state
+        # A copy, because training uses the state up.
+        return replace(state, params=jax.tree.map(jnp.copy, start.params))
+
+    def advance(
+        self, state: MultitaskState, done: int, steps: int
+    ) -> tuple[MultitaskState, dict[str, Array]]:
+        """Makes ``steps`` updates after ``done``; metrics ``{name: [steps]}``."""
+        records = []
+        for step in range(done, done + steps):
+            turn = step % len(self.envs)
+            state, metrics = _update(
+                self.config, self.envs[turn], self.pools[turn], self.network, state
+            )
+            records.append(metrics)
+        return state, jax.tree.map(lambda *values: jnp.stack(values), *records)
+
+    def editor(self, state: MultitaskState) -> LearnedEditor:
+        """The editor with the present policy."""
+        return LearnedEditor(self.network, state.params, self.world)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 3), donate_argnums=4)
+def _update(
+    config: PolicyTraining,
+    env: World,
+    pool: TaskPool,
+    network: EquivariantPolicy,
+    state: MultitaskState,
+) -> tuple[MultitaskState, dict[str, Array]]:
+    def draw(key: Key) -> object:
+        return pool.draw(env, key, config.tasks, config.examples)
+
+    return grpo.update(env, draw, config.ppo(env.horizon), network, state)

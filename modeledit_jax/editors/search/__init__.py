@@ -1,0 +1,1 @@
+"""Editors that search in a world: PPO, evolution strategies, random search."""

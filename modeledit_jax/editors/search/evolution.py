@@ -1,0 +1,255 @@
+"""Derivative-free searches over the action vector: random search, OpenES and SNES.
+
+All three play one-step episodes of a `World`: same parametrization, same reward and same count of
+evaluations as PPO. A one-step Gaussian policy with a constant observation *is* an evolution
+strategy, so these are the null hypothesis of reinforcement learning, not merely its rivals.
+
+Sources: Salimans et al. 2017 (arXiv 1703.03864) for OpenES with antithetic pairs and centered
+ranks; Schaul, Glasmachers & Schmidhuber 2011 (GECCO) for SNES and its utilities.
+"""
+
+import math
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from jaxtyping import Float
+
+from modeledit_jax.editors.search.batching import candidates_at_once
+from modeledit_jax.envs.world import World, WorldParams
+from modeledit_jax.types import Array, Field, Key
+
+
+def evaluate_population(
+    env: World, params: WorldParams, actions: Float[Array, "e a"], batch_size: int | None = None
+) -> tuple[Float[Array, " e"], dict[str, Array]]:
+    """Plays a one-step episode with every action.
+
+    Args:
+      env: a world of horizon 1.
+      params: its params.
+      actions: ``[E, A]``.
+      batch_size: candidates evaluated side by side; None: `candidates_at_once`.
+
+    Returns:
+      Rewards ``[E]`` and the metrics ``score`` (mean), ``best_score`` and ``invalid_reward``.
+    """
+    _, start = env.reset_env(jax.random.key(0), params)
+
+    def evaluate(action: Array) -> tuple[Array, dict[str, Array]]:
+        _, _, reward, _, info = env.step_env(jax.random.key(0), start, action, params)
+        return reward, info
+
+    batch_size = batch_size or candidates_at_once(env, params, actions.shape[0])
+    rewards, info = jax.lax.map(evaluate, actions, batch_size=batch_size)
+    return rewards, {
+        "score": info["score"].mean(),
+        "best_score": info["score"].max(),
+        "invalid_reward": info["invalid_reward"].max(),
+    }
+
+
+def check_one_step(env: World) -> None:
+    """Raises ValueError unless an episode is a single edit."""
+    if env.horizon != 1:
+        raise ValueError(
+            f"evolution strategies and random search edit in one step; the world has horizon "
+            f"{env.horizon}: set horizon=1, or use PPO"
+        )
+
+
+@struct.dataclass
+class SearchState:
+    """State of the searches of this module."""
+
+    mean: Field  # [A] float32, center of the search, or the best action so far
+    std: Field  # [A] float32
+    optimizer: Field  # state of the optimizer of the mean, or the best reward so far
+    key: Field
+    updates: Field  # [] int32, updates made
+
+
+def step_decay(updates: Array, num_updates: int | None) -> Array:
+    """Share of a step size in force: ``(1 − updates / num_updates)²``; 1 where that is None."""
+    if num_updates is None:
+        return jnp.ones(())
+    return jnp.square(jnp.maximum(1.0 - updates / num_updates, 0.0))
+
+
+def _search_state(
+    env: World, key: Key, std: Array, optimizer: object, start: Array | None = None
+) -> SearchState:
+    check_one_step(env)
+    start_key, key = jax.random.split(key)
+    mean = env.edit.start(start_key) if start is None else start
+    return SearchState(mean, jnp.broadcast_to(std, mean.shape), optimizer, key, jnp.int32(0))
+
+
+def centered_ranks(rewards: Float[Array, " e"]) -> Float[Array, " e"]:
+    """Ranks scaled to −0.5 … 0.5; tied rewards share their mean rank."""
+    below = (rewards[None, :] < rewards[:, None]).sum(1)
+    equal = (rewards[None, :] == rewards[:, None]).sum(1)
+    ranks = below + (equal - 1) / 2
+    return ranks / (rewards.shape[0] - 1) - 0.5
+
+
+def snes_utilities(rewards: Float[Array, " e"]) -> Float[Array, " e"]:
+    """Rank utilities ``max(0, ln(E/2 + 1) − ln k)``, normalized, minus ``1/E``; k = 1 is the best.
+
+    Tied rewards share the mean of their utilities, so that equal candidates cancel exactly.
+    """
+    size = rewards.shape[0]
+    k = jnp.arange(1, size + 1)
+    utilities = jnp.maximum(0.0, math.log(size / 2 + 1) - jnp.log(k))
+    utilities = utilities / utilities.sum() - 1.0 / size
+    equal = rewards[None, :] == rewards[:, None]
+    rank = (rewards[None, :] > rewards[:, None]).sum(1)
+    # Positions rank … rank + ties − 1 of the sorted order belong to this group of equals.
+    total = jnp.concatenate([jnp.zeros(1), jnp.cumsum(utilities)])
+    ties = equal.sum(1)
+    return (total[rank + ties] - total[rank]) / ties
+
+
+@struct.dataclass
+class RandomSearch:
+    """Draws around the start and keeps the best; the floor that every search has to beat."""
+
+    std: Field = 1.0  # [] spread of the candidates
+    population: int = struct.field(pytree_node=False, default=20)
+    batch_size: int | None = struct.field(pytree_node=False, default=None)
+
+    @property
+    def evaluations_per_update(self) -> int:
+        return self.population
+
+    @property
+    def gradient_steps_per_update(self) -> int:
+        return 0
+
+    def init(self, env: World, params: WorldParams, key: Key) -> SearchState:
+        del params
+        state = _search_state(env, key, jnp.asarray(self.std), jnp.float32(0.0))
+        return replace(state, mean=jnp.zeros_like(state.mean))  # nothing found yet: no edit
+
+    def update(
+        self, env: World, params: WorldParams, state: SearchState
+    ) -> tuple[SearchState, dict[str, Array]]:
+        key, noise_key = jax.random.split(state.key)
+        shape = (self.population, state.mean.shape[0])
+        actions = state.std * jax.random.normal(noise_key, shape)
+        rewards, metrics = evaluate_population(env, params, actions, self.batch_size)
+        best = jnp.argmax(rewards)
+        better = rewards[best] > state.optimizer
+        mean = jnp.where(better, actions[best], state.mean)
+        reward = jnp.where(better, rewards[best], state.optimizer)
+        return replace(state, mean=mean, optimizer=reward, key=key), metrics
+
+    def plan(self, env: World, params: WorldParams, state: SearchState) -> Array:
+        return state.mean[None]
+
+
+@struct.dataclass
+class OpenES:
+    """Antithetic pairs, centered ranks, Adam on the mean, fixed spread (Salimans et al. 2017)."""
+
+    learning_rate: Field = 0.1  # []
+    std: Field = 0.3  # []
+    population: int = struct.field(pytree_node=False, default=20)
+    num_updates: int | None = struct.field(pytree_node=False, default=None)  # of the decay
+    batch_size: int | None = struct.field(pytree_node=False, default=None)
+    start: Field = None  # [A], center at first; None: `Edit.start`
+
+    def __post_init__(self) -> None:
+        check_even(self.population)
+
+    @property
+    def evaluations_per_update(self) -> int:
+        return self.population
+
+    @property
+    def gradient_steps_per_update(self) -> int:
+        return 1
+
+    def init(self, env: World, params: WorldParams, key: Key) -> SearchState:
+        del params
+        state = _search_state(env, key, jnp.asarray(self.std), None, self.start)
+        return replace(state, optimizer=optax.adam(self.learning_rate).init(state.mean))
+
+    def update(
+        self, env: World, params: WorldParams, state: SearchState
+    ) -> tuple[SearchState, dict[str, Array]]:
+        key, noise_key = jax.random.split(state.key)
+        noise = antithetic_normal(noise_key, self.population, state.mean.shape[0])
+        actions = state.mean + state.std * noise
+        rewards, metrics = evaluate_population(env, params, actions, self.batch_size)
+        ascent = centered_ranks(rewards) @ noise / (self.population * state.std)
+        rate = self.learning_rate * step_decay(state.updates, self.num_updates)
+        step, optimizer = optax.adam(rate).update(-ascent, state.optimizer)
+        mean = optax.apply_updates(state.mean, step)
+        new = replace(state, mean=mean, optimizer=optimizer, key=key, updates=state.updates + 1)
+        return new, metrics
+
+    def plan(self, env: World, params: WorldParams, state: SearchState) -> Array:
+        return state.mean[None]
+
+
+@struct.dataclass
+class SNES:
+    """Separable natural evolution strategy: natural gradient on mean and per-entry spread."""
+
+    learning_rate: Field = 1.0  # [] of the mean, in units of the spread
+    std_learning_rate: Field = None  # [] of the log spread; None: (3 + ln A) / (5 √A)
+    std: Field = 0.3  # [] initial spread
+    population: int = struct.field(pytree_node=False, default=20)
+    num_updates: int | None = struct.field(pytree_node=False, default=None)  # of the decay
+    batch_size: int | None = struct.field(pytree_node=False, default=None)
+    start: Field = None  # [A], center at first; None: `Edit.start`
+
+    def __post_init__(self) -> None:
+        check_even(self.population)
+
+    @property
+    def evaluations_per_update(self) -> int:
+        return self.population
+
+    @property
+    def gradient_steps_per_update(self) -> int:
+        return 1
+
+    def init(self, env: World, params: WorldParams, key: Key) -> SearchState:
+        del params
+        return _search_state(env, key, jnp.asarray(self.std), None, self.start)
+
+    def update(
+        self, env: World, params: WorldParams, state: SearchState
+    ) -> tuple[SearchState, dict[str, Array]]:
+        key, noise_key = jax.random.split(state.key)
+        size = state.mean.shape[0]
+        noise = antithetic_normal(noise_key, self.population, size)
+        actions = state.mean + state.std * noise
+        rewards, metrics = evaluate_population(env, params, actions, self.batch_size)
+        utilities = snes_utilities(rewards)
+        rate = self.std_learning_rate
+        if rate is None:
+            rate = (3 + math.log(size)) / (5 * math.sqrt(size))
+        step = self.learning_rate * step_decay(state.updates, self.num_updates)
+        mean = state.mean + step * state.std * (utilities @ noise)
+        std = state.std * jnp.exp(rate / 2 * (utilities @ (noise**2 - 1)))
+        return replace(state, mean=mean, std=std, key=key, updates=state.updates + 1), metrics
+
+    def plan(self, env: World, params: WorldParams, state: SearchState) -> Array:
+        return state.mean[None]
+
+
+def antithetic_normal(key: Key, population: int, size: int) -> Float[Array, "e a"]:
+    """Standard normal draws in mirrored pairs: the second half is minus the first."""
+    half = jax.random.normal(key, (population // 2, size))
+    return jnp.concatenate([half, -half])
+
+
+def check_even(population: int) -> None:
+    """Raises ValueError unless the population can be split into mirrored pairs."""
+    if population < 2 or population % 2:
+        raise ValueError(f"antithetic search needs an even population of at least 2: {population}")

@@ -1,0 +1,120 @@
+"""The reinforcement-learning editor: PPO as a `Search` on a world."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from modeledit_jax.agents import ppo
+from modeledit_jax.agents.config import PPOConfig
+from modeledit_jax.agents.networks import Network, default_network
+from modeledit_jax.editors.editor import SearchEditor
+from modeledit_jax.envs.world import World, WorldParams
+from modeledit_jax.types import Array, Field, Key
+
+
+@struct.dataclass
+class PPOSearch:
+    """Trains a policy on the task's world; the edit is its deterministic episode.
+
+    Attributes:
+      config: of PPO; its numbers may be batched by `jax.vmap`.
+      network: of the policy; None: the default MLP actor-critic over the observation.
+      start: ``[A]``, where the policy is centered at first; None: `Edit.start`.
+    """
+
+    config: Field
+    network: Network | None = struct.field(pytree_node=False, default=None)
+    start: Field = None
+
+    @property
+    def evaluations_per_update(self) -> int:
+        """Every environment step evaluates the reward once."""
+        return self.config.batch_size
+
+    @property
+    def gradient_steps_per_update(self) -> int:
+        """Minibatches of all epochs."""
+        return self.config.num_epochs * self.config.num_minibatches
+
+    def init(self, env: World, params: WorldParams, key: Key) -> ppo.PPOState:
+        """Centers the policy at ``start``, or where the parametrization would begin."""
+        start_key, key = jax.random.split(key)
+        start = env.edit.start(start_key) if self.start is None else self.start
+        return ppo.init(env, params, self.config, key, network=self.network, start_action=start)
+
+    def update(
+        self, env: World, params: WorldParams, state: ppo.PPOState
+    ) -> tuple[ppo.PPOState, dict[str, Array]]:
+        """One rollout and its epochs; the metrics of `ppo.update` and those of a `Search`."""
+        state, metrics = ppo.update(env, params, self.config, state, network=self.network)
+        metrics["score"] = metrics["info/score"]
+        metrics["invalid_reward"] = metrics["info/invalid_reward"]
+        return state, metrics
+
+    def plan(self, env: World, params: WorldParams, state: ppo.PPOState) -> Array:
+        """Actions of the deterministic episode, ``[T, A]``.
+
+        The first action needs no evaluation. Later ones see the score of the edits before them,
+        at one evaluation of the reward each.
+        """
+        network = self.network or default_network(
+            env.action_space(params), self.config.hidden_sizes
+        )
+        unused = jax.random.key(0)  # worlds are deterministic
+        observation, world = env.reset_env(unused, params)
+        actions = []
+        for step in range(env.horizon):
+            action = ppo.policy_mode(network, state, observation)
+            actions.append(action)
+            if step + 1 < env.horizon:
+                observation, world, *_ = env.step_env(unused, world, action, params)
+        return jnp.stack(actions)
+
+
+def default_ppo_config(budget: int, horizon: int = 1, world: str = "shift") -> PPOConfig:
+    """The settings for editing with few evaluations.
+
+    Beyond 2,000 evaluations the population grows a little faster than the budget: more evaluations
+    buy a less noisy gradient, not more steps. The edits of a longer episode add up, so each step is
+    shorter.
+
+    Args:
+      budget: reward evaluations.
+      horizon: edits of an episode.
+      world: ``"mask"`` or ``"shift"``; the two differ in the population that suits them.
+    """
+    growth = max(budget / 2000, 1.0)
+    population = round((10 if world == "shift" else 6) * growth**1.4)
+    num_envs = max(population // horizon, 2)
+    return PPOConfig(
+        learning_rate=3e-4,
+        search_optimizer="natural",
+        action_learning_rate=(1.25 if world == "shift" else 1.5) / horizon,
+        std_learning_rate=0.0,
+        schedule="quadratic",
+        gamma=1.0,
+        gae_lambda=0.95,
+        initial_std=0.3,
+        num_envs=num_envs,
+        num_steps=horizon,
+        num_epochs=1,
+        num_minibatches=1,
+        hidden_sizes=(16, 16),  # the first layer reads every weight: kept below the edits' cost
+        num_updates=max(budget // (num_envs * horizon), 1),
+    )
+
+
+def ppo_editor(world: str = "ShiftWorld-v0", **options: Any) -> SearchEditor:
+    """PPO with `default_ppo_config` as an editor: ``ppo_editor().edit(task, key, budget=2000)``.
+
+    Args:
+      world: ``"ShiftWorld-v0"`` or ``"MaskWorld-v0"``.
+      **options: of the world: ``parametrization``, ``horizon``, ``observation``.
+    """
+    kind = "mask" if world.startswith("Mask") else "shift"
+    horizon = options.get("horizon", 1)
+    return SearchEditor(
+        lambda budget: PPOSearch(default_ppo_config(budget, horizon, kind)), world, options
+    )

@@ -1,0 +1,1 @@
+"""Editors that forget: references, gradients, closed form."""

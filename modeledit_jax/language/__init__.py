@@ -1,0 +1,1 @@
+"""Decoder language models, their training, and the hook for edits."""

@@ -1,0 +1,1 @@
+"""Language models in Hugging Face folders."""

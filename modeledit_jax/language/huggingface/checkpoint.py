@@ -1,0 +1,248 @@
+"""Hugging Face checkpoints: safetensors folders to parameters and back.
+
+Nothing but the `safetensors` and `tokenizers` libraries is needed. Tensors are read by memory map,
+one at a time, and on a mesh every device gets only the block it holds.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+from jax.sharding import Mesh, Sharding
+from tokenizers import Tokenizer
+
+from modeledit_jax.language.config import LanguageModelConfig
+from modeledit_jax.language.huggingface.config import config_from_json, differing_fields
+from modeledit_jax.language.huggingface.config_writer import config_to_json
+from modeledit_jax.language.huggingface.names import HEAD, Stored, is_buffer, stored_tensors
+from modeledit_jax.language.huggingface.tensors import LazyTensor, open_tensors, write_tensors
+from modeledit_jax.language.parameters import (
+    layers_are_stacked,
+    parameter_shapes,
+    unstack_layers,
+)
+from modeledit_jax.language.sharding import parameter_shardings
+from modeledit_jax.types import Array, Params
+
+CONFIG, TOKENIZER = "config.json", "tokenizer.json"
+_SIDE_FILES = ("*.json", "*.txt", "*.model", "*.jinja")
+"""What `save_pretrained` copies from the source: tokenizer and generation settings."""
+
+
+def load_pretrained(
+    folder: str | Path, dtype: Any = None, mesh: Mesh | None = None
+) -> tuple[LanguageModelConfig, Params]:
+    """Reads a checkpoint of GPT-2, Llama, Mistral, Qwen2 or Gemma 2.
+
+    Args:
+      folder: holds ``config.json`` and ``model.safetensors`` or its shards with their index.
+      dtype: of the parameters; as stored if None.
+      mesh: with axes ``"data"`` and ``"model"``, to spread the parameters over (see
+        `parameter_shardings`); None: everything on the default device.
+
+    Returns:
+      The configuration, and parameters with one dict per layer (`stack_layers` stacks them).
+
+    Raises:
+      FileNotFoundError: a file is missing; the message says which.
+      ValueError: an unsupported network, a damaged file, or tensors that are missing, of another
+        shape or without a place in the network; the message names them.
+    """
+    folder = Path(folder)
+    config = config_from_json(_read_config(folder))
+    tensors = open_tensors(folder)
+    stored = stored_tensors(config, tensors)
+    _check_tensors(folder, config, tensors, stored)
+    shardings = {} if mesh is None else parameter_shardings(config, mesh)
+    leaves = {
+        path: _read_leaf(tensors[place.name], place, shape, dtype, shardings.get(path))
+        for (path, place), shape in zip(
+            stored.items(), parameter_shapes(config).values(), strict=True
+        )
+    }
+    return config, unflatten_dict(leaves, sep="/")
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    if not (folder / CONFIG).is_file():
+        raise FileNotFoundError(
+            f"no {CONFIG} in {folder}; put a checkpoint there, for example with "
+            f"`hf download openai-community/gpt2 --local-dir {folder}`"
+        )
+    try:
+        return json.loads((folder / CONFIG).read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{folder / CONFIG} is damaged; download it again ({error})") from error
+
+
+def _check_tensors(
+    folder: Path,
+    config: LanguageModelConfig,
+    tensors: Mapping[str, LazyTensor],
+    stored: Mapping[str, Stored],
+) -> None:
+    """Raises ValueError unless the checkpoint holds exactly the tensors of ``config``."""
+    expected = {place.name: place.shape for place in stored.values()}
+    faults = [f"{name} is missing" for name in expected if name not in tensors]
+    if HEAD in expected and HEAD not in tensors:
+        faults[-1] += " (a head shared with the embeddings needs tie_word_embeddings: true)"
+    for name, tensor in tensors.items():
+        shape = tuple(tensor.get_shape())
+        if name not in expected and not is_buffer(name) and not (config.tied_head and name == HEAD):
+            faults.append(f"{name} has no place in the network")
+        elif name in expected and shape != expected[name]:
+            faults.append(f"{name} has shape {shape} instead of {expected[name]}")
+    if not faults and config.tied_head and HEAD in tensors:
+        table = tensors[stored["tokens/embedding"].name]
+        if not np.array_equal(_whole(table), _whole(tensors[HEAD])):
+            faults.append(f"{HEAD} differs from the embeddings, but tie_word_embeddings is true")
+    if faults:
+        more = f" and {len(faults) - 5} faults more" if len(faults) > 5 else ""
+        raise ValueError(
+            f"the tensors in {folder} do not fit its {CONFIG}: {'; '.join(faults[:5])}{more}; "
+            f"download the checkpoint again or correct {CONFIG}"
+        )
+
+
+def _whole(tensor: LazyTensor) -> np.ndarray:
+    return tensor[tuple(slice(0, size) for size in tensor.get_shape())]
+
+
+def _read_leaf(
+    tensor: LazyTensor,
+    stored: Stored,
+    shape: tuple[int, ...],
+    dtype: Any,
+    sharding: Sharding | None,
+) -> Array:
+    """One leaf; on a mesh, each device's block of it."""
+
+    def block(index: tuple[slice, ...] | None) -> np.ndarray:
+        index = (slice(None),) * len(shape) if index is None else index
+        ranges = [slice(*s.indices(size)[:2]) for s, size in zip(index, shape, strict=True)]
+        if stored.part is not None:
+            begin = stored.part * shape[-1]
+            ranges[-1] = slice(begin + ranges[-1].start, begin + ranges[-1].stop)
+        values = tensor[tuple(ranges[::-1])].T if stored.transposed else tensor[tuple(ranges)]
+        return values if dtype is None else values.astype(dtype)
+
+    if sharding is None:
+        return jnp.asarray(block(None))
+    return jax.make_array_from_callback(shape, sharding, block)
+
+
+def save_pretrained(
+    folder: str | Path,
+    config: LanguageModelConfig,
+    params: Params,
+    source: str | Path | None = None,
+    *,
+    max_shard_bytes: int = 5_000_000_000,
+) -> None:
+    """Writes a checkpoint that `transformers` loads, whole or not at all.
+
+    Args:
+      folder: to create; it may exist if it is empty.
+      config: of the network; ``config.family`` names the layout.
+      params: with layers stacked or not, on one device or several; written in their own dtype.
+      source: folder of the checkpoint that was edited: its ``config.json``, tokenizer and
+        generation settings are taken over. None: ``config.json`` is written from ``config``, and
+        no tokenizer.
+      max_shard_bytes: of one file.
+
+    Raises:
+      FileExistsError: ``folder`` is not empty.
+      ValueError: leaves that do not fit ``config``, a source of another network, or a network
+        that the layout of ``config.family`` cannot express.
+    """
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExistsError(f"{folder} is not empty; choose another folder or delete it")
+    params = unstack_layers(params) if layers_are_stacked(params) else params
+    leaves = flatten_dict(params, sep="/")
+    _check_leaves(config, leaves)
+    description = config_to_json(config) if source is None else _source_config(config, Path(source))
+    description["dtype"] = str(leaves["tokens/embedding"].dtype)
+    description.pop("torch_dtype", None)  # the spelling before transformers 5
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    partial.mkdir()
+    try:
+        if source is not None:
+            _copy_side_files(Path(source), partial)
+        (partial / CONFIG).write_text(json.dumps(description, indent=2))
+        _write_leaves(partial, config, leaves, max_shard_bytes)
+        partial.rename(folder)
+    except BaseException:
+        shutil.rmtree(partial)
+        raise
+
+
+def _check_leaves(config: LanguageModelConfig, leaves: Mapping[str, Array]) -> None:
+    expected = parameter_shapes(config)
+    faults = [f"{path} is missing" for path in expected if path not in leaves]
+    faults += [f"{path} has no place in the network" for path in leaves if path not in expected]
+    faults += [
+        f"{path} has shape {leaf.shape} instead of {expected[path]}"
+        for path, leaf in leaves.items()
+        if path in expected and leaf.shape != expected[path]
+    ]
+    if faults:
+        raise ValueError(f"params do not fit the configuration: {'; '.join(faults[:5])}")
+
+
+def _source_config(config: LanguageModelConfig, source: Path) -> dict[str, Any]:
+    data = _read_config(source)
+    if differing := differing_fields(config_from_json(data), config):
+        raise ValueError(
+            f"the checkpoint in {source} is of another network (it differs in "
+            f"{', '.join(differing)}); name the one that was edited, or no source"
+        )
+    return data
+
+
+def _copy_side_files(source: Path, target: Path) -> None:
+    for pattern in _SIDE_FILES:
+        for file in source.glob(pattern):
+            if not file.name.endswith(".index.json"):
+                shutil.copyfile(file, target / file.name)
+
+
+def _write_leaves(
+    folder: Path, config: LanguageModelConfig, leaves: Mapping[str, Array], max_shard_bytes: int
+) -> None:
+    places = stored_tensors(config)
+    paths: dict[str, list[str]] = {}
+    for path, place in sorted(places.items(), key=lambda item: item[1].part or 0):
+        paths.setdefault(place.name, []).append(path)
+
+    def materialise(name: str) -> np.ndarray:
+        parts = [np.asarray(leaves[path]) for path in paths[name]]
+        values = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
+        return values.T if places[paths[name][0]].transposed else values
+
+    sizes = {name: sum(leaves[path].nbytes for path in group) for name, group in paths.items()}
+    write_tensors(folder, sizes, materialise, max_shard_bytes)
+
+
+def load_tokenizer(folder: str | Path) -> Tokenizer:
+    """Reads ``tokenizer.json``.
+
+    Raises:
+      FileNotFoundError: there is none.
+    """
+    file = Path(folder) / TOKENIZER
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"no {TOKENIZER} in {folder}; download it, or write it with transformers: "
+            "AutoTokenizer.from_pretrained(...).save_pretrained(...)"
+        )
+    return Tokenizer.from_file(str(file))

@@ -1,0 +1,109 @@
+"""One layer of a decoder: attention and MLP, normalized and added to the residual stream."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from modeledit_jax.language.attention import attend, rotate, visible
+from modeledit_jax.language.config import LanguageModelConfig
+from modeledit_jax.language.hooked_linear import Hook, linear
+from modeledit_jax.types import Array, Field, Params
+
+Hooks = Mapping[str, Hook]
+Captured = dict[str, Array]
+Linear = Callable[[str, Array], Array]
+"""``(module, x [n, l, d_in]) -> [n, l, d_out]`` of one layer, its hook included."""
+
+_ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "silu": jax.nn.silu,
+    "gelu": partial(jax.nn.gelu, approximate=False),
+    "gelu_tanh": partial(jax.nn.gelu, approximate=True),
+    "relu": jax.nn.relu,
+}
+
+
+@struct.dataclass
+class Shared:
+    """What all layers use."""
+
+    causal: Field  # [n, l, l] bool: which keys (last axis) a query may see at all
+    angles: Field  # [l, head_dim / 2] float32, or None without rotary positions
+
+
+def decoder_layer(
+    config: LanguageModelConfig,
+    capture: tuple[str, ...],
+    params: Params,
+    hidden: Array,
+    shared: Shared,
+    window: Array,
+    hooks: Hooks,
+) -> tuple[Array, Captured]:
+    """Runs one layer.
+
+    Args:
+      config: static.
+      capture: static; modules of this layer (``"mlp/down"``) whose input is wanted.
+      params: leaves of this layer.
+      hidden: residual stream ``[n, l, width]``.
+      shared: see `Shared`.
+      window: how many last positions a query sees; an array, for it may vary within a scan.
+      hooks: by module of this layer.
+
+    Returns:
+      The residual stream after the layer, and the captured inputs by module of this layer.
+    """
+    captured: Captured = {}
+
+    def project(name: str, x: Array) -> Array:
+        if name in capture:
+            captured[name] = x
+        part, module = name.split("/")
+        leaves = params[part][module]
+        return linear(leaves["kernel"], x, leaves.get("bias"), hooks.get(name))
+
+    mask = visible(shared.causal, window)
+    update = _attention(
+        config, project, normalize(config, params["attention_norm"], hidden), mask, shared.angles
+    )
+    if config.post_norms:
+        update = normalize(config, params["attention_post_norm"], update)
+    hidden = hidden + update
+    update = _mlp(config, project, normalize(config, params["mlp_norm"], hidden))
+    if config.post_norms:
+        update = normalize(config, params["mlp_post_norm"], update)
+    return hidden + update, captured
+
+
+def _attention(
+    config: LanguageModelConfig, project: Linear, x: Array, mask: Array, angles: Array | None
+) -> Array:
+    query, key, value = (
+        project(f"attention/{name}", x).reshape(*x.shape[:2], -1, config.head_dim)
+        for name in ("query", "key", "value")
+    )
+    if angles is not None:
+        query, key = rotate(query, angles), rotate(key, angles)
+    mixed = attend(query, key, value, mask, config.attention_scale, config.attention_softcap)
+    return project("attention/output", mixed)
+
+
+def _mlp(config: LanguageModelConfig, project: Linear, x: Array) -> Array:
+    activation = _ACTIVATIONS[config.activation]
+    if config.gated_mlp:
+        return project("mlp/down", activation(project("mlp/gate", x)) * project("mlp/up", x))
+    return project("mlp/down", activation(project("mlp/up", x)))
+
+
+def normalize(config: LanguageModelConfig, params: Params, x: Array) -> Array:
+    """Root-mean-square or layer normalization, in float32."""
+    values = x.astype(jnp.float32)
+    if config.norm == "layer":
+        values = values - values.mean(-1, keepdims=True)
+    values = values * jax.lax.rsqrt((values**2).mean(-1, keepdims=True) + config.norm_epsilon)
+    scale = params["scale"].astype(jnp.float32)
+    values = values * (1.0 + scale if config.norm == "rms_plus_one" else scale)
+    return (values + params["bias"] if config.norm == "layer" else values).astype(x.dtype)

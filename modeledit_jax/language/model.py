@@ -1,0 +1,195 @@
+"""Decoder language model: a pure function of a nested dict, every linear layer with a hook.
+
+One forward pass, driven by `LanguageModelConfig`, serves GPT-2, Llama 3, Mistral, Qwen2 and
+Gemma 2. Linear layers are named by their path (``layers/3/mlp/down``); a hook under that name reads
+or edits the layer (see `hooked_linear`), and the leaf is the name with ``/kernel``.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Bool, Float, Int
+
+from modeledit_jax.language.attention import cap, causal_mask, rotary_angles
+from modeledit_jax.language.config import (
+    LanguageModelConfig,
+    all_modules,
+    module_names,
+    tiny_llama,
+)
+from modeledit_jax.language.hooked_linear import linear
+from modeledit_jax.language.layer import (
+    Captured,
+    Hooks,
+    Shared,
+    decoder_layer,
+    normalize,
+)
+from modeledit_jax.language.parameters import (
+    init_params,
+    layers_are_stacked,
+    stack_layers,
+    unstack_layers,
+)
+from modeledit_jax.types import Array, Params
+
+__all__ = [
+    "LanguageModelConfig",
+    "apply",
+    "init_params",
+    "module_names",
+    "stack_layers",
+    "tiny_llama",
+    "unstack_layers",
+]
+
+
+def apply(
+    config: LanguageModelConfig,
+    params: Params,
+    tokens: Int[Array, "n l"],
+    attention: Bool[Array, "n l"] | None = None,
+    hooks: Hooks | None = None,
+    capture: tuple[str, ...] = (),
+) -> tuple[Float[Array, "n l vocab"], Captured]:
+    """Predicts the next token at every position.
+
+    Args:
+      config: static under `jax.jit`.
+      params: see `init_params`; the dtype of its leaves is the dtype of the computation.
+      tokens: ids, padded on the right. An id outside the vocabulary makes its row NaN.
+      attention: False where padded; all True if None.
+      hooks: by module name; see `Hook`.
+      capture: names of modules whose input is wanted; static.
+
+    Returns:
+      Logits in float32, and of each captured module the input ``[n, l, d_in]``.
+
+    With ``config.scan_layers`` names stay the same: layers with a hook or a capture are unrolled
+    and the runs of layers between them are scanned, so that no layer carries another's hook.
+
+    Raises:
+      ValueError: more tokens than ``config.context``, an unknown module (the message lists the
+        modules), or stacked layers without ``scan_layers`` and the reverse.
+    """
+    hooks = hooks or {}
+    _check(config, params, tokens.shape[1], (*hooks, *capture))
+    if attention is None:
+        attention = jnp.ones(tokens.shape, bool)
+    rotary = config.positions == "rotary"
+    shared = Shared(
+        causal=causal_mask(attention),
+        angles=rotary_angles(config, tokens.shape[1]) if rotary else None,
+    )
+    hidden = _embed(config, params, tokens)
+    hidden, captured = _layers(config, params["layers"], hidden, shared, hooks, capture)
+    hidden = normalize(config, params["final_norm"], hidden)
+    if "head" in capture:
+        captured["head"] = hidden
+    kernel = params["tokens"]["embedding"].T if config.tied_head else params["head"]["kernel"]
+    logits = linear(kernel, hidden, hook=hooks.get("head"), dtype=jnp.float32)
+    return cap(logits, config.final_softcap), captured
+
+
+def _check(
+    config: LanguageModelConfig, params: Params, length: int, names: tuple[str, ...]
+) -> None:
+    if length > config.context:
+        raise ValueError(
+            f"{length} tokens do not fit the context of {config.context}; shorten the prompt"
+        )
+    known = all_modules(config)
+    if unknown := sorted(set(names) - set(known)):
+        raise ValueError(
+            f"no module named {', '.join(unknown)}; the modules are: {', '.join(known)}"
+        )
+    if layers_are_stacked(params) != config.scan_layers:
+        cure = "stack_layers(params)" if config.scan_layers else "unstack_layers(params)"
+        raise ValueError(
+            f"the layers of params do not fit scan_layers={config.scan_layers}; pass {cure}"
+        )
+
+
+def _embed(config: LanguageModelConfig, params: Params, tokens: Array) -> Array:
+    # `take` fills with NaN beyond the table, where indexing would quietly use its last row.
+    hidden = jnp.take(params["tokens"]["embedding"], tokens, axis=0)
+    hidden = hidden * jnp.asarray(config.embedding_scale, hidden.dtype)
+    if config.positions == "learned":
+        hidden = hidden + params["positions"]["embedding"][: tokens.shape[1]]
+    return hidden
+
+
+def _layers(
+    config: LanguageModelConfig,
+    layers: Params,
+    hidden: Array,
+    shared: Shared,
+    hooks: Hooks,
+    capture: tuple[str, ...],
+) -> tuple[Array, Captured]:
+    """All layers in turn; with ``scan_layers``, runs of plain ones in a scan."""
+    captured: Captured = {}
+    special = {int(name.split("/")[1]) for name in (*hooks, *capture) if name != "head"}
+    index = 0
+    while index < config.num_layers:
+        if config.scan_layers and index not in special:
+            end = min((i for i in special if i > index), default=config.num_layers)
+            hidden = _scan(config, layers, hidden, shared, index, end)
+            index = end
+            continue
+        prefix = f"layers/{index}/"
+        stacked = config.scan_layers
+        layer = jax.tree.map(lambda w, i=index: w[i], layers) if stacked else layers[str(index)]
+        hidden, inputs = _run_layer(
+            config,
+            layer,
+            hidden,
+            shared,
+            config.window(index),
+            {name.removeprefix(prefix): hooks[name] for name in hooks if name.startswith(prefix)},
+            tuple(name.removeprefix(prefix) for name in capture if name.startswith(prefix)),
+        )
+        captured |= {prefix + name: value for name, value in inputs.items()}
+        index += 1
+    return hidden, captured
+
+
+def _scan(
+    config: LanguageModelConfig,
+    layers: Params,
+    hidden: Array,
+    shared: Shared,
+    begin: int,
+    end: int,
+) -> Array:
+    """Layers ``begin`` to ``end`` of stacked ``layers``, without hooks."""
+    whole = end - begin == config.num_layers
+    windows = jnp.asarray([config.window(index) for index in range(begin, end)])
+
+    def step(hidden: Array, scanned: tuple[Array, Params]) -> tuple[Array, None]:
+        window, layer = scanned
+        if not whole:
+            # Part of the stack, picked in place: a slice handed to scan would copy those weights.
+            layer = jax.tree.map(
+                lambda w: jax.lax.dynamic_index_in_dim(w, layer, keepdims=False), layers
+            )
+        return _run_layer(config, layer, hidden, shared, window, {}, ())[0], None
+
+    return jax.lax.scan(step, hidden, (windows, layers if whole else jnp.arange(begin, end)))[0]
+
+
+def _run_layer(
+    config: LanguageModelConfig,
+    layer: Params,
+    hidden: Array,
+    shared: Shared,
+    window: Array | int,
+    hooks: Hooks,
+    capture: tuple[str, ...],
+) -> tuple[Array, Captured]:
+    run: Callable[..., tuple[Array, Captured]] = partial(decoder_layer, config, capture)
+    if config.remat:
+        run = jax.checkpoint(run)
+    return run(layer, hidden, shared, jnp.asarray(window), dict(hooks))

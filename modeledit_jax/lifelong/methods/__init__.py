@@ -1,0 +1,1 @@
+"""Lifelong editors: fine-tuning, hypernetworks, learned choice of layers."""

@@ -1,0 +1,161 @@
+"""What fairness costs: unfairness against utility of every editor, and the Pareto front.
+
+`modeledit_jax.report.figures` holds the style.
+"""
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from jaxtyping import Num
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
+
+from modeledit_jax.evaluation.statistics import stratified_bootstrap
+from modeledit_jax.report.figures import FONT, dress, editor_style, save
+
+Runs: TypeAlias = Num[np.ndarray, " _b"]
+
+NOT_EDITS = (
+    *("dixon-rebalancing", "reweighing", "other-seed"),
+    *("tfidf", "fair-oracle", "biased-oracle"),
+)
+"""Classifiers that are trained anew or are no network: no competitors of an edit."""
+
+_SHADE = "#009E73"
+_REPS = 2_000
+_RADII = (11, 15, 20, 26, 33, 42, 54)  # points between a mean and its number
+
+
+def utility_fairness_plane(
+    points: Mapping[str, tuple[Runs, Runs]],
+    path: str | Path,
+    *,
+    original: tuple[float, float],
+    xlabel: str = "mean FPED + FNED (lower is fairer)",
+    ylabel: str = "AUC of plain comments (higher is better)",
+    title: str = "What fairness costs in utility",
+    margin: float = 0.0,
+    off_front: Collection[str] = NOT_EDITS,
+) -> Figure:
+    """Unfairness against utility of every editor, with the Pareto front of the editors' means.
+
+    Runs are faint, their mean is bold with its 95% bootstrap interval, which includes the spread
+    between base networks that a paired comparison removes. Means are numbered; the legend, in the
+    order given, has the names. The front starts at the original, as doing nothing is an option.
+
+    Args:
+      points: ``{editor: (x [B], y [B])}`` over B runs, finite; low x and high y are good.
+      path: PNG to write.
+      original: (x, y) of the unedited network.
+      xlabel: quantity of unfairness.
+      ylabel: quantity of utility.
+      title: of the figure.
+      margin: utility may fall by so much to count as at least as good; 0.005 for the
+        non-inferiority margin of half a point of AUC.
+      off_front: editors that are drawn but compete not for the front.
+
+    Returns:
+      The figure.
+
+    Raises:
+      ValueError: if there are no points, or the two arrays of an editor differ in length, are
+        empty or are not finite.
+    """
+    _check_points(points)
+    height = max(6.0, 1.6 + 0.235 * (len(points) + 4))
+    figure = Figure(figsize=(11, height), layout="constrained")
+    axes = figure.subplots()
+    means = {editor: (float(np.mean(x)), float(np.mean(y))) for editor, (x, y) in points.items()}
+    for number, (editor, (x, y)) in enumerate(points.items(), start=1):
+        _draw_editor(axes, f"{number}  {editor}", editor, x, y)
+    hollow: dict[str, Any] = {"facecolors": "none", "edgecolors": "black", "linewidths": 1.3}
+    marker = editor_style("original").marker
+    axes.scatter(*original, s=230, marker=marker, zorder=6, label="original (no edit)", **hollow)
+    rivals = [mean for editor, mean in means.items() if editor not in off_front]
+    front = pareto_front(np.array([original, *rivals]))
+    look: dict[str, Any] = {"color": "black", "linestyle": "--", "linewidth": 1.1, "zorder": 4}
+    axes.step(*front.T, where="post", label="Pareto front of the means", **look)
+    axes.margins(0.07)
+    better = f"as fair, and within\n{margin:g} of" if margin else "at least as good\nas"
+    _shade_better(axes, original[0], original[1] - margin, f"{better} the original")
+    repeated = max(len(x) for x, _ in points.values()) > 1
+    note = "mean of runs, 95% bootstrap interval" if repeated else "one run each"
+    dress(axes, xlabel, ylabel, f"{title}\n{note}")
+    figure.legend(loc="outside right center", fontsize=FONT - 1, frameon=False)
+    _number_means(figure, axes, np.array([*means.values(), original]))
+    return save(figure, path)
+
+
+def pareto_front(points: Num[np.ndarray, "n 2"]) -> Num[np.ndarray, "m 2"]:
+    """Points (x, y) that no other beats in low x and high y, by rising x; one of equal points."""
+    ranked = points[np.lexsort((-points[:, 1], points[:, 0]))]
+    best_before = np.concatenate([[-np.inf], np.maximum.accumulate(ranked[:-1, 1])])
+    return ranked[ranked[:, 1] > best_before]
+
+
+def _check_points(points: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
+    if not points:
+        raise ValueError("no editors to draw; pass {editor: (x, y)}")
+    for editor, (x, y) in points.items():
+        if x.shape != y.shape or x.size == 0 or not np.isfinite([x, y]).all():
+            raise ValueError(f"{editor}: {len(x)} x and {len(y)} y; pass one finite pair per run")
+
+
+def _draw_editor(axes: Axes, name: str, editor: str, x: np.ndarray, y: np.ndarray) -> None:
+    """Runs, mean and its intervals in both directions."""
+    style = editor_style(editor)
+    look: dict[str, Any] = {"color": style.color, "marker": style.marker}
+    axes.scatter(x, y, s=20, alpha=0.25, linewidths=0, zorder=2, **look)
+    mean = float(np.mean(x)), float(np.mean(y))
+    if len(x) > 1:
+        line: dict[str, Any] = {"color": style.color, "linewidth": 1.4, "zorder": 3}
+        of_x, of_y = (stratified_bootstrap(v[:, None], np.mean, reps=_REPS) for v in (x, y))
+        axes.plot(of_x[1:], [mean[1]] * 2, **line)
+        axes.plot([mean[0]] * 2, of_y[1:], **line)
+    edge: dict[str, Any] = {"edgecolors": "white", "linewidths": 0.8}
+    area = 170 if style.marker in "*PX" else 95  # these fill less of their square
+    axes.scatter(mean[0], mean[1], s=area, zorder=5, label=name, **look, **edge)
+
+
+def _shade_better(axes: Axes, x: float, floor: float, label: str) -> None:
+    """Shades what is as fair and as useful as the original, to the ends of the axes."""
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    look: dict[str, Any] = {"color": _SHADE, "alpha": 0.1, "linewidth": 0, "zorder": 0}
+    axes.add_patch(Rectangle((left, floor), x - left, top - floor, label=label, **look))
+    axes.set(xlim=(left, right), ylim=(bottom, top))
+
+
+def _number_means(figure: Figure, axes: Axes, means: np.ndarray) -> None:
+    """Writes the number of every mean beside it, where it covers no mean and no other number.
+
+    The last mean is an obstacle alone. A thin line ties a number to a mean that is far away.
+    """
+    figure.draw_without_rendering()  # the layout fixes where data lie on the page
+    points = axes.transData.transform(means) * 72 / figure.dpi
+    box = axes.bbox.get_points() * 72 / figure.dpi
+    arrow = {"arrowstyle": "-", "color": "#888888", "linewidth": 0.6, "shrinkA": 0.0}
+    look: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": FONT - 2, "zorder": 7}
+    halo = [withStroke(linewidth=2, foreground="white")]
+    taken = points
+    for number, (point, mean) in enumerate(zip(points[:-1], means, strict=False), start=1):
+        place = _free_place(point, taken, box)
+        taken = np.vstack([taken, place])
+        tie = arrow if np.hypot(*(place - point)) > _RADII[1] else None
+        axes.annotate(str(number), tuple(mean), tuple(place - point), textcoords="offset points",
+                      arrowprops=tie, path_effects=halo, **look)  # fmt: skip
+
+
+def _free_place(point: np.ndarray, others: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """The nearest place around a point that is clear of the others, or the clearest one."""
+    angles = np.pi / 4 + np.arange(16) * np.pi / 8
+    around = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    candidates = (point + np.asarray(_RADII)[:, None, None] * around).reshape(-1, 2)
+    gaps = np.linalg.norm(candidates[:, None] - others, axis=-1).min(axis=1)
+    inside = ((candidates > box[0] + 6) & (candidates < box[1] - 6)).all(axis=1)
+    gaps = np.where(inside, gaps, -1.0)
+    clear = np.flatnonzero(gaps >= _RADII[0] - 0.5)
+    return candidates[clear[0] if len(clear) else np.argmax(gaps)]

@@ -1,0 +1,96 @@
+"""The configuration of a run on disk, and the check that a resumed run is the same run."""
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from modeledit_jax.report.summary import atomic_write_text
+
+
+def open_run(run_dir: Path, config: Any, *, resume: bool, free: Collection[str] = ()) -> None:
+    """Makes the folder of a run and writes ``config.json``, or checks the one that is there.
+
+    Args:
+      run_dir: the folder.
+      config: a dataclass of JSON-like values and paths.
+      resume: continue a run in that folder.
+      free: fields that may differ between the parts of a run.
+
+    Raises:
+      ValueError: there is a run already and ``resume`` is not set; there is none to resume; or
+        its configuration differs, in which case the message lists the differences.
+      OSError: the folder cannot be written.
+    """
+    path = run_dir / "config.json"
+    mine = {key: value for key, value in as_json(config).items() if key not in {"resume", *free}}
+    if resume:
+        if not path.is_file():
+            raise ValueError(f"no run to resume in {run_dir}: leave out --resume to start one")
+        stored = _read(path)
+        keys = sorted((stored.keys() | mine.keys()) - set(free))
+        changed = [
+            f"{key} was {stored.get(key)!r}, now {mine.get(key)!r}"
+            for key in keys
+            if stored.get(key) != mine.get(key)
+        ]
+        if changed:
+            raise ValueError(
+                f"the run in {run_dir} has another configuration ({'; '.join(changed)}): "
+                "repeat its options, or choose another --run-dir"
+            )
+        for leftover in run_dir.rglob(".*.tmp"):  # of a kill in the middle of a write
+            leftover.unlink()
+        return
+    if path.exists():
+        raise ValueError(
+            f"{run_dir} holds a run already: add --resume, or choose another --run-dir"
+        )
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        atomic_write_text(path, json.dumps(mine, indent=2) + "\n")
+    except OSError as error:
+        raise OSError(
+            f"cannot write to the run folder {run_dir} ({error.strerror}): choose another --run-dir"
+        ) from error
+
+
+@contextmanager
+def opened_run(
+    run_dir: Path, config: Any, *, resume: bool, free: Collection[str] = ()
+) -> Iterator[None]:
+    """`open_run` around the work of a run: a mistake found before anything was saved undoes it.
+
+    So a corrected command may name the same folder. Interrupts and kills leave the folder: such a
+    run can be resumed. Arguments and errors are those of `open_run`.
+    """
+    open_run(run_dir, config, resume=resume, free=free)
+    try:
+        yield
+    except Exception:
+        if not resume:
+            _discard(run_dir)
+        raise
+
+
+def _discard(run_dir: Path) -> None:
+    """Removes the folder of a run unless it holds files beside ``config.json``."""
+    own = run_dir / "config.json"
+    if all(path == own or path.is_dir() for path in run_dir.rglob("*")):
+        own.unlink(missing_ok=True)
+        shutil.rmtree(run_dir, ignore_errors=True)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: choose another --run-dir") from error
+
+
+def as_json(config: Any) -> dict[str, Any]:
+    """Returns a dataclass as JSON values: paths as strings, tuples as lists."""
+    return json.loads(json.dumps(dataclasses.asdict(config), default=str))

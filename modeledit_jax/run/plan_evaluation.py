@@ -1,0 +1,108 @@
+"""Judges edited networks on the roles that no environment holds.
+
+An edit changes the site's leaves alone, so the prefix of every network runs once per role and the
+judge replays the suffix for each edit: the learning curves of a whole experiment (thousands of
+edits on the test set) take seconds.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from modeledit_jax.edits.split_apply import Features
+from modeledit_jax.envs.world import World, WorldParams, stack_params
+from modeledit_jax.evaluation.accuracy import accuracy
+from modeledit_jax.tasks.task import Task
+from modeledit_jax.types import Array, Leaves
+
+Measure: TypeAlias = Callable[[Array, Any, dict[str, Array]], dict[str, Array]]
+"""``(outputs [N, C], targets, weights {set: [N]}) -> {name: []}``, pure: numbers of one edit."""
+
+
+def set_accuracies(outputs: Array, targets: Array, weights: dict[str, Array]) -> dict[str, Array]:
+    """Accuracy on each named set."""
+    return jax.tree.map(partial(accuracy, outputs, targets), weights)
+
+
+class PlanEvaluator:
+    """Evaluates edits of one world's tasks on any role.
+
+    Args:
+      env: the world whose leaves the edits change.
+      tasks: the ``B`` tasks, in the order of the stacked params.
+      measure: what `course` reports of an edit.
+    """
+
+    def __init__(self, env: World, tasks: Sequence[Task], measure: Measure = set_accuracies):
+        self._env, self._tasks, self._measure = env, list(tasks), measure
+        self._features: dict[tuple[int, str, int], Features] = {}
+        self._outputs = jax.jit(env.outputs)
+        self._apply_plan = jax.jit(env.apply_plan)
+        self._measure_plans = jax.jit(self._measured)
+
+    def stacked_params(self) -> WorldParams:
+        """The world's params of all tasks, stacked; tasks of one subject share its features."""
+        return stack_params(
+            [
+                self._env.params(task, self.features(index, "reward"))
+                for index, task in enumerate(self._tasks)
+            ]
+        )
+
+    def edited(self, index: int, plan: Float[Any, "t a"], params: WorldParams) -> Leaves:
+        """The leaves of task ``index``'s network after the edits of a plan."""
+        original = jax.tree.map(lambda leaf: leaf[index], params.original)
+        return self._apply_plan(jnp.asarray(plan), original)
+
+    def features(self, index: int, role: str) -> Features:
+        """Cached prefix of task ``index``'s network on a role's examples."""
+        task = self._tasks[index]
+        # Tasks of one subject that share a role's examples share the features too.
+        key = (id(task.subject), role, id(task.roles[role].x))
+        if key not in self._features:
+            self._features[key] = self._env.features(task.subject, task.roles[role])
+        return self._features[key]
+
+    def outputs(self, index: int, leaves: Leaves, role: str) -> Float[np.ndarray, "n c"]:
+        """Logits of task ``index``'s network with these leaves on a role's examples."""
+        return np.asarray(self._outputs(leaves, self.features(index, role)))
+
+    def course(
+        self, plans: Float[Any, "b k t a"], params: WorldParams, role: str
+    ) -> dict[str, Float[np.ndarray, "b k"]]:
+        """What `measure` says of ``K`` plans of every task.
+
+        Args:
+          plans: of every task, e.g. those of a search's trace.
+          params: stacked params of the world.
+          role: ``"select"`` or ``"test"``, mostly.
+        """
+        found = []
+        for index, task in enumerate(self._tasks):
+            sets = task.roles[role]
+            own = jax.tree.map(lambda leaf, index=index: leaf[index], params.original)
+            targets, weights = jax.tree.map(jnp.asarray, (sets.targets, dict(sets.weights)))
+            features = self.features(index, role)
+            found.append(
+                self._measure_plans(jnp.asarray(plans[index]), own, features, targets, weights)
+            )
+        return jax.tree.map(lambda *values: np.stack(values), *jax.device_get(found))
+
+    def _measured(
+        self,
+        plans: Array,
+        original: Leaves,
+        features: Features,
+        targets: Any,
+        weights: dict[str, Array],
+    ) -> dict[str, Array]:
+        def judge(plan: Array) -> dict[str, Array]:
+            outputs = self._env.outputs(self._env.apply_plan(plan, original), features)
+            return self._measure(outputs, targets, weights)
+
+        return jax.lax.map(judge, plans, batch_size=8)

@@ -1,0 +1,99 @@
+"""A long computation in chunks that are saved: killed and resumed it gives the same bits.
+
+`run.loop` does this for searches; this is the same for anything that is a state and a function
+that takes it some steps on: training a language model, training an editor, a stream of edits.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from modeledit_jax.run.checkpoint import Checkpoints
+from modeledit_jax.types import PyTree
+
+Advance = Callable[[PyTree, int, int], tuple[PyTree, Mapping[str, Any]]]
+"""``advance(state, steps done, steps to go now) -> (state, {name: [steps, ...]})``; it may use up
+the state it is given."""
+
+Report = Callable[[int, int, Mapping[str, np.ndarray]], None]
+"""``report(steps done, of, record of the last chunk)``."""
+
+
+SAVE_EVERY = 10.0
+"""Seconds between checkpoints, if not said otherwise."""
+
+
+@dataclass(frozen=True)
+class CompletedRun:
+    """Where a computation stands.
+
+    Attributes:
+      state: after the steps done.
+      record: ``{name: [total, ...]}`` of NumPy arrays, what every step reported.
+      seconds: spent on it, in all parts of an interrupted run together.
+    """
+
+    state: PyTree
+    record: dict[str, np.ndarray]
+    seconds: float
+
+
+def run_chunks(
+    start: PyTree,
+    record: Mapping[str, np.ndarray],
+    advance: Advance,
+    *,
+    chunk: int,
+    folder: Path | None = None,
+    save_every: float | None = None,
+    report: Report | None = None,
+) -> CompletedRun:
+    """Goes from the start, or from the newest checkpoint, to the end.
+
+    Args:
+      start: state before the first step; it may be used up.
+      record: zeros ``[total, ...]``, to be filled with what `Advance` returns.
+      advance: see there.
+      chunk: steps of one call; the last one may be shorter.
+      folder: for checkpoints; None: keep nothing.
+      save_every: seconds between checkpoints, `SAVE_EVERY` if None; the last chunk is always saved.
+      report: called after every chunk.
+
+    Raises:
+      ValueError: the folder holds a checkpoint of something else.
+    """
+    total = len(next(iter(record.values())))
+    save_every = SAVE_EVERY if save_every is None else save_every
+    own = {name: np.array(values) for name, values in record.items()}
+    saved: dict[str, Any] = {"state": start, "record": own, "seconds": np.float64(0.0)}
+    checkpoints = Checkpoints(folder) if folder else None
+    done, before = 0, 0.0
+    state = start
+    try:
+        if checkpoints and (found := checkpoints.restore(saved)):
+            done, kept = found
+            state, before = kept["state"], float(kept["seconds"])
+            own = {name: np.array(values) for name, values in kept["record"].items()}
+        begin = last = time.perf_counter()
+        while done < total:
+            size = min(chunk, total - done)
+            state, metrics = jax.block_until_ready(advance(state, done, size))
+            for name, values in metrics.items():
+                own[name][done : done + size] = np.asarray(values)
+            done += size
+            if report is not None:
+                report(done, total, {name: own[name][done - size : done] for name in metrics})
+            now = time.perf_counter()
+            if checkpoints and (now - last >= save_every or done == total):
+                spent = np.float64(before + now - begin)
+                checkpoints.save(done, {"state": state, "record": own, "seconds": spent})
+                last = time.perf_counter()
+        return CompletedRun(state, own, before + time.perf_counter() - begin)
+    finally:
+        if checkpoints:
+            checkpoints.close()

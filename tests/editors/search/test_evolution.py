@@ -1,0 +1,223 @@
+"""Random search, OpenES and SNES against NumPy on a quadratic world."""
+
+from dataclasses import replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from modeledit_jax.editors.editor import run_updates
+from modeledit_jax.editors.search.evolution import (
+    SNES,
+    OpenES,
+    RandomSearch,
+    antithetic_normal,
+    centered_ranks,
+    evaluate_population,
+    snes_utilities,
+    step_decay,
+)
+from tests.editors import bowl
+
+KEY = jax.random.key(3)
+BOWL = bowl.world()
+REWARDS = st.lists(st.sampled_from([-1.5, 0.0, 0.25, 2.0, 7.0]), min_size=7, max_size=7)
+
+
+def utilities(rewards):
+    """SNES utilities by sorting; equal rewards share the mean of the places they take."""
+    rewards = np.asarray(rewards, np.float64)
+    size = len(rewards)
+    raw = np.maximum(0, np.log(size / 2 + 1) - np.log(np.arange(1, size + 1)))
+    places = raw / raw.sum() - 1 / size
+    by_place = places[np.argsort(np.argsort(-rewards, kind="stable"), kind="stable")]
+    return np.array([by_place[rewards == reward].mean() for reward in rewards])
+
+
+@partial(jax.jit, static_argnums=0)
+def search_bowl(updates, search):
+    """Final state and trace of a search on the quadratic world."""
+    state = search.init(BOWL, BOWL.default_params, KEY)
+    return run_updates(search, BOWL, BOWL.default_params, state, updates)
+
+
+@settings(deadline=None, max_examples=25)
+@given(rewards=REWARDS)
+def test_centered_ranks_are_mean_ranks_scaled_to_one(rewards):
+    expected = (scipy.stats.rankdata(rewards) - 1) / (len(rewards) - 1) - 0.5
+    np.testing.assert_allclose(centered_ranks(jnp.array(rewards)), expected, atol=1e-6)
+
+
+def test_centered_ranks_by_hand():
+    ranks = centered_ranks(jnp.array([3.0, -1.0, 3.0, 8.0, 2.0]))
+    np.testing.assert_allclose(ranks, [0.125, -0.5, 0.125, 0.5, -0.25], atol=1e-7)
+    np.testing.assert_array_equal(centered_ranks(jnp.full(4, 0.3)), 0.0)
+
+
+@settings(deadline=None, max_examples=25)
+@given(rewards=REWARDS)
+def test_snes_utilities_agree_with_sorting(rewards):
+    found = snes_utilities(jnp.array(rewards))
+    np.testing.assert_allclose(found, utilities(rewards), atol=1e-6)
+    np.testing.assert_allclose(found.sum(), 0.0, atol=1e-6)
+
+
+def test_snes_utilities_by_hand():
+    # E = 4: ln 3 − ln k is 1.0986, 0.4055, 0, (−0.2877 →) 0, whose sum is 1.5041.
+    best_first = np.array([1.0986, 0.4055, 0.0, 0.0]) / 1.5041 - 0.25
+    found = snes_utilities(jnp.array([0.1, 5.0, -2.0, 0.7]))
+    np.testing.assert_allclose(found, best_first[[2, 0, 3, 1]], atol=1e-4)
+    np.testing.assert_allclose(snes_utilities(jnp.full(6, 2.0)), 0.0, atol=1e-7)
+
+
+def test_draws_come_in_mirrored_pairs():
+    draws = np.asarray(antithetic_normal(KEY, 4000, 3))
+    np.testing.assert_array_equal(draws[2000:], -draws[:2000])
+    assert scipy.stats.kstest(draws[:2000].ravel(), "norm").pvalue > 0.01
+    assert not np.array_equal(draws, antithetic_normal(jax.random.key(4), 4000, 3))
+
+
+@pytest.mark.parametrize("search", [OpenES, SNES])
+@pytest.mark.parametrize("population", [0, 1, 7])
+def test_a_population_that_cannot_be_mirrored_is_refused(search, population):
+    with pytest.raises(ValueError, match=f"even population of at least 2: {population}"):
+        search(population=population)
+
+
+def test_decay_goes_to_zero_and_stays_there():
+    found = [float(step_decay(jnp.int32(n), 8)) for n in (0, 2, 8, 99)]
+    assert found == [1.0, 0.5625, 0.0, 0.0]
+    assert step_decay(jnp.int32(5), None) == 1.0
+
+
+@pytest.mark.parametrize("search", [OpenES(), SNES(), RandomSearch()])
+def test_more_than_one_edit_an_episode_is_refused(search):
+    with pytest.raises(ValueError, match="the world has horizon 2: set horizon=1, or use PPO"):
+        search.init(bowl.world(2), bowl.world(2).default_params, KEY)
+
+
+def test_rewards_of_a_population_and_their_metrics():
+    env = BOWL
+    actions = np.random.default_rng(1).normal(size=(7, bowl.SIZE)).astype(np.float32)
+    rewards, metrics = evaluate_population(env, env.default_params, jnp.asarray(actions))
+    np.testing.assert_allclose(rewards, bowl.reward(actions), rtol=1e-4, atol=1e-4)
+    scores = bowl.reward(actions) - (bowl.TARGET**2).sum()
+    np.testing.assert_allclose(metrics["score"], scores.mean(), rtol=1e-5)
+    np.testing.assert_allclose(metrics["best_score"], scores.max(), rtol=1e-5)
+    assert metrics["invalid_reward"] == 0.0
+
+
+def test_snes_step_equals_numpy():
+    env, search = BOWL, SNES(learning_rate=0.7, std=0.4, population=8, num_updates=10)
+    rng = np.random.default_rng(2)
+    mean, std = rng.normal(size=bowl.SIZE), rng.uniform(0.1, 0.5, size=bowl.SIZE)
+    state = replace(
+        search.init(env, env.default_params, KEY),
+        mean=jnp.asarray(mean, jnp.float32),
+        std=jnp.asarray(std, jnp.float32),
+        updates=jnp.int32(3),
+    )
+    after, _ = jax.jit(partial(search.update, env))(env.default_params, state)
+
+    noise = np.asarray(antithetic_normal(jax.random.split(state.key)[1], 8, bowl.SIZE), np.float64)
+    weights = utilities(bowl.reward(mean + std * noise))
+    rate = (3 + np.log(bowl.SIZE)) / (5 * np.sqrt(bowl.SIZE))
+    moved = mean + 0.7 * 0.7**2 * std * (weights @ noise)  # step 0.7, after 3 updates of 10
+    np.testing.assert_allclose(after.mean, moved, atol=1e-5)
+    spread = std * np.exp(rate / 2 * (weights @ (noise**2 - 1)))
+    np.testing.assert_allclose(after.std, spread, rtol=1e-5)
+    assert after.updates == 4 and after.key != state.key
+    np.testing.assert_array_equal(
+        search.plan(env, env.default_params, after), np.asarray(after.mean)[None]
+    )
+
+
+def test_two_openes_steps_equal_numpy():
+    env, search = BOWL, OpenES(learning_rate=0.2, std=0.4, population=6, num_updates=4)
+    state = search.init(env, env.default_params, KEY)
+    mean, first, second = np.zeros(bowl.SIZE), 0.0, 0.0
+    for step in (1, 2):
+        key = jax.random.split(state.key)[1]
+        state, _ = jax.jit(partial(search.update, env))(env.default_params, state)
+        noise = np.asarray(antithetic_normal(key, 6, bowl.SIZE), np.float64)
+        ranks = scipy.stats.rankdata(bowl.reward(mean + 0.4 * noise))
+        gradient = ((ranks - 1) / 5 - 0.5) @ noise / (6 * 0.4)
+        first = 0.9 * first + 0.1 * gradient
+        second = 0.999 * second + 0.001 * gradient**2
+        ascent = first / (1 - 0.9**step) / (np.sqrt(second / (1 - 0.999**step)) + 1e-8)
+        mean = mean + 0.2 * (1 - (step - 1) / 4) ** 2 * ascent
+        np.testing.assert_allclose(state.mean, mean, atol=1e-5)
+        np.testing.assert_allclose(state.std, 0.4)
+
+
+@pytest.mark.parametrize("kind", [OpenES, SNES])
+def test_the_search_starts_where_it_is_told_to(kind):
+    """Around the bottom of the bowl every candidate is as far away as its noise."""
+    start = jnp.asarray(bowl.TARGET)
+    search = kind(std=0.01, population=6, start=start)
+    state = _started(search, start)
+    noise_key = jax.random.split(state.key)[1]
+    np.testing.assert_array_equal(search.plan(BOWL, BOWL.default_params, state), start[None])
+    np.testing.assert_allclose(state.std, np.full(bowl.SIZE, 0.01), rtol=1e-6)
+    state, trace = search_bowl(1, replace(search, learning_rate=0.0))
+    np.testing.assert_array_equal(state.mean, start)
+    noise = np.asarray(antithetic_normal(noise_key, 6, bowl.SIZE))
+    scores = -((0.01 * noise) ** 2).sum(axis=1)
+    np.testing.assert_allclose(trace.metrics["score"][0], scores.mean(), rtol=1e-2)
+    # Numbers of a start can be swept, as all others.
+    starts = jnp.stack([start, 2 * start])
+    means = jax.vmap(lambda one: _started(search, one).mean)(starts)
+    np.testing.assert_array_equal(means, starts)
+
+
+def _started(search, start):
+    return replace(search, start=start).init(BOWL, BOWL.default_params, KEY)
+
+
+@pytest.mark.parametrize("search", [OpenES(), SNES()])
+def test_evolution_finds_the_bottom_of_a_bowl(search):
+    state, trace = search_bowl(150, search)
+    distance = np.linalg.norm(trace.plans[:, 0] - bowl.TARGET, axis=1)
+    assert distance[-1] < 0.15 * np.linalg.norm(bowl.TARGET)
+    np.testing.assert_array_equal(trace.plans[-1, 0], state.mean)
+    assert trace.metrics["score"][-1] > trace.metrics["score"][0]
+
+
+def test_random_search_keeps_the_best_it_has_drawn():
+    search = RandomSearch(std=0.5, population=6)
+    state, trace = search_bowl(12, search)
+    rewards = bowl.reward(np.asarray(trace.plans[:, 0], np.float64))
+    assert np.all(np.diff(rewards) >= 0) and rewards[-1] > rewards[0] > 0
+    np.testing.assert_allclose(rewards[-1], state.optimizer, rtol=1e-4)
+    best = np.maximum.accumulate(trace.metrics["best_score"]) + (bowl.TARGET**2).sum()
+    np.testing.assert_allclose(rewards, best, rtol=1e-4)
+
+
+def test_random_search_starts_with_no_edit_and_keeps_it_where_nothing_is_better():
+    search = RandomSearch(std=50.0, population=6)  # far over the rim of the bowl
+    env = BOWL
+    start = search.init(env, env.default_params, KEY)
+    assert not np.any(search.plan(env, env.default_params, start))
+    state, trace = search_bowl(12, search)
+    assert not np.any(trace.plans) and state.optimizer == 0.0
+
+
+@pytest.mark.parametrize(
+    ("search", "numbers"),
+    [
+        (SNES(population=4), {"learning_rate": [1.0, 0.3], "std": [0.3, 0.6]}),
+        (OpenES(population=4), {"learning_rate": [0.1, 0.02], "std": [0.3, 0.6]}),
+    ],
+)
+def test_numbers_can_be_swept(search, numbers):
+    swept = replace(search, **{name: jnp.array(values) for name, values in numbers.items()})
+    means = jax.vmap(lambda one: search_bowl(3, one)[0].mean)(swept)
+    for index in range(2):
+        own = replace(search, **{name: values[index] for name, values in numbers.items()})
+        np.testing.assert_allclose(means[index], search_bowl(3, own)[0].mean, atol=1e-5)
+    assert np.abs(means[0] - means[1]).max() > 1e-3

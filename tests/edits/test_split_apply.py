@@ -1,0 +1,466 @@
+"""The split network against the whole one, for networks of many makes."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from modeledit_jax.edits.site import get_leaves, match_paths, set_leaves
+from modeledit_jax.edits.split_apply import split_apply
+from modeledit_jax.subjects.image_classifiers import CNN
+from modeledit_jax.subjects.subject import flax_apply
+from tests import tiny
+
+N = 7
+X = jnp.asarray(tiny.splits().reward.x[:N])
+IMAGES = jax.random.normal(jax.random.key(3), (N, 6, 5, 2))
+
+
+def _weights(*shapes, seed=0):
+    rng = np.random.default_rng(seed)
+    return [jnp.asarray(0.5 * rng.normal(size=shape), jnp.float32) for shape in shapes]
+
+
+def _by_hand():
+    w1, b1, w2, w3 = _weights((6, 5), (5,), (5, 4), (4, 3))
+    params = [{"w": w1, "b": b1}, {"w": w2}, {"w": w3}]
+
+    def apply(params, x):
+        hidden = jnp.tanh(x @ params[0]["w"] + params[0]["b"])
+        hidden = jnp.maximum(hidden @ params[1]["w"], 0.0)
+        return hidden @ params[2]["w"] * np.float32(2.0)
+
+    return apply, params, X, "1/w"
+
+
+def _linen_mlp():
+    subject = tiny.subject()
+    return subject.apply, subject.params, X, "fc2/kernel"
+
+
+def _linen_cnn():
+    module = CNN(3, channels=(3, 4), hidden=(5, 4))
+    params = module.init(jax.random.key(0), IMAGES)["params"]
+    return flax_apply(module), params, IMAGES, "fc2/kernel"
+
+
+def _convolutions():
+    """XLA convolutions, edited at the second, and layer normalization behind them."""
+
+    class Net(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            x = nn.relu(nn.Conv(3, (3, 3), strides=2, name="conv1")(x))
+            x = nn.gelu(nn.Conv(4, (3, 3), strides=2, name="conv2")(x))
+            return nn.Dense(3, name="head")(nn.LayerNorm()(x.reshape((x.shape[0], -1))))
+
+    params = Net().init(jax.random.key(0), IMAGES)["params"]
+    return flax_apply(Net()), params, IMAGES, "conv2/kernel"
+
+
+def _nnx():
+    class Net(nnx.Module):
+        def __init__(self, rngs):
+            self.fc1, self.fc2 = nnx.Linear(6, 5, rngs=rngs), nnx.Linear(5, 3, rngs=rngs)
+
+        def __call__(self, x):
+            return self.fc2(jax.nn.relu(self.fc1(x)))
+
+    graph, params = nnx.split(Net(nnx.Rngs(0)))
+    return lambda params, x: nnx.merge(graph, params)(x), params, X, "fc2/kernel/*"
+
+
+def _nested_jit():
+    """The same compiled layer twice inside another call; the site is inside both."""
+    w1, w2, w3 = _weights((6, 6), (6, 6), (6, 3))
+    params = {"a": w1, "b": w2, "c": w3}
+
+    @jax.jit
+    def layer(w, x):
+        return jax.jit(jnp.tanh)(x @ w) + jnp.float32(1.0)
+
+    @jax.jit
+    def apply(params, x):
+        return layer(params["b"], layer(params["a"], x)) @ params["c"]
+
+    return apply, params, X, "b"
+
+
+def _checkpoint():
+    w1, w2, w3 = _weights((6, 5), (5, 4), (4, 3))
+
+    def apply(params, x):
+        block = jax.checkpoint(lambda w1, w2, x: jnp.sin(jnp.sin(x @ w1) @ w2))
+        return block(params["w1"], params["w2"], x) @ params["w3"]
+
+    return apply, {"w1": w1, "w2": w2, "w3": w3}, X, "w2"
+
+
+def _scan():
+    """Equal layers as one scan over stacked weights, the edited layer after it."""
+    stack, w, head = _weights((3, 6, 6), (6, 4), (4, 3))
+
+    def apply(params, x):
+        def layer(h, w):
+            return jnp.tanh(h @ w), None
+
+        h, _ = jax.lax.scan(layer, x, params["stack"])
+        return jnp.tanh(h @ params["w"]) @ params["head"]
+
+    return apply, {"stack": stack, "w": w, "head": head}, X, "w"
+
+
+def _scan_at_the_site():
+    apply, params, x, _ = _scan()
+    return apply, params, x, "stack"
+
+
+def _control_flow():
+    """A loop in the suffix and a branch whose condition depends on the example."""
+    w1, w2 = _weights((6, 4), (4, 3))
+
+    def apply(params, x):
+        h = x @ params["w1"]
+        h = jax.lax.cond(h.sum() > 0, jnp.sin, lambda h: 2.0 * h, h)
+        logits = h @ params["w2"]
+        return jax.lax.fori_loop(0, 3, lambda _, y: jnp.tanh(y) + logits, logits)
+
+    return lambda p, x: jax.vmap(lambda row: apply(p, row))(x), {"w1": w1, "w2": w2}, X, "w2"
+
+
+def _embedding():
+    """Integer inputs and a custom derivative rule after the site."""
+    table, w, head = _weights((9, 5), (5, 4), (4, 3))
+    tokens = jnp.asarray(np.random.default_rng(0).integers(9, size=(N, 4)), jnp.int32)
+
+    @jax.custom_vjp
+    def scaled(x):
+        return 3.0 * x
+
+    scaled.defvjp(lambda x: (scaled(x), None), lambda _, g: (3.0 * g,))
+
+    def apply(params, x):
+        hidden = jax.nn.silu(params["table"][x].mean(1) @ params["w"])
+        return scaled(hidden) @ params["head"]
+
+    return apply, {"table": table, "w": w, "head": head}, tokens, "w"
+
+
+def _several():
+    subject = tiny.subject()
+    return subject.apply, subject.params, X, ("fc2/bias", "head/kernel", "fc2/kernel")
+
+
+def _first_layer():
+    subject = tiny.subject()
+    return subject.apply, subject.params, X, ("fc1/*",)
+
+
+def _last_bias():
+    subject = tiny.subject()
+    return subject.apply, subject.params, X, "head/bias"
+
+
+NETWORKS = [
+    _by_hand,
+    _linen_mlp,
+    _linen_cnn,
+    _convolutions,
+    _nnx,
+    _nested_jit,
+    _checkpoint,
+    _scan,
+    _scan_at_the_site,
+    _control_flow,
+    _embedding,
+    _several,
+    _first_layer,
+    _last_bias,
+]
+
+
+@pytest.mark.parametrize("network", NETWORKS, ids=lambda make: make.__name__.strip("_"))
+def test_split_network_equals_the_whole_one(network):
+    apply, params, x, patterns = network()
+    paths = match_paths(params, patterns)
+    split = split_apply(apply, params, x, paths)
+    leaves = {path: 1.5 * leaf + 0.1 for path, leaf in get_leaves(params, paths).items()}
+    features = jax.jit(split.prefix)(params, x)
+
+    whole = jax.jit(lambda leaves: apply(set_leaves(params, leaves), x))
+    outputs = jax.jit(split.suffix)(leaves, features)
+    np.testing.assert_allclose(outputs, whole(leaves), rtol=1e-5, atol=1e-6)
+    assert outputs.dtype == whole(leaves).dtype
+
+    direction = jax.random.normal(jax.random.key(1), outputs.shape)
+
+    @jax.jit
+    def gradients(leaves):
+        short = jax.grad(lambda leaves: jnp.vdot(split.suffix(leaves, features), direction))
+        return short(leaves), jax.grad(lambda leaves: jnp.vdot(whole(leaves), direction))(leaves)
+
+    gradient, expected = gradients(leaves)
+    for path in paths:
+        np.testing.assert_allclose(gradient[path], expected[path], rtol=1e-4, atol=1e-5)
+        assert np.any(np.asarray(gradient[path]) != 0)
+
+
+def test_equal_to_the_last_bit_where_the_arithmetic_is_the_same():
+    """A row-wise network has no sum whose order could depend on the batch."""
+
+    def apply(params, x):
+        return jnp.maximum(x * params["a"] + 1.0, 0.0) * params["b"]
+
+    params = {"a": jnp.arange(6.0), "b": jnp.linspace(-1.0, 1.0, 6)}
+    split = split_apply(apply, params, X, ("b",))
+
+    @jax.jit
+    def both(params, x):
+        return split.suffix({"b": params["b"]}, split.prefix(params, x)), apply(params, x)
+
+    np.testing.assert_array_equal(*both(params, X))
+
+
+def test_outputs_do_not_depend_on_the_batch_size():
+    apply, params, x, path = _linen_mlp()
+    split = split_apply(apply, params, x[:1], (path,))
+    leaves = get_leaves(params, (path,))
+    outputs = split.suffix(leaves, split.prefix(params, x))
+    one = split.suffix(leaves, split.prefix(params, x[4:5]))
+    np.testing.assert_allclose(outputs[4:5], one, rtol=1e-5, atol=1e-6)
+    assert outputs.shape == (N, tiny.CLASSES)
+
+
+def test_split_made_from_one_network_serves_others_of_its_shape():
+    apply, params, x, path = _linen_mlp()
+    split = split_apply(apply, params, x, (path,))
+    other = tiny.subject(5).params
+    outputs = split.suffix(get_leaves(other, (path,)), split.prefix(other, x))
+    np.testing.assert_allclose(outputs, apply(other, x), rtol=1e-5, atol=1e-6)
+
+
+def test_candidates_under_vmap_equal_one_by_one():
+    apply, params, x, path = _linen_mlp()
+    split = split_apply(apply, params, x, (path,))
+    features = split.prefix(params, x)
+    candidates = {path: jax.random.normal(jax.random.key(0), (3, 5, 4))}
+    together = jax.vmap(split.suffix, (0, None))(candidates, features)
+    for index in range(3):
+        alone = apply(set_leaves(params, {path: candidates[path][index]}), x)
+        np.testing.assert_allclose(together[index], alone, rtol=1e-5, atol=1e-6)
+
+
+def _count_products(function, *arguments):
+    """Matrix products in the program of a function."""
+    return str(jax.make_jaxpr(function)(*arguments)).count("dot_general[")
+
+
+@pytest.mark.parametrize("depth", [1, 4])
+def test_the_suffix_holds_no_layer_before_the_site(depth):
+    subject = tiny.subject(0, (6,) * depth + (5,))
+    path = f"fc{depth + 1}/kernel"
+    split = split_apply(subject.apply, subject.params, X, (path,))
+    features = split.prefix(subject.params, X)
+    assert _count_products(split.suffix, get_leaves(subject.params, (path,)), features) == 2
+    assert _count_products(split.prefix, subject.params, X) == depth
+    assert _count_products(subject.apply, subject.params, X) == depth + 2
+    # Cached per example: the input of the edited layer and nothing more.
+    assert [f.shape for f in features.per_example] == [(N, 1, 6)]
+
+
+def test_nested_calls_are_cut_at_the_site():
+    apply, params, x, path = _nested_jit()
+    split = split_apply(apply, params, x, (path,))
+    assert _count_products(split.prefix, params, x) == 1
+    features = split.prefix(params, x)
+    assert _count_products(split.suffix, get_leaves(params, (path,)), features) == 2
+    assert [array.shape for array in features.shared] == [params["c"].shape]
+
+
+def test_a_site_without_effect_is_refused():
+    params = {"used": jnp.ones((6, 3)), "unused": jnp.ones((6, 3))}
+
+    def apply(params, x):
+        return x @ params["used"] + 0.0 * jax.lax.stop_gradient(x[:, :3])
+
+    with pytest.raises(ValueError, match="do not depend on the edited leaves"):
+        split_apply(apply, params, X, ("unused",))
+
+
+def _tapped(network):
+    """The split of a network, its edited leaves and features, and taps of zero."""
+    apply, params, x, patterns = network()
+    paths = match_paths(params, patterns)
+    split = split_apply(apply, params, x, paths)
+    leaves = get_leaves(params, paths)
+    taps = {path: jnp.zeros((len(x), leaf.shape[-1])) for path, leaf in leaves.items()}
+    return split, leaves, split.prefix(params, x), taps
+
+
+def _two_layers():
+    subject = tiny.subject()
+    return subject.apply, subject.params, X, ("fc2/kernel", "head/kernel")
+
+
+def _patches():
+    apply, params, x, _ = _linen_cnn()
+    return apply, params, x, "conv2/kernel"
+
+
+@pytest.mark.parametrize(
+    "network",
+    [_two_layers, _patches, _nested_jit, _embedding],
+    ids=lambda make: make.__name__.strip("_"),
+)
+def test_taps_of_zero_change_nothing(network):
+    split, leaves, features, taps = _tapped(network)
+    outputs, inputs = jax.jit(split.tapped)(leaves, features, taps)
+    expected = jax.jit(split.suffix)(leaves, features)
+    np.testing.assert_allclose(outputs, expected, rtol=1e-6, atol=1e-6)
+    positions = 2 * 2 if network is _patches else 1  # images of 6×5, then maps of 3×3
+    for path, leaf in leaves.items():
+        assert inputs[path].shape == (N, positions, leaf.shape[0])
+
+
+def _layers64(seed=0):
+    """Weights of `tiny.subject` in float64."""
+    return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), tiny.subject(seed).params)
+
+
+def _numpy_mlp(params, x, taps):
+    """Outputs and what ``fc2`` and ``head`` read, with ``taps`` added to what both put out."""
+    first = np.maximum(x @ params["fc1"]["kernel"] + params["fc1"]["bias"], 0)
+    z = first @ params["fc2"]["kernel"] + params["fc2"]["bias"] + taps["fc2/kernel"]
+    second = np.maximum(z, 0)
+    outputs = second @ params["head"]["kernel"] + params["head"]["bias"] + taps["head/kernel"]
+    return outputs, {"fc2/kernel": first, "head/kernel": second}
+
+
+@pytest.fixture(scope="module")
+def two_sites():
+    split, leaves, features, taps = _tapped(_two_layers)
+    return jax.jit(split.tapped), leaves, features, taps
+
+
+def test_inputs_of_two_sites_are_those_of_the_layers(two_sites):
+    """The second layer reads what the edited first one puts out, taps included."""
+    tapped, leaves, features, taps = two_sites
+    rng = np.random.default_rng(2)
+    moved = {path: rng.normal(size=tap.shape).astype(np.float32) for path, tap in taps.items()}
+    edited = {path: 1.5 * leaf - 0.2 for path, leaf in leaves.items()}
+    params = _layers64()
+    for path, leaf in edited.items():
+        params[path.split("/")[0]]["kernel"] = np.asarray(leaf, np.float64)
+    outputs, inputs = tapped(edited, features, jax.tree.map(jnp.asarray, moved))
+    expected, read = _numpy_mlp(params, np.asarray(X), moved)
+    np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-5)
+    for path, values in read.items():
+        np.testing.assert_allclose(inputs[path][:, 0], values, rtol=1e-4, atol=1e-5)
+    assert np.abs(read["head/kernel"]).max() > 0.1  # not all dead
+
+
+def test_gradients_by_taps_are_finite_differences_of_numpy(two_sites):
+    tapped, leaves, features, taps = two_sites
+    rng = np.random.default_rng(3)
+    direction = rng.normal(size=(N, tiny.CLASSES))
+    score = lambda taps: jnp.vdot(tapped(leaves, features, taps)[0], direction)  # noqa: E731
+    gradient = jax.grad(score)(taps)
+    params, x = _layers64(), np.asarray(X, np.float64)
+    for path, tap in taps.items():
+        expected = np.zeros(tap.shape)
+        for index in np.ndindex(tap.shape):
+            sides = []
+            for step in (1e-6, -1e-6):
+                moved = {p: np.zeros(t.shape) for p, t in taps.items()}
+                moved[path][index] = step
+                sides.append(np.vdot(_numpy_mlp(params, x, moved)[0], direction))
+            expected[index] = (sides[0] - sides[1]) / 2e-6
+        np.testing.assert_allclose(gradient[path], expected, rtol=1e-4, atol=1e-5)
+        assert np.any(expected != 0)
+
+
+def test_a_tap_of_a_convolution_is_a_bias_at_every_position():
+    """Examples have taps of their own; one that all share is the layer's bias."""
+    split, leaves, features, taps = _tapped(_patches)
+    apply, params, x, _ = _patches()
+    direction = jax.random.normal(jax.random.key(1), (N, 3))
+
+    @jax.jit
+    def both(taps, bias):
+        own = jax.grad(lambda taps: jnp.vdot(split.tapped(leaves, features, taps)[0], direction))
+        whole = jax.grad(
+            lambda bias: jnp.vdot(apply(set_leaves(params, {"conv2/bias": bias}), x), direction)
+        )
+        return own(taps)["conv2/kernel"], whole(bias), split.tapped(leaves, features, taps)
+
+    gradient, by_bias, (_, inputs) = both(taps, params["conv2"]["bias"])
+    np.testing.assert_allclose(gradient.sum(0), by_bias, rtol=1e-4, atol=1e-5)
+    assert np.abs(by_bias).max() > 1e-3
+    # What the layer reads: patches of the first layer's maps, each of nine pixels, by hand.
+    maps = _numpy_layer(np.asarray(x), params["conv1"])
+    read = _patches_by_hand(np.maximum(maps, 0))
+    np.testing.assert_allclose(inputs["conv2/kernel"], read, rtol=1e-4, atol=1e-5)
+
+
+def _patches_by_hand(x):
+    """Every second 3×3 patch ``[N, Q, 9 C]``, zeros beyond the border as in ``"SAME"``."""
+    height, width = x.shape[1:3]
+    patches = []
+    for row in range(-(-height // 2)):
+        for column in range(-(-width // 2)):
+            patch = []
+            for a in range(3):
+                for b in range(3):
+                    pads = [
+                        max((-(-size // 2) - 1) * 2 + 3 - size, 0) // 2 for size in (height, width)
+                    ]
+                    r, c = 2 * row + a - pads[0], 2 * column + b - pads[1]
+                    inside = 0 <= r < height and 0 <= c < width
+                    patch.append(x[:, r, c] if inside else np.zeros_like(x[:, 0, 0]))
+            patches.append(np.concatenate(patch, axis=1))
+    return np.stack(patches, axis=1)
+
+
+def _numpy_layer(x, layer):
+    """A strided convolution of `CNN` in NumPy, ``[N, height, width, C]``."""
+    height, width = (-(-size // 2) for size in x.shape[1:3])
+    z = _patches_by_hand(x) @ np.asarray(layer["kernel"]) + np.asarray(layer["bias"])
+    return z.reshape(len(x), height, width, -1)
+
+
+def _twice():
+    """One matrix in two layers."""
+    w1, w2 = _weights((6, 6), (6, 3))
+    return lambda p, x: jnp.tanh(x @ p["a"]) @ p["a"] @ p["b"], {"a": w1, "b": w2}, X, "a"
+
+
+def _transposed():
+    w1, w2 = _weights((5, 6), (5, 3))
+    return lambda p, x: jnp.tanh(x @ p["a"].T) @ p["b"], {"a": w1, "b": w2}, X, "a"
+
+
+def _normalized():
+    """``x @ W`` of a matrix that is changed on its way."""
+    w1, w2 = _weights((6, 5), (5, 3))
+    return lambda p, x: jnp.tanh(x @ jnp.square(p["a"])) @ p["b"], {"a": w1, "b": w2}, X, "a"
+
+
+@pytest.mark.parametrize(
+    ("network", "culprits"),
+    [
+        (_last_bias, "head/bias"),
+        (_several, "fc2/bias"),
+        (_convolutions, "conv2/kernel"),
+        (_scan_at_the_site, "stack"),
+        (_twice, "a"),
+        (_transposed, "a"),
+        (_normalized, "a"),
+    ],
+    ids=lambda value: value.__name__.strip("_") if callable(value) else "",
+)
+def test_a_leaf_that_is_no_dense_kernel_cannot_be_tapped(network, culprits):
+    split, leaves, features, taps = _tapped(network)
+    with pytest.raises(ValueError, match=f"does not use {culprits} once, as x @ W: what a layer"):
+        split.tapped(leaves, features, taps)

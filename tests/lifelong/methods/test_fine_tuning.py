@@ -1,0 +1,69 @@
+"""Fine-tuning of a batch."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from scipy.special import log_softmax
+
+from modeledit_jax.data.facts.tokens import TokenBatch
+from modeledit_jax.lifelong.methods.fine_tuning import FineTune, last_token_loss
+from modeledit_jax.lifelong.model import commit
+from modeledit_jax.lifelong.objective import answer_loss
+
+
+def edited(editor, model, batch):
+    changes, _ = editor.edit(model, model.kernels(), None, batch, jax.random.key(0))
+    return commit(model.kernels(), changes)
+
+
+def test_teacher_forced_tuning_is_adam_on_the_kernels(model, batch):
+    optimizer = optax.adam(1e-2)
+    kernels = model.kernels()
+    moments = optimizer.init(kernels)
+    for _ in range(3):
+        gradients = jax.grad(lambda w: answer_loss(model.logits(w, batch.edit), batch.edit.labels))(
+            kernels
+        )
+        updates, moments = optimizer.update(gradients, moments)
+        kernels = optax.apply_updates(kernels, updates)
+    found = edited(FineTune("teacher", learning_rate=1e-2, steps=3), model, batch)
+    for name in model.modules:
+        np.testing.assert_allclose(found[name], kernels[name], atol=2e-5)
+
+
+def test_a_batch_that_is_known_is_left_alone(model, batch):
+    found = edited(FineTune(floor=1e9), model, batch)
+    for name, kernel in model.kernels().items():
+        np.testing.assert_array_equal(found[name], kernel)
+
+
+@pytest.mark.parametrize("loss", ["last", "teacher"])
+def test_tuning_lowers_its_own_loss(model, batch, loss):
+    kernels = edited(FineTune(loss, learning_rate=2e-2, steps=20), model, batch)
+
+    def value(kernels):
+        logits = model.logits(kernels, batch.edit)
+        if loss == "last":
+            return last_token_loss(logits, batch.edit)
+        return answer_loss(logits, batch.edit.labels)
+
+    assert value(kernels) < 0.5 * value(model.kernels())
+
+
+def test_bound_holds_for_every_weight(model, batch):
+    kernels = edited(FineTune(learning_rate=1e-2, steps=5, bound=5e-4), model, batch)
+    moved = [np.abs(kernels[name] - own).max() for name, own in model.kernels().items()]
+    assert max(moved) <= 5e-4 * 1.001 and min(moved) > 4e-4
+
+
+def test_last_token_loss_reads_every_answer_token_at_the_prompts_end():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(3, 4, 6)).astype(np.float32)
+    labels = np.full((3, 4), -100)
+    labels[0, 1:3], labels[1, 2] = (4, 2), 5  # the third row is empty
+    log_p = log_softmax(logits, -1)
+    expected = -np.mean([(log_p[0, 1, 4] + log_p[0, 1, 2]) / 2, log_p[1, 2, 5]])
+    batch = TokenBatch(jnp.zeros((3, 4), int), jnp.ones((3, 4), bool), jnp.asarray(labels))
+    np.testing.assert_allclose(last_token_loss(jnp.asarray(logits), batch), expected, rtol=1e-5)

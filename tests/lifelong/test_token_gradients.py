@@ -1,0 +1,66 @@
+"""Rows of a batch: inputs of layers and gradients at their outputs."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from modeledit_jax.data.facts.tokens import TokenBatch
+from modeledit_jax.lifelong.objective import answer_loss
+from modeledit_jax.lifelong.token_gradients import capture, rows_needed
+
+
+def kernel_gradients(model, batch):
+    def loss(kernels):
+        return answer_loss(model.logits(kernels, batch), batch.labels)
+
+    return jax.value_and_grad(loss)(model.kernels())
+
+
+def test_all_rows_together_are_the_gradient_of_the_kernel(model, batch):
+    loss, gradients = kernel_gradients(model, batch.edit)
+    rows = int(batch.edit.attention.sum())
+    value, found = capture(model, model.kernels(), batch.edit, rows, tokens="all")
+    np.testing.assert_allclose(value, loss, rtol=1e-6)
+    assert found.mask.all()
+    for name in model.modules:
+        np.testing.assert_allclose(
+            found.keys[name].T @ found.values[name], gradients[name], rtol=1e-4, atol=1e-6
+        )
+
+
+def test_last_layer_rows_of_answers_are_all_there_is(model, batch):
+    # Nothing after the last layer mixes positions: only those that are scored have a gradient.
+    name = "layers/1/mlp/down"
+    _, gradients = kernel_gradients(model, batch.edit)
+    needed = int(batch.edit.scored.sum())
+    _, found = capture(model, model.kernels(), batch.edit, needed)
+    np.testing.assert_allclose(
+        found.keys[name].T @ found.values[name], gradients[name], rtol=1e-4, atol=1e-6
+    )
+
+
+def test_room_to_spare_is_filled_with_zeros_and_masked(model, batch):
+    needed = int(batch.edit.scored.sum())
+    _, tight = capture(model, model.kernels(), batch.edit, needed)
+    _, roomy = capture(model, model.kernels(), batch.edit, needed + 5)
+    assert tight.mask.all() and roomy.mask.sum() == needed
+    for name in model.modules:
+        np.testing.assert_array_equal(roomy.keys[name][:needed], tight.keys[name])
+        np.testing.assert_array_equal(roomy.values[name][needed:], 0)
+        np.testing.assert_array_equal(roomy.keys[name][needed:], 0)
+
+
+@pytest.mark.parametrize("tokens", ["answer", "all"])
+def test_rows_needed_is_the_largest_batch(stream, tokens):
+    part = stream.edit.labels != -100 if tokens == "answer" else stream.edit.attention
+    assert rows_needed(stream.edit, tokens) == max(int(batch.sum()) for batch in part)
+
+
+def test_rows_follow_the_order_of_positions(model):
+    labels = jnp.full((2, 4), -100).at[0, 2].set(1).at[1, 1].set(2).at[1, 3].set(3)
+    batch = TokenBatch(jnp.arange(8).reshape(2, 4), jnp.ones((2, 4), bool), labels)
+    _, some = capture(model, model.kernels(), batch, 3)
+    _, everything = capture(model, model.kernels(), batch, 8, tokens="all")
+    name = model.modules[0]
+    np.testing.assert_array_equal(some.keys[name], everything.keys[name][jnp.array([2, 5, 7])])

@@ -1,0 +1,116 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.colors import to_hex
+
+from modeledit_jax.report.figures import editor_style
+from modeledit_jax.report.utility_plane import NOT_EDITS, pareto_front, utility_fairness_plane
+from tests.report.figure_checks import assert_legend_within, assert_png, dots, legend_texts
+
+SEARCHES = [f"{search}-{operator}" for search in ("ppo", "openes", "snes", "random-search")
+            for operator in ("shift", "mask")]  # fmt: skip
+SIMPLE = ["clp", "mindiff", "leace", "inlp", "neuron-ablation", "random-edit", "last-layer-refit"]
+EDITORS = [*SEARCHES, *SIMPLE, *NOT_EDITS]
+
+
+def test_styles_of_the_bias_editors_are_distinct():
+    styles = [editor_style(editor) for editor in ("original", *EDITORS)]
+    assert len({style.color for style in styles}) == len(styles)
+    assert len({style[:2] for style in styles}) == len(styles)
+    for editor in ("other-seed", "tfidf", "fair-oracle", "biased-oracle"):
+        color = editor_style(editor).color
+        assert color[1:3] == color[3:5] == color[5:7]  # gray
+
+
+def test_utility_fairness_plane(tmp_path):
+    points = {
+        "ppo-shift": (np.array([0.1, 0.14]), np.array([0.92, 0.918])),  # mean 0.12, 0.919
+        "clp": (np.array([0.2, 0.2]), np.array([0.90, 0.91])),  # beaten by ppo-shift
+        "leace": (np.array([0.05]), np.array([0.85])),
+        "reweighing": (np.array([0.01, 0.02]), np.array([0.93, 0.93])),  # best, but no edit
+    }
+    path = tmp_path / "plane.png"
+    figure = utility_fairness_plane(points, path, original=(0.3, 0.922), margin=0.005)
+    assert_png(path, figure)
+    assert_legend_within(figure)
+    (axes,) = figure.axes
+    assert "lower is fairer" in axes.get_xlabel() and "higher is better" in axes.get_ylabel()
+    offsets = dots(axes)
+    assert [len(o) for o in offsets] == [2, 1, 2, 1, 1, 1, 2, 1, 1]  # runs, mean; the original
+    np.testing.assert_allclose(offsets[1], [[0.12, 0.919]])
+    np.testing.assert_allclose(offsets[-1], [[0.3, 0.922]])
+    means = [c for c in axes.collections if str(c.get_label())[0].isdigit()]
+    assert [to_hex(c.get_facecolor()[0]).upper() for c in means] == [
+        editor_style(editor).color for editor in points
+    ]
+    # Two whiskers of each editor with several runs, between its extremes; then the front.
+    *whiskers, front = axes.lines
+    assert len(whiskers) == 6
+    np.testing.assert_allclose(whiskers[0].get_xdata(), [0.1, 0.14])
+    np.testing.assert_allclose(whiskers[0].get_ydata(), [0.919] * 2)
+    np.testing.assert_allclose(whiskers[1].get_ydata(), [0.918, 0.92])
+    np.testing.assert_allclose(
+        np.transpose([front.get_xdata(), front.get_ydata()]),
+        [[0.05, 0.85], [0.12, 0.919], [0.3, 0.922]],
+    )
+    (region,) = axes.patches
+    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    np.testing.assert_allclose(region.get_bbox().extents, [left, 0.917, 0.3, high])
+    pooled = np.concatenate(offsets)
+    assert left < pooled[:, 0].min() and pooled[:, 0].max() < right
+    assert low < pooled[:, 1].min() and pooled[:, 1].max() < high
+    assert [text.get_text() for text in axes.texts] == ["1", "2", "3", "4"]
+    assert legend_texts(figure) == [
+        *(f"{i}  {editor}" for i, editor in enumerate(points, start=1)),
+        "original (no edit)", "Pareto front of the means",
+        "as fair, and within\n0.005 of the original",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.002, 0.1])
+def test_numbers_of_twenty_editors_cover_no_mean_and_no_other_number(tmp_path, rng, spread):
+    points = {editor: (0.2 + spread * rng.normal(size=3), 0.9 + spread * rng.normal(size=3))
+              for editor in EDITORS}  # fmt: skip
+    points["far"] = np.array([0.5]), np.array([0.6])  # squeezes the others
+    path = tmp_path / "plane.png"
+    figure = utility_fairness_plane(points, path, original=(0.3, 0.91))
+    assert_png(path, figure)
+    assert_legend_within(figure)
+    (axes,) = figure.axes
+    assert [text.get_text() for text in axes.texts] == [str(i) for i in range(1, 23)]
+    to_points = 72 / figure.dpi
+    at = axes.transData.transform([t.xy for t in axes.texts]) * to_points
+    labels = at + [t.get_position() for t in axes.texts]
+    gaps = np.linalg.norm(labels[:, None] - labels, axis=-1) + 99 * np.eye(len(labels))
+    assert gaps.min() > 10  # digits are 9 points high
+    assert np.linalg.norm(labels[:, None] - at, axis=-1).min() > 10
+    box = axes.bbox.get_points() * to_points
+    assert (labels > box[0]).all() and (labels < box[1]).all()
+
+
+def test_plane_of_single_runs_claims_no_interval(tmp_path):
+    points = {"clp": (np.array([0.1]), np.array([0.9]))}
+    figure = utility_fairness_plane(points, tmp_path / "one.png", original=(0.3, 0.92))
+    (axes,) = figure.axes
+    assert axes.get_title().endswith("one run each") and len(axes.lines) == 1
+
+
+def test_plane_names_what_does_not_fit(tmp_path):
+    path, one, two = tmp_path / "x.png", np.zeros(1), np.zeros(2)
+    with pytest.raises(ValueError, match="no editors to draw"):
+        utility_fairness_plane({}, path, original=(0.0, 1.0))
+    for x, y in ((one, two), (two, np.array([0.0, np.nan])), (one[:0], one[:0])):
+        with pytest.raises(ValueError, match=f"^clp: {len(x)} x and {len(y)} y; pass one finite"):
+            utility_fairness_plane({"clp": (x, y)}, path, original=(0.0, 1.0))
+    assert not path.exists()
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=8))
+def test_pareto_front_holds_exactly_the_points_nothing_beats(points):
+    def beats(p, q):
+        return p != q and p[0] <= q[0] and p[1] >= q[1]
+
+    expected = sorted({q for q in points if not any(beats(p, q) for p in points)})
+    np.testing.assert_array_equal(pareto_front(np.array(points, float)), expected)
