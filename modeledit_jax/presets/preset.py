@@ -1,0 +1,251 @@
+"""A method as a small TOML file: its class, its settings and how it is drawn.
+
+::
+
+    class = "modeledit_jax.editors.search.evolution:OpenES"
+    role = "edit"                 # edit, control or reference
+    tuned = "six trials on ..."   # how the settings were found
+    [settings]                    # fields of the class
+    population = 6
+    [style]                       # in figures
+    color = "#D55E00"
+    marker = "s"
+    line = "-"
+
+Settings are checked by the dataclass they belong to. A table among them that names a ``class``
+becomes an object of that class; a nested dataclass takes a table; ``"none"`` stands for None, which
+TOML cannot say. Files of the project are named by ``family/name``, those of a user by their path.
+"""
+
+import dataclasses
+import importlib
+import re
+import sys
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal, get_args, get_type_hints
+
+import dacite
+
+Role = Literal["edit", "control", "reference"]
+"""What a method is in a comparison: an edit; a control that shows what an edit has to beat; or a
+reference for how to read the others."""
+
+_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+_KEYS = {"class", "role", "tuned", "settings", "style"}
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a method is drawn: color, marker and line style of matplotlib."""
+
+    color: str
+    marker: str
+    line: str
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A method, not built yet.
+
+    Attributes:
+      name: lower case with hyphens, e.g. ``"ppo-shift"``; that of its file.
+      kind: the method's class, a dataclass.
+      settings: of its fields, as they stand in the file.
+      role: see `Role`.
+      tuned: how the settings were found; empty if they are defaults.
+      style: in figures; None: one derived from the name.
+    """
+
+    name: str
+    kind: type
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    role: Role = "edit"
+    tuned: str = ""
+    style: Style | None = None
+
+    def build(self, **context: Any) -> Any:
+        """Makes the method.
+
+        Args:
+          **context: what the caller knows (a budget, say). A field of the class that has no setting
+            takes its value from here; what is no field of the class is left aside.
+
+        Raises:
+          ValueError: a setting that the class does not have, or of another type, or refused by it.
+        """
+        names = {f.name for f in dataclasses.fields(self.kind) if f.init}
+        known = {k: v for k, v in context.items() if k in names and k not in self.settings}
+        try:
+            return _build(self.kind, self.settings, known)
+        except (dacite.DaciteError, TypeError, ValueError) as error:
+            raise ValueError(f"preset {self.name!r}: {error}") from error
+
+
+def preset_names(family: str) -> tuple[str, ...]:
+    """Names of all presets of a family, e.g. ``"unlearning"``.
+
+    Raises:
+      ValueError: unknown family; the message lists them.
+    """
+    folder = files(__package__) / family
+    if not family or not folder.is_dir():
+        raise ValueError(f"unknown family {family!r}; choose one of {', '.join(_families())}")
+    names = (entry.name for entry in folder.iterdir())
+    return tuple(sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml")))
+
+
+def load_preset(name: str | Path, family: str = "") -> Preset:
+    """Reads a preset.
+
+    Args:
+      name: of a preset of the project, alone or as ``family/name``, or the path of a TOML file.
+      family: where a name without one is looked up.
+
+    Raises:
+      FileNotFoundError: no such file.
+      ValueError: unknown name, or a file that is no preset; the message says what is wrong.
+    """
+    text = str(name)
+    if text.endswith(".toml"):
+        path = Path(text).expanduser()
+        if not path.is_file():
+            raise FileNotFoundError(f"no method file {path}: give the path of a TOML file")
+        return _read(path.stem, path.read_text(encoding="utf-8"), path.resolve().parent)
+    if "/" in text:
+        family, text = text.rsplit("/", 1)
+    known = preset_names(family)
+    if text not in known:
+        raise ValueError(
+            f"unknown method {text!r}; choose one of {', '.join(known)}, or give the path of a "
+            "TOML file of your own"
+        )
+    content = (files(__package__) / family / f"{text}.toml").read_text(encoding="utf-8")
+    return _read(text, content, None)
+
+
+def preset(name: str | Path, **settings: Any) -> Any:
+    """Builds the method of a preset: ``preset("unlearning/ppo-shift", budget=500)``.
+
+    Args:
+      name: see `load_preset`.
+      **settings: to use instead of those of the file.
+
+    Raises:
+      FileNotFoundError, ValueError: as `load_preset` and `Preset.build`.
+    """
+    found = load_preset(name)
+    return dataclasses.replace(found, settings={**found.settings, **settings}).build()
+
+
+def _families() -> list[str]:
+    return sorted(entry.name for entry in files(__package__).iterdir() if _is_family(entry))
+
+
+def _is_family(entry: Any) -> bool:
+    return entry.is_dir() and any(child.name.endswith(".toml") for child in entry.iterdir())
+
+
+def _read(name: str, text: str, folder: Path | None) -> Preset:
+    """Parses a file; classes of a user's file may stand beside it, in ``folder``."""
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"method name {name!r} must be lower case with hyphens, like 'ppo-shift'")
+    try:
+        content = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"preset {name!r} is no TOML ({error})") from error
+    if unknown := content.keys() - _KEYS:
+        raise ValueError(
+            f"preset {name!r} has the unknown {', '.join(sorted(unknown))}; "
+            f"known are {', '.join(sorted(_KEYS))}"
+        )
+    if content.get("role", "edit") not in get_args(Role):
+        raise ValueError(f"preset {name!r}: role must be one of {', '.join(get_args(Role))}")
+    try:
+        style = dacite.from_dict(Style, content["style"], _STRICT) if "style" in content else None
+        kind = import_class(content.get("class", ""), folder)
+    except (dacite.DaciteError, ValueError) as error:
+        raise ValueError(f"preset {name!r}: {error}") from error
+    return Preset(
+        name,
+        kind,
+        content.get("settings", {}),
+        content.get("role", "edit"),
+        content.get("tuned", ""),
+        style,
+    )
+
+
+def import_class(name: str, folder: Path | None = None) -> type:
+    """Imports a dataclass given as ``module:Class``.
+
+    Args:
+      name: of module and class.
+      folder: where modules are looked for as well.
+
+    Raises:
+      ValueError: it cannot be imported, or is no dataclass.
+    """
+    module, _, attribute = name.partition(":")
+    if not module or not attribute:
+        raise ValueError(f"class must be given as 'module:Class', got {name!r}")
+    if folder is not None and str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+    try:
+        kind = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"cannot import the class {name!r} ({error})") from error
+    if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
+        raise ValueError(f"{name!r} is no dataclass: decorate the class with @dataclass")
+    return kind
+
+
+def _number(value: Any) -> Any:
+    """An integer where a float is asked for; anything else is left to the check of types."""
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+_STRICT = dacite.Config(strict=True, cast=[tuple], type_hooks={float: _number})
+
+
+def _build(kind: type, settings: Mapping[str, Any], given: Mapping[str, Any]) -> Any:
+    """An object of a dataclass from its settings; fields in ``given`` are set by the caller."""
+    hints = get_type_hints(kind)
+    values = {name: _value(value) for name, value in settings.items()}
+    # Objects and None are checked by the class itself: dacite knows plain values and tables.
+    ready = {n: v for n, v in values.items() if v is None or not _is_plain(v)}
+    plain = {n: v for n, v in values.items() if n not in ready}
+    if unknown := values.keys() - {f.name for f in dataclasses.fields(kind)}:
+        fields = ", ".join(f.name for f in dataclasses.fields(kind))
+        raise ValueError(
+            f"{kind.__name__} has no setting {', '.join(sorted(unknown))}; it has {fields}"
+        )
+    checked = {
+        name: getattr(_holder(name, hints[name], value), name) for name, value in plain.items()
+    }
+    return kind(**checked, **ready, **given)
+
+
+def _holder(name: str, hint: Any, value: Any) -> Any:
+    """A value checked and converted as dacite does it, in a dataclass of that one field."""
+    one = dataclasses.make_dataclass("Setting", [(name, hint)], frozen=True)
+    return dacite.from_dict(one, {name: value}, _STRICT)
+
+
+def _value(value: Any) -> Any:
+    """The file's value with None and objects in place of what stands for them."""
+    if isinstance(value, str) and value == "none":
+        return None
+    if isinstance(value, Mapping):
+        inner = {name: _value(item) for name, item in value.items()}
+        if "class" in inner:
+            return _build(import_class(inner.pop("class")), inner, {})
+        return inner
+    return value
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, (str, int, float, list, tuple, Mapping))
