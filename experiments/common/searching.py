@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from modeledit_jax.run.loop import SearchRun, run_search
 from tqdm import tqdm
 
 from experiments.common.options import SearchOptions, run_folder
@@ -23,7 +24,6 @@ from modeledit_jax.edits.parametrization import (
 )
 from modeledit_jax.envs.world import World, WorldParams
 from modeledit_jax.envs.worlds import WORLDS
-from modeledit_jax.run.loop import SearchRun, run_search
 from modeledit_jax.run.plan_evaluation import Measure, PlanEvaluator, set_accuracies
 from modeledit_jax.run.scalars import ScalarWriter
 from modeledit_jax.tasks.task import Task
@@ -142,7 +142,7 @@ def _evaluated(
         leaves=leaves,
         evaluations=np.arange(1, plans.shape[1] + 1) * search.evaluations_per_update,
         score=np.asarray(found.trace.metrics["score"]),
-        curves=evaluator.course(plans, params, "test"),
+        curves=evaluator.curves(plans, params, "test"),
     )
 
 
@@ -165,7 +165,7 @@ class ProgressReport:
 
     def __call__(self, done: int, total: int, trace: SearchTrace) -> None:
         """Shows the reward of the last update and how the present edit does on ``select``."""
-        found = self._judge.course(trace.plans[:, -1:], self._params, "select")
+        found = self._judge.curves(trace.plans[:, -1:], self._params, "select")
         values = {"score": float(trace.metrics["score"][:, -1].mean())}
         values |= {name: float(value.mean()) for name, value in found.items()}
         self._bar.total = total

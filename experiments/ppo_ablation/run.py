@@ -112,8 +112,8 @@ def evaluated(
 ) -> dict[str, Any]:
     """Test results of one variant."""
     nothing = np.zeros_like(plans[:, :1])
-    base = evaluator.course(nothing, params, "test")["retain"]
-    test = evaluator.course(plans, params, "test")
+    base = evaluator.curves(nothing, params, "test")["retain"]
+    test = evaluator.curves(plans, params, "test")
     drop = base - test["retain"]
     met = (test["forget"] <= 0.01) & (drop <= 0.01)
     needed = first_met(met, per_update * np.arange(1, met.shape[1] + 1))

@@ -108,7 +108,7 @@ class _Setup:
         updates = updates_within(search(None), budget)
         plans = np.asarray(_search(env, search, updates, params, starts, keys))
         kept = np.unique(np.linspace(0, updates - 1, min(POINTS, updates)).round().astype(int))
-        curves = evaluator.course(plans[:, kept], params, "test")
+        curves = evaluator.curves(plans[:, kept], params, "test")
         evaluations = (kept + 1) * search(None).evaluations_per_update
         return Course(self._rows(name, curves, evaluations), evaluations, curves)
 

@@ -55,7 +55,7 @@ class TaskBatch:
     def base(self) -> dict[str, np.ndarray]:
         """Accuracies ``{set: [B]}`` of the unedited networks on test."""
         shape = (len(self.tasks), 1, self.env.horizon, self.env.edit.action_size)
-        found = self.evaluator.course(np.zeros(shape, np.float32), self.params, "test")
+        found = self.evaluator.curves(np.zeros(shape, np.float32), self.params, "test")
         return {name: values[:, 0] for name, values in found.items()}
 
     def plans(self, editor: LearnedEditor) -> np.ndarray:
@@ -68,7 +68,7 @@ class TaskBatch:
 
     def evaluated(self, plans: np.ndarray) -> list[dict[str, float]]:
         """Test metrics of one plan of every task."""
-        found = self.evaluator.course(plans[:, None], self.params, "test")
+        found = self.evaluator.curves(plans[:, None], self.params, "test")
         return [
             forget_retain_metrics(
                 {name: float(values[index, 0]) for name, values in found.items()},

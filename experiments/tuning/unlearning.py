@@ -97,14 +97,14 @@ def run_trials(
         evaluator = PlanEvaluator(env, tasks, measure)
         params = evaluator.stacked_params()
         nothing = np.zeros((len(tasks), 1, config.horizon, env.edit.action_size), np.float32)
-        base = evaluator.course(nothing, params, "select")
+        base = evaluator.curves(nothing, params, "select")
         keys = jax.random.split(jax.random.key(config.seed), len(tasks))
         for name, grid in grids.items():
             run = jax.jit(partial(run_trial, name, world, config, env), static_argnums=0)
             done = []
             for trial in tqdm(grid, desc=f"{name}-{world}"):
                 plans = run(int(trial["population"]), trial["std"], trial["step"], params, keys)
-                score = judge_course(evaluator.course(plans, params, "select"), base)
+                score = judge_course(evaluator.curves(plans, params, "select"), base)
                 done.append({**trial, "score": score})
             found[f"{name}-{world}"] = sorted(done, key=lambda trial: -trial["score"])
     return found
