@@ -1,18 +1,28 @@
-"""Make a toxicity classifier indifferent to identity terms by editing one layer: ``--help``.
-
-python -m experiments.bias_mitigation
-python -m experiments.bias_mitigation --dataset jigsaw --seeds 10
-"""
+"""Options of the bias-mitigation experiment."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from experiments.common.options import SearchOptions, guarded, import_reward, resolve_options
+from experiments.common.options import SEARCHES, SearchOptions, SubjectOptions, import_reward
+
+COMPARED = (
+    "clp",
+    "mindiff",
+    "leace",
+    "inlp",
+    "last-layer-refit",
+    "neuron-ablation",
+    "random-edit",
+    "dixon-rebalancing",
+    "reweighing",
+    "other-seed",
+)
+"""Presets of other editors of the same layer, and of networks trained anew."""
 
 
 @dataclass(frozen=True)
-class Config(SearchOptions):
-    """Reduce the identity bias of a trained toxicity classifier by editing one layer."""
+class CommentOptions(SubjectOptions):
+    """Options of every experiment about toxicity classifiers."""
 
     dataset: Literal["synthetic", "jigsaw", "wikipedia_toxicity", "civil_comments"] = "synthetic"
     """Comments; synthetic is embedded, others are downloaded or read from MODELEDIT_DATA_DIR."""
@@ -24,24 +34,24 @@ class Config(SearchOptions):
     """Of the synthetic comments: mean number of further cue clauses; fewer make identities tell."""
     reward: str = "fairness"
     """fairness, rates or fped (two examples of what goes wrong), or module:name of a function."""
+
+    def check(self) -> None:
+        """As `SubjectOptions.check`."""
+        if self.size < 200:
+            raise ValueError(f"--size must be at least 200 comments, got {self.size}")
+        super().check()
+
+
+@dataclass(frozen=True)
+class Config(SearchOptions, CommentOptions):
+    """Reduce the identity bias of a trained toxicity classifier by editing one layer."""
+
     budget: int = 4000
     """Reward evaluations of each search on each task."""
-    baselines: bool = True
-    """Compare with other editors of the same layer, and with networks trained anew."""
+    methods: tuple[str, ...] = (*SEARCHES, *COMPARED)
+    """Methods to compare: presets by name, or paths of TOML files of your own."""
 
 
-def resolve(config: Config) -> Config:
-    """Checks the options; see `resolve_options`."""
-    if config.size < 200:
-        raise ValueError(f"--size must be at least 200 comments, got {config.size}")
-    return resolve_options(config, "bias-mitigation")
-
-
-def reward_function(config: Config) -> Any:
+def reward_function(config: CommentOptions) -> Any:
     """The name of a built-in reward, or the user's function."""
     return import_reward(config.reward) if ":" in config.reward else config.reward
-
-
-def main(config: Config) -> int:
-    """Runs the experiment; returns the exit code."""
-    return guarded(config, resolve, "experiments.bias_mitigation.run")

@@ -1,14 +1,7 @@
-"""What PPO's parts buy: optimizer, epochs, population, horizon, observation.
-
-    python -m experiments.ppo_ablation --dataset mnist
-
-Every variant edits all classes of the same networks with the same reward and the same number of
-reward evaluations, and differs from the default in what its name says. Prints a table and writes
-``ablation.md`` and ``ablation.json`` into the run folder.
-"""
+"""Variants of PPO on the same tasks: each is run, evaluated on test, and put in a table."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,19 +10,20 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
+from experiments.common.cached import cached_json
+from experiments.common.methods import method_context
+from experiments.common.options import run_folder
 from experiments.common.reporting import first_met, quantiles_of_needed
-from experiments.common.searching import make_world
-from experiments.unlearning.config import Config
-from experiments.unlearning.run import prepare
-from modeledit_jax.editors.editor import run_updates, updates_within
-from modeledit_jax.editors.search.ppo import PPOSearch, default_ppo_config
-from modeledit_jax.envs.world import World, WorldParams
+from experiments.ppo_ablation.config import AblationConfig
+from experiments.unlearning.run import Setup, prepare
+from modeledit_jax.editors.search.ppo import editing_config
 from modeledit_jax.evaluation.statistics import stratified_bootstrap
+from modeledit_jax.presets.preset import load_preset
 from modeledit_jax.report.markdown import table_lines
 from modeledit_jax.report.summary import atomic_write_text
+from modeledit_jax.run.edit_many import edit_many
 from modeledit_jax.run.folder import as_json
 from modeledit_jax.run.plan_evaluation import PlanEvaluator
-from modeledit_jax.types import Array, Key
 
 ADAM = {  # the settings of a one-step Gaussian PPO tuned with Adam
     "search_optimizer": "adam",
@@ -55,16 +49,15 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-@dataclass(frozen=True)
-class AblationConfig(Config):
-    """Compare variants of PPO on the unlearning task."""
-
-    forget_class: str = "all"
-    """As in the experiment."""
-    seeds: int = 2
-    """Networks."""
-    run_dir: Path | None = Path("runs/ppo-ablation")
-    """Where the tables are written."""
+def run(config: AblationConfig) -> Path:
+    """Runs the ablation and writes its tables."""
+    found = ablate(config)
+    text = "\n\n".join(f"### {world}\n\n{table(rows)}" for world, rows in found.items())
+    content = json.dumps({"config": as_json(config), "variants": found}, indent=2)
+    atomic_write_text(run_folder(config) / "ablation.json", content + "\n")
+    atomic_write_text(run_folder(config) / "ablation.md", text + "\n")
+    print(text)
+    return run_folder(config) / "ablation.md"
 
 
 def ablate(config: AblationConfig) -> dict[str, list[dict[str, Any]]]:
@@ -73,47 +66,42 @@ def ablate(config: AblationConfig) -> dict[str, list[dict[str, Any]]]:
     found: dict[str, list[dict[str, Any]]] = {}
     for world in config.worlds:
         found[world] = []
-        for name, changes in tqdm(VARIANTS.items(), desc=f"variants in {world}"):
-            options = dict(changes)
-            horizon = options.pop("horizon", 1)
-            observation = options.pop("observation", "weights")
-            variant = replace(config, horizon=horizon, observation=observation)
-            env = make_world(variant, world, setup.tasks[0])
-            evaluator = PlanEvaluator(env, setup.tasks)
-            params = evaluator.stacked_params()
-            base = default_ppo_config(config.budget, horizon, world)
-            size = options.get("num_envs", base.num_envs) * horizon
-            search = PPOSearch(replace(base, **options, num_updates=config.budget // size))
-            keys = jax.random.split(jax.random.key(config.seed), len(setup.tasks))
-            plans = jax.jit(partial(course, search, env, config.budget))(params, keys)
-            shape = (config.seeds, len(setup.tasks) // config.seeds)
-            found[world].append(
-                {"variant": name, **evaluated(evaluator, params, plans, size, shape)}
-            )
+        for number, name in enumerate(tqdm(VARIANTS, desc=f"variants in {world}")):
+            path = run_folder(config) / "variants" / f"{world}-{number}.json"
+            row = cached_json(path, partial(variant_row, config, setup, world, name))
+            found[world].append(row)
     return found
 
 
-def course(search: PPOSearch, env: World, budget: int, params: WorldParams, keys: Key) -> Array:
-    """Plans of all tasks at every update, ``[B, K, T, A]``."""
-    updates = updates_within(search, budget)
-
-    def one(params: WorldParams, key: Key) -> Array:
-        return run_updates(search, env, params, search.init(env, params, key), updates)[1].plans
-
-    return jax.vmap(one)(params, keys)
+def variant_row(config: AblationConfig, setup: Setup, world: str, name: str) -> dict[str, Any]:
+    """Runs one variant; returns its test results."""
+    options = dict(VARIANTS[name])
+    horizon = options.pop("horizon", 1)
+    observation = options.pop("observation", "weights")
+    base = editing_config(config.budget, horizon, world)
+    size = options.get("num_envs", base.num_envs) * horizon
+    settings = replace(base, **options, num_updates=config.budget // size)
+    search = load_preset(f"ppo-{world}", "unlearning").build(
+        **(method_context(config) | {"horizon": horizon, "observation": observation}),
+        config=settings,
+    )
+    keys = jax.random.split(jax.random.key(config.seed), len(setup.tasks))
+    plans = np.stack([result.trace.plans for result in edit_many(search, setup.tasks, keys)])
+    evaluator = PlanEvaluator(search.make_world(setup.tasks[0]), setup.tasks)
+    shape = (config.seeds, len(setup.tasks) // config.seeds)
+    return {"variant": name, **evaluated(evaluator, plans, size, shape)}
 
 
 def evaluated(
     evaluator: PlanEvaluator,
-    params: WorldParams,
-    plans: Array,
+    plans: np.ndarray,
     per_update: int,
     shape: tuple[int, int],
 ) -> dict[str, Any]:
     """Test results of one variant."""
     nothing = np.zeros_like(plans[:, :1])
-    base = evaluator.curves(nothing, params, "test")["retain"]
-    test = evaluator.curves(plans, params, "test")
+    base = evaluator.curves(nothing, "test")["retain"]
+    test = evaluator.curves(plans, "test")
     drop = base - test["retain"]
     met = (test["forget"] <= 0.01) & (drop <= 0.01)
     needed = first_met(met, per_update * np.arange(1, met.shape[1] + 1))
@@ -149,15 +137,3 @@ def table(rows: list[dict[str, Any]]) -> str:
         ]
         lines.append([row["variant"], *percents, *counts])
     return "\n".join(table_lines(header, lines))
-
-
-def main(config: AblationConfig) -> int:
-    """Runs the ablation and writes its tables."""
-    found = ablate(config)
-    assert config.run_dir is not None
-    text = "\n\n".join(f"### {world}\n\n{table(rows)}" for world, rows in found.items())
-    content = json.dumps({"config": as_json(config), "variants": found}, indent=2)
-    atomic_write_text(config.run_dir / "ablation.json", content + "\n")
-    atomic_write_text(config.run_dir / "ablation.md", text + "\n")
-    print(text)
-    return 0

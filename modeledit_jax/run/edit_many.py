@@ -30,7 +30,7 @@ from modeledit_jax.editors.search.search import (
     run_update,
     static_form,
 )
-from modeledit_jax.edits.site import set_leaves
+from modeledit_jax.edits.site import get_leaves, leaf_paths, set_leaves
 from modeledit_jax.envs.stacking import difference, stack_params
 from modeledit_jax.envs.world import World, WorldParams
 from modeledit_jax.report.summary import atomic_write_text
@@ -38,7 +38,7 @@ from modeledit_jax.run.checkpoint import fingerprint, load_tree, save_tree
 from modeledit_jax.run.plan_evaluation import PlanEvaluator
 from modeledit_jax.run.resumable import Report, run_chunks
 from modeledit_jax.tasks.task import Task
-from modeledit_jax.types import Array, Key, Leaves, PyTree
+from modeledit_jax.types import Array, Key, Leaves, Params, PyTree
 
 CHUNK = 10
 """Updates of one compiled call."""
@@ -48,7 +48,7 @@ SAVE_EVERY = 2.0
 
 
 def edit_many(
-    editor: Editor,
+    editor: Editor | Sequence[Editor],
     tasks: Sequence[Task],
     key: Key,
     folder: str | Path | None = None,
@@ -58,9 +58,9 @@ def edit_many(
     """Edits one network per task.
 
     Args:
-      editor: any. A `SearchEditor` edits all networks side by side if the tasks' sites and examples
-        have equal shapes and their rewards are of one kind; networks, requests and the reward's
-        numbers may differ.
+      editor: any, or one for each task. A `SearchEditor` edits all networks side by side if the
+        tasks' sites and examples have equal shapes and their rewards are of one kind; networks,
+        requests and the reward's numbers may differ. Of several editors only arrays may differ.
       tasks: ``B`` tasks.
       key: one, which is folded with the number of each task, or ``[B]``.
       folder: where the work is kept; a run found there is continued. None: keep nothing.
@@ -77,38 +77,47 @@ def edit_many(
     """
     if not tasks:
         raise ValueError("there is nothing to edit: give at least one task")
+    editors = [editor] * len(tasks) if isinstance(editor, Editor) else list(editor)
+    if len(editors) != len(tasks):
+        raise ValueError(
+            f"{len(editors)} editors for {len(tasks)} tasks: give one, or one for each"
+        )
     keys = key
     if not key.shape:
         keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(len(tasks)))
     if keys.shape != (len(tasks),):
         raise ValueError(f"keys of shape {keys.shape} for {len(tasks)} tasks: give one for each")
     path = None if folder is None else Path(folder)
-    name = type(editor).__name__
-    with tqdm(desc=name, disable=report is not None, leave=False) as bar:
+    with tqdm(desc=type(editors[0]).__name__, disable=report is not None, leave=False) as bar:
 
         def show(done: int, total: int, record: Mapping[str, np.ndarray]) -> None:
             bar.total = total
             bar.update(done - bar.n)
 
         shown = report or show
-        if isinstance(editor, SearchEditor) and (stacked := _stacked(editor, tasks)):
-            return _side_by_side(editor, *stacked, tasks, keys, path, shown)
-        return _in_turn(editor, tasks, keys, path, shown)
+        searches = [editor for editor in editors if isinstance(editor, SearchEditor)]
+        if len(searches) == len(editors) and (stacked := _stacked(searches, tasks)):
+            return _side_by_side(*stacked, tasks, keys, path, shown)
+        return _in_turn(editors, tasks, keys, path, shown)
 
 
-def _stacked(editor: SearchEditor, tasks: Sequence[Task]) -> tuple[World, WorldParams] | None:
-    """World and params of all tasks, or None where they do not fit side by side."""
-    worlds = [editor.make_world(task).static for task in tasks]
-    if any(world != worlds[0] for world in worlds):
+def _stacked(
+    searches: Sequence[SearchEditor], tasks: Sequence[Task]
+) -> tuple["Searches", World, WorldParams] | None:
+    """Searches, world and params of all tasks, or None where they do not fit side by side."""
+    forms = [static_form(search) for search in searches]
+    worlds = [s.make_world(task).static for s, task in zip(searches, tasks, strict=True)]
+    if any(form != forms[0][0] for form, _ in forms) or any(w != worlds[0] for w in worlds):
         return None
     params = PlanEvaluator(worlds[0], tasks).task_params()
     if any(difference(params[0], other) for other in params):
         return None
-    return worlds[0], stack_params(params)
+    arrays = jax.tree.map(lambda *each: jnp.stack(each), *[array for _, array in forms])
+    return Searches(searches[0], arrays), worlds[0], stack_params(params)
 
 
 def _side_by_side(
-    editor: SearchEditor,
+    searches: "Searches",
     env: World,
     params: WorldParams,
     tasks: Sequence[Task],
@@ -116,23 +125,27 @@ def _side_by_side(
     folder: Path | None,
     report: Report,
 ) -> list[EditResult]:
-    run = run_search(editor, env, params, keys, folder=folder, report=report)
-    leaves = _apply_plans(env, jnp.asarray(run.trace.plans[:, -1]), params.original)
+    run = run_search(searches, env, params, keys, folder=folder, report=report)
+    evaluator = PlanEvaluator(env, tasks)
     return [
         EditResult(
-            params=set_leaves(task.subject.params, jax.tree.map(itemgetter(index), leaves)),
-            cost=run.cost,
-            trace=jax.tree.map(itemgetter(index), run.trace),
+            set_leaves(task.subject.params, evaluator.edited(index, run.trace.plans[index, -1])),
+            run.cost,
+            jax.tree.map(itemgetter(index), run.trace),
         )
         for index, task in enumerate(tasks)
     ]
 
 
 def _in_turn(
-    editor: Editor, tasks: Sequence[Task], keys: Key, folder: Path | None, report: Report
+    editors: Sequence[Editor],
+    tasks: Sequence[Task],
+    keys: Key,
+    folder: Path | None,
+    report: Report,
 ) -> list[EditResult]:
     results = []
-    for index, (task, key) in enumerate(zip(tasks, keys, strict=True)):
+    for index, (editor, task, key) in enumerate(zip(editors, tasks, keys, strict=True)):
         if folder is None:
             results.append(editor.edit(task, key))
         else:
@@ -142,25 +155,58 @@ def _in_turn(
 
 
 def _kept(editor: Editor, task: Task, key: Key, folder: Path) -> EditResult:
-    """One edit, from its folder if it was made there."""
+    """One edit, from its folder if it was made there; leaves that did not change are not kept."""
     about = folder / "edit.json"
     identity = fingerprint({"editor": _without_addresses(editor), "key": jax.random.key_data(key)})
     if about.is_file():
         stored = json.loads(about.read_text(encoding="utf-8"))
         if stored["identity"] != identity:
             raise ValueError(f"{folder} holds an edit by other settings: choose another folder")
-        params = load_tree(folder / "params", like=task.subject.params)
-        return EditResult(params, Cost(**stored["cost"]))
+        unedited = get_leaves(task.subject.params, stored["changed"])
+        changed = load_tree(folder / "leaves", like=unedited) if unedited else {}
+        return EditResult(set_leaves(task.subject.params, changed), Cost(**stored["cost"]))
     result = editor.edit(task, key)
-    save_tree(folder / "params", result.params)
-    text = json.dumps({"identity": identity, "cost": asdict(result.cost)})
-    atomic_write_text(about, text)
+    leaves = _changed(task.subject.params, result.params)
+    if leaves:
+        save_tree(folder / "leaves", leaves)
+    content = {"identity": identity, "cost": asdict(result.cost), "changed": list(leaves)}
+    atomic_write_text(about, json.dumps(content))
     return result
+
+
+def _changed(unedited: Params, edited: Params) -> Leaves:
+    """The leaves of ``edited`` that differ."""
+    paths = leaf_paths(unedited)
+    before, after = get_leaves(unedited, paths), get_leaves(edited, paths)
+    return {
+        path: after[path]
+        for path in paths
+        if after[path] is not before[path] and not np.array_equal(after[path], before[path])
+    }
 
 
 def _without_addresses(editor: Editor) -> str:
     """What an editor is, the same in every process."""
     return re.sub(r" at 0x[0-9a-f]+", "", repr(editor))
+
+
+@dataclass(frozen=True)
+class Searches:
+    """One search for each of ``B`` tasks.
+
+    Attributes:
+      search: what they share.
+      arrays: leaves of the search that are arrays, ``[B, ...]``, in order; None for all others.
+    """
+
+    search: SearchEditor
+    arrays: list[Array | None]
+
+    @classmethod
+    def of(cls, search: SearchEditor, count: int) -> "Searches":
+        """The same search for all tasks."""
+        arrays = static_form(search)[1]
+        return cls(search, jax.tree.map(lambda x: jnp.stack([x] * count), arrays))
 
 
 @dataclass(frozen=True)
@@ -177,7 +223,7 @@ class SearchRun:
 
 
 def run_search(
-    search: SearchEditor,
+    searches: Searches,
     env: World,
     params: WorldParams,
     keys: Key,
@@ -190,7 +236,7 @@ def run_search(
     """Searches for ``B`` tasks at once.
 
     Args:
-      search: what searches.
+      searches: of the tasks.
       env: world of all tasks.
       params: stacked, leading axis ``B`` (`stack_params`).
       keys: ``[B]``.
@@ -204,14 +250,10 @@ def run_search(
       ValueError: a budget below one update, a reward function that returned NaN, or a checkpoint
         of another configuration.
     """
-    total, (form, arrays) = search.updates, static_form(search)
-    env = env.static
+    search, arrays, env = searches.search, searches.arrays, env.static
+    total, form = search.updates, static_form(search)[0]
     state = _init(form, env, arrays, params, keys)
-    shapes = jax.eval_shape(
-        lambda params, state: jax.vmap(partial(run_update, search, env))(params, state)[1],
-        params,
-        state,
-    )
+    shapes = jax.eval_shape(partial(_update, form, env), arrays, params, state)[1]
     names = ("plans", *shapes.metrics)
     record = {
         name: np.zeros((total, *shape.shape), shape.dtype)
@@ -245,7 +287,24 @@ def _init(
     form: StaticForm, env: World, arrays: list[Array | None], params: WorldParams, keys: Key
 ) -> PyTree:
     """The first states of all tasks."""
-    return jax.vmap(partial(from_static_form(form, arrays).init, env))(params, keys)
+
+    def one(arrays: list[Array | None], params: WorldParams, key: Key) -> PyTree:
+        return from_static_form(form, arrays).init(env, params, key)
+
+    return jax.vmap(one)(arrays, params, keys)
+
+
+def _update(
+    form: StaticForm, env: World, arrays: list[Array | None], params: WorldParams, state: PyTree
+) -> tuple[PyTree, SearchTrace]:
+    """One update of all tasks."""
+
+    def one(
+        arrays: list[Array | None], params: WorldParams, state: PyTree
+    ) -> tuple[PyTree, SearchTrace]:
+        return run_update(from_static_form(form, arrays), env, params, state)
+
+    return jax.vmap(one)(arrays, params, state)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=5)
@@ -263,9 +322,11 @@ def _advance(
     ``length`` is a number at run time, at most ``chunk``, so that a shorter last chunk is not
     compiled anew. The traces have room for ``chunk`` updates.
     """
-    search = from_static_form(form, arrays)
 
-    def many(params: WorldParams, state: PyTree) -> tuple[PyTree, SearchTrace]:
+    def many(
+        arrays: list[Array | None], params: WorldParams, state: PyTree
+    ) -> tuple[PyTree, SearchTrace]:
+        search = from_static_form(form, arrays)
         shapes = jax.eval_shape(partial(run_update, search, env), params, state)[1]
         room = jax.tree.map(lambda s: jnp.zeros((chunk, *s.shape), s.dtype), shapes)
 
@@ -276,9 +337,4 @@ def _advance(
 
         return jax.lax.fori_loop(0, length, step, (state, room))
 
-    return jax.vmap(many)(params, state)
-
-
-@partial(jax.jit, static_argnums=0)
-def _apply_plans(env: World, plans: Array, original: Leaves) -> Leaves:
-    return jax.vmap(env.apply_plan)(plans, original)
+    return jax.vmap(many)(arrays, params, state)

@@ -54,10 +54,12 @@ class PlanEvaluator:
         """`task_params`, stacked."""
         return stack_params(self.task_params())
 
-    def edited(self, index: int, plan: Float[Any, "t a"], params: WorldParams) -> Leaves:
+    def edited(self, index: int, plan: Float[Any, "t a"]) -> Leaves:
         """The leaves of task ``index``'s network after the edits of a plan."""
-        original = jax.tree.map(lambda leaf: leaf[index], params.original)
-        return _apply_plan(self._env, jnp.asarray(plan), original)
+        return apply_plan(self._env, jnp.asarray(plan), self._original(index))
+
+    def _original(self, index: int) -> Leaves:
+        return {path: jnp.asarray(leaf) for path, leaf in self._tasks[index].leaves.items()}
 
     def features(self, index: int, role: str) -> Features:
         """Cached prefix of task ``index``'s network on a role's examples."""
@@ -74,28 +76,27 @@ class PlanEvaluator:
         return np.asarray(run_suffix(self._env.split, leaves, features))
 
     def curves(
-        self, plans: Float[Any, "b k t a"], params: WorldParams, role: str
+        self, plans: Float[Any, "b k t a"], role: str
     ) -> dict[str, Float[np.ndarray, "b k"]]:
         """What `measure` says of ``K`` plans of every task.
 
         Args:
           plans: of every task, e.g. those of a search's trace.
-          params: stacked params of the world.
           role: ``"select"`` or ``"test"``, mostly.
         """
         found = []
         for index, task in enumerate(self._tasks):
             sets = task.roles[role]
-            original = jax.tree.map(lambda leaf, index=index: leaf[index], params.original)
             targets, weights = jax.tree.map(jnp.asarray, (sets.targets, dict(sets.weights)))
             features = self.features(index, role)
-            data = (jnp.asarray(plans[index]), original, features, targets, weights)
+            data = (jnp.asarray(plans[index]), self._original(index), features, targets, weights)
             found.append(_measured(self._env, self._measure, *data))
         return jax.tree.map(lambda *values: np.stack(values), *jax.device_get(found))
 
 
 @partial(jax.jit, static_argnums=0)
-def _apply_plan(env: World, plan: Array, original: Leaves) -> Leaves:
+def apply_plan(env: World, plan: Array, original: Leaves) -> Leaves:
+    """`World.apply_plan`, compiled once for equal worlds."""
     return env.apply_plan(plan, original)
 
 
