@@ -122,7 +122,7 @@ def split_apply(apply: Apply, params: Params, x: Array, paths: Sequence[str]) ->
         leaves=tuple(map(_abstract, flat)),
         example=jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype),
         paths=tuple(path for path in leaf_paths(params) if path in set(paths)),
-        context=tuple(jax.config.read(name) for name in _TRACED_WITH),
+        context=tuple(getattr(jax.config, name) for name in _TRACED_WITH),
     )
     _program(split)  # mistakes show here
     return split
