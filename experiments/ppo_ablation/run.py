@@ -17,7 +17,6 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from experiments.common.reporting import first_met, quantiles_of_needed
 from experiments.common.searching import make_world
 from experiments.unlearning.config import Config
 from experiments.unlearning.run import prepare
@@ -25,8 +24,9 @@ from modeledit_jax.editors.editor import run_updates, updates_within
 from modeledit_jax.editors.search.ppo import PPOSearch, default_ppo_config
 from modeledit_jax.envs.world import World, WorldParams
 from modeledit_jax.evaluation.statistics import stratified_bootstrap
+from modeledit_jax.evaluation.targets import first_met, forgotten, quantiles_of_needed
 from modeledit_jax.report.markdown import table_lines
-from modeledit_jax.report.summary import atomic_write_text
+from modeledit_jax.run.files import atomic_write_text
 from modeledit_jax.run.folder import as_json
 from modeledit_jax.run.plan_evaluation import PlanEvaluator
 from modeledit_jax.types import Array, Key
@@ -115,7 +115,7 @@ def evaluated(
     base = evaluator.course(nothing, params, "test")["retain"]
     test = evaluator.course(plans, params, "test")
     drop = base - test["retain"]
-    met = (test["forget"] <= 0.01) & (drop <= 0.01)
+    met = forgotten(test["forget"], test["retain"], base)
     needed = first_met(met, per_update * np.arange(1, met.shape[1] + 1))
     last = (1 - test["forget"][:, -1]) * (1 - np.abs(drop[:, -1]))
     interval = stratified_bootstrap(last.reshape(shape))

@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.common.reporting import first_met
 from experiments.common.settings import make_search
 from experiments.transfer.config import Config
 from experiments.transfer.policies import WORLDS
@@ -23,12 +22,10 @@ from modeledit_jax.editors.policy.learned import adaptation_config
 from modeledit_jax.editors.search.ppo import PPOSearch
 from modeledit_jax.envs.world import World, WorldParams
 from modeledit_jax.envs.worlds import make
-from modeledit_jax.report.summary import Row
+from modeledit_jax.evaluation.targets import first_met, forgotten
+from modeledit_jax.report.table import Row
 from modeledit_jax.run.plan_evaluation import PlanEvaluator
 from modeledit_jax.types import Array, Key
-
-TARGET_FORGET, TARGET_DROP = 0.01, 0.01
-"""A task is solved at forget accuracy ≤ 1 % and retain accuracy ≥ original − 1 point (test)."""
 
 POINTS = 40  # of a curve that are judged on the test examples
 SEARCHES = ("ppo", "openes", "snes")
@@ -131,9 +128,7 @@ def evaluations_to_target(
     curves: dict[str, np.ndarray], base: dict[str, np.ndarray], evaluations: np.ndarray
 ) -> np.ndarray:
     """Reward evaluations ``[B]`` until the target is first met; NaN if never."""
-    met = (curves["forget"] <= TARGET_FORGET) & (
-        curves["retain"] >= base["retain"][:, None] - TARGET_DROP
-    )
+    met = forgotten(curves["forget"], curves["retain"], base["retain"][:, None])
     return first_met(met, evaluations)
 
 

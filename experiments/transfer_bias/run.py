@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
 from absl import logging
 
 from experiments.bias_mitigation.baselines import evaluated, plain
@@ -16,9 +15,10 @@ from experiments.transfer.policies import WORLDS, train_policy
 from experiments.transfer_bias.config import Config
 from modeledit_jax.editors.editor import Cost
 from modeledit_jax.editors.policy.training import PolicyTraining, Trainer
-from modeledit_jax.evaluation.statistics import mean_interval
-from modeledit_jax.report.markdown import table_lines
-from modeledit_jax.report.summary import Row, aggregate, atomic_write_text, write_summary
+from modeledit_jax.report.markdown import mean_cell, table_lines
+from modeledit_jax.report.summary import write_summary
+from modeledit_jax.report.table import Row
+from modeledit_jax.run.files import atomic_write_text
 from modeledit_jax.run.folder import as_json, opened_run
 
 SHOWN = ("fped", "fped_held_out", "fned", "fned_held_out", "accuracy_drop")
@@ -60,12 +60,12 @@ def _by_policy(config: Config, world: str, training: Setup, setup: Setup) -> lis
 
 
 def _write(config: Config, rows: Sequence[Row]) -> None:
-    header = ["editor", *(name.replace("_", " ") for name in SHOWN)]
-    editors = list(dict.fromkeys(row.editor for row in rows))
+    header = ["method", *(name.replace("_", " ") for name in SHOWN)]
+    editors = list(dict.fromkeys(row.method for row in rows))
     cells = []
     for editor in editors:
-        own = [row.metrics for row in rows if row.editor == editor]
-        cells.append([editor, *(_cell([m[name] for m in own]) for name in SHOWN)])
+        own = [row.metrics for row in rows if row.method == editor]
+        cells.append([editor, *(mean_cell([m[name] for m in own], 4) for name in SHOWN)])
     lines = [
         "# Learning to edit: identity bias",
         "",
@@ -79,10 +79,5 @@ def _write(config: Config, rows: Sequence[Row]) -> None:
     ]
     text = "\n".join(lines)
     atomic_write_text(run_folder(config) / "report.md", text)
-    write_summary(run_folder(config), "transfer-bias", as_json(config), rows, aggregate(rows))
+    write_summary(run_folder(config), "transfer-bias", as_json(config), rows)
     print(text)
-
-
-def _cell(values: Sequence[float]) -> str:
-    mean, low, high = mean_interval(np.array(values))
-    return f"{mean:.4f}" if len(values) == 1 else f"{mean:.4f} [{low:.4f}, {high:.4f}]"

@@ -28,7 +28,7 @@ from experiments.unlearning.config import Config
 from experiments.unlearning.run import prepare
 from modeledit_jax.editors.editor import run_updates, updates_within
 from modeledit_jax.envs.world import World, WorldParams
-from modeledit_jax.report.summary import atomic_write_text
+from modeledit_jax.run.files import atomic_write_text
 from modeledit_jax.run.folder import as_json
 from modeledit_jax.run.plan_evaluation import Measure, PlanEvaluator, set_accuracies
 from modeledit_jax.tasks.task import Task
