@@ -15,12 +15,7 @@ from hypothesis import strategies as st
 
 from modeledit_jax.report import summary as summary_file
 from modeledit_jax.report.aggregates import aggregate
-from modeledit_jax.report.summary import (
-    environment,
-    read_summary,
-    write_metrics_csv,
-    write_summary,
-)
+from modeledit_jax.report.summary import environment, read_summary, write_metrics_csv, write_summary
 from modeledit_jax.report.table import Row
 from tests.report.rows import COST, rows_of
 
