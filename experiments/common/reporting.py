@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.common.searching import Result
+from experiments.common.methods import Result
 from modeledit_jax.edits.site import set_leaves
 from modeledit_jax.evaluation.targets import quantiles_of_needed
 from modeledit_jax.report.markdown import table_lines
@@ -19,10 +19,10 @@ def save_weights(
 ) -> None:
     """Saves the networks PPO edited, whole, each in a folder of its own."""
     for result in searches:
-        if not result.editor.startswith("ppo") or result.leaves is None:
+        if not result.learned or result.leaves is None:
             continue
         for task, seed, leaves in zip(tasks, seeds, result.leaves, strict=True):
-            folder = run_dir / "weights" / result.editor / f"{task.name}-seed-{seed}"
+            folder = run_dir / "weights" / result.method / f"{task.name}-seed-{seed}"
             save_tree(folder, set_leaves(task.subject.params, leaves))
 
 
