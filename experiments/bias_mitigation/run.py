@@ -18,7 +18,7 @@ from experiments.common.searching import Result, check_searches, search_world
 from experiments.common.settings import TUNED_ON_COMMENTS
 from modeledit_jax.data.comments.comments import CommentData
 from modeledit_jax.data.comments.synthetic import identity_corpus, oracle_scores
-from modeledit_jax.data.images.datasets import default_cache_dir
+from modeledit_jax.data.folders import default_cache_dir
 from modeledit_jax.editors.editor import Cost
 from modeledit_jax.evaluation.auc import group_aucs
 from modeledit_jax.evaluation.fairness import (
