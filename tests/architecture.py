@@ -66,7 +66,7 @@ def imports(name: str) -> frozenset[str]:
 
 def circles() -> list[list[str]]:
     """Groups of modules that import each other, directly or by way of others."""
-    order, index, low, stack, found = [], {}, {}, [], []
+    groups, index, low, stack = [], {}, {}, []
 
     def visit(name: str) -> None:  # Tarjan's strongly connected components
         index[name] = low[name] = len(index)
@@ -78,12 +78,11 @@ def circles() -> list[list[str]]:
             elif other in stack:
                 low[name] = min(low[name], index[other])
         if low[name] == index[name]:
-            group = stack[stack.index(name) :]
-            del stack[stack.index(name) :]
-            order.append(group)
+            start = stack.index(name)
+            groups.append(sorted(stack[start:]))
+            del stack[start:]
 
     for name in modules():
         if name not in index:
             visit(name)
-    found = [sorted(group) for group in order if len(group) > 1]
-    return sorted(found)
+    return sorted(group for group in groups if len(group) > 1)
