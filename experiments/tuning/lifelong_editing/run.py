@@ -1,6 +1,7 @@
 """The trials of every lifelong editor, and their scores."""
 
 import itertools
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,8 @@ from experiments.lifelong_editing.run import Progress
 from experiments.lifelong_editing.setup import Setup, check_modules, prepare
 from experiments.lifelong_editing.stream_run import run_method
 from experiments.tuning.lifelong_editing.config import TuneConfig
-from experiments.tuning.unlearning.run import write_tuning
+from modeledit_jax.report.summary import atomic_write_text
+from modeledit_jax.run.folder import as_json
 
 STEPS: dict[str, dict[str, tuple[float, ...]]] = {
     "ft-l": {"learning_rate": (1e-4, 3e-4, 1e-3, 3e-3)},
@@ -53,7 +55,12 @@ def run(config: TuneConfig) -> Path:
         )
         for name, grid in grids.items()
     }
-    return write_tuning(config, found)
+    text = json.dumps({"config": as_json(config), "trials": found}, indent=2)
+    path = run_folder(config) / "tuning.json"
+    atomic_write_text(path, text + "\n")
+    for name, done in found.items():
+        print(name, *(f"{key}={value:g}" for key, value in done[0].items()))
+    return path
 
 
 def run_trials(
