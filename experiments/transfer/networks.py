@@ -11,7 +11,8 @@ from tqdm import tqdm
 
 from experiments.common.image_subjects import Recipe, trained_subject
 from experiments.transfer.config import Config, Shape, read_classes, read_shape
-from modeledit_jax.data.images.datasets import ImageData, default_cache_dir, load_images
+from modeledit_jax.data.folders import default_cache_dir
+from modeledit_jax.data.images.datasets import ImageData, load_images
 from modeledit_jax.data.images.splits import Splits, split_images
 from modeledit_jax.subjects.image_classifiers import CNN, MLP
 from modeledit_jax.subjects.subject import Subject

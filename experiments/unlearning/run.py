@@ -16,7 +16,8 @@ from experiments.common.methods import Evaluation, Result, make_methods, run_met
 from experiments.common.options import run_folder
 from experiments.unlearning.config import Config, ForgetOptions, reward_function
 from experiments.unlearning.report import write_report
-from modeledit_jax.data.images.datasets import default_cache_dir, load_images
+from modeledit_jax.data.folders import default_cache_dir
+from modeledit_jax.data.images.datasets import load_images
 from modeledit_jax.data.images.splits import split_images
 from modeledit_jax.editors.editor import Cost
 from modeledit_jax.editors.unlearning.references import LogitMask, gradient_steps
