@@ -11,7 +11,7 @@ from experiments.common.options import World, run_folder
 from experiments.transfer.networks import FIRST_TRAINING_SEED
 from experiments.transfer.policies import train_policy
 from experiments.transfer_bias.config import Config
-from modeledit_jax.editors.policy.training import PolicyTraining, Trainer
+from modeledit_jax.editors.policy.training import PolicyTrainer, PolicyTraining
 from modeledit_jax.report.markdown import mean_cell, table_lines
 from modeledit_jax.report.summary import write_summary
 from modeledit_jax.report.table import Row
@@ -41,7 +41,7 @@ def _by_policy(config: Config, world: World, training: Setup, setup: Setup) -> l
         trials=32,
         examples=None,  # counterfactuals belong together
     )
-    trainer = Trainer.of(options, world, [training.tasks])
+    trainer = PolicyTrainer.of(options, world, [training.tasks])
     policy = train_policy(run_folder(config), world, trainer, config.seed)
     tasks, keys = setup.tasks, method_keys(setup.seeds)
     results = []
