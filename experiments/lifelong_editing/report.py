@@ -1,7 +1,6 @@
 """What the lifelong editing experiment leaves behind: summary, metrics, figures, report."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import numpy as np
@@ -13,7 +12,7 @@ from experiments.lifelong_editing.methods import METHODS, TUNED
 from experiments.lifelong_editing.setup import Setup
 from experiments.lifelong_editing.stream_run import Outcome
 from modeledit_jax.evaluation.knowledge_cards import METRIC_CARDS
-from modeledit_jax.evaluation.statistics import mean_interval, stratified_bootstrap
+from modeledit_jax.evaluation.statistics import stratified_bootstrap
 from modeledit_jax.lifelong.scoring import HEADLINE
 from modeledit_jax.report.interval_plot import interval_plot
 from modeledit_jax.report.lifelong_figures import (
@@ -21,15 +20,10 @@ from modeledit_jax.report.lifelong_figures import (
     retention_curve,
     selection_heatmap,
 )
-from modeledit_jax.report.markdown import table_lines
-from modeledit_jax.report.summary import (
-    Row,
-    aggregate,
-    atomic_write_text,
-    group_by_editor,
-    write_metrics_csv,
-    write_summary,
-)
+from modeledit_jax.report.markdown import mean_cell, table_lines
+from modeledit_jax.report.summary import write_metrics_csv, write_summary
+from modeledit_jax.report.table import Row, group_by
+from modeledit_jax.run.files import atomic_write_text
 from modeledit_jax.run.folder import as_json
 
 ALONE = ("mend", "malmen", "ultraedit", "ft-l", "ft-m")
@@ -44,33 +38,28 @@ OTHERS = {  # {metric: digits}
     "ms_per_edit": 1,
     "state_bytes": 0,
 }
-COURSE = ("overall", *HEADLINE, "specificity_unedited", "change_norm")
+CURVES = ("overall", *HEADLINE, "specificity_unedited", "change_norm")
 """Columns of ``metrics.csv``."""
 
 
 def write_report(config: Config, setup: Setup, outcomes: Sequence[Outcome]) -> None:
     """Writes everything into ``config.run_dir``; ``setup`` is that of any seed."""
     run_dir = run_folder(config)
-    rows = [Row(own.editor, config.corpus, own.seed, own.metrics, own.cost) for own in outcomes]
-    write_metrics_csv(run_dir, course(outcomes))
+    rows = [make_row(config, outcome) for outcome in outcomes]
+    write_metrics_csv(run_dir, rows)
     write_figures(config, outcomes)
     table = main_table(rows)
     atomic_write_text(run_dir / "report.md", report_text(config, setup, rows, table))
-    write_summary(run_dir, "lifelong-editing", as_json(config), rows, aggregate(rows))
+    write_summary(run_dir, "lifelong-editing", as_json(config), rows)
     print("\n".join(table))
 
 
-def course(outcomes: Sequence[Outcome]) -> dict[str, list[Any]]:
-    """Scores on the way, one line per method, seed and point."""
-    columns: dict[str, list[Any]] = {name: [] for name in ("editor", "seed", "edits", *COURSE)}
-    for own in outcomes:
-        constants = {"editor": own.editor, "seed": own.seed}
-        for name, value in constants.items():
-            columns[name] += [value] * len(own.edits)
-        columns["edits"] += own.edits.tolist()
-        for name in COURSE:
-            columns[name] += own.curves[name].tolist()
-    return columns
+def make_row(config: Config, outcome: Outcome) -> Row:
+    """One method on one seed, with its scores on the way."""
+    curves = {"edits": outcome.edits} | {name: outcome.curves[name] for name in CURVES}
+    return Row(
+        outcome.editor, config.corpus, outcome.seed, outcome.metrics, outcome.cost, curves=curves
+    )
 
 
 def write_figures(config: Config, outcomes: Sequence[Outcome]) -> None:
@@ -106,29 +95,25 @@ def write_figures(config: Config, outcomes: Sequence[Outcome]) -> None:
 
 def main_table(rows: Sequence[Row]) -> list[str]:
     """Every metric of every method, the mean over seeds with its interval."""
-    header = ["editor"]
+    header = ["method"]
     header += [f"{metric.replace('_', ' ')} %" for metric in PERCENT]
     header += [metric.replace("_", " ") for metric in OTHERS]
     lines = []
-    for name, own in group_by_editor(rows).items():
-        cells = [_cell(own, metric, 100.0, 1) for metric in PERCENT]
-        cells += [_cell(own, metric, 1.0, digits) for metric, digits in OTHERS.items()]
+    for name, own in group_by(rows, "method").items():
+        cells = [_cell(own, metric, 1, percent=True) for metric in PERCENT]
+        cells += [_cell(own, metric, digits) for metric, digits in OTHERS.items()]
         lines.append([name, *cells])
     return table_lines(header, lines)
 
 
-def _cell(rows: Sequence[Row], metric: str, factor: float, digits: int) -> str:
-    """Mean and, of several seeds, its 95 % interval."""
-    values = np.array([row.metrics[metric] for row in rows])
-    if not np.isfinite(values).all():
-        return "–"
-    shown = [f"{factor * value:,.{digits}f}" for value in mean_interval(values)]
-    return shown[0] if len(values) == 1 else f"{shown[0]} [{shown[1]}, {shown[2]}]"
+def _cell(rows: Sequence[Row], metric: str, digits: int, *, percent: bool = False) -> str:
+    """Mean over seeds and its interval."""
+    return mean_cell([row.metrics[metric] for row in rows], digits, percent=percent)
 
 
 def comparison_lines(rows: Sequence[Row]) -> list[str]:
     """The questions the experiment was made for, as paired differences over seeds."""
-    by_name = group_by_editor(rows)
+    by_name = group_by(rows, "method")
     pairs = [("rledit", other, "overall") for other in ALONE]
     pairs += [
         ("hiedit", other, metric)

@@ -15,12 +15,11 @@ from experiments.lifelong_editing.run import Progress
 from experiments.lifelong_editing.setup import Setup, check_modules, prepare
 from experiments.lifelong_editing.stream_run import Outcome, edit, evaluated, learn
 from experiments.rledit_ablation.config import QuestionConfig
-from modeledit_jax.evaluation.statistics import mean_interval
 from modeledit_jax.lifelong.methods.meta_training import MetaTraining
 from modeledit_jax.lifelong.scoring import HEADLINE
 from modeledit_jax.report.interval_plot import interval_plot
-from modeledit_jax.report.markdown import table_lines
-from modeledit_jax.report.summary import atomic_write_text
+from modeledit_jax.report.markdown import mean_cell, table_lines
+from modeledit_jax.run.files import atomic_write_text
 from modeledit_jax.run.folder import as_json
 
 SHOWN = ("overall", *HEADLINE)
@@ -164,12 +163,5 @@ def write_answers(config: QuestionConfig, answers: Answers) -> None:
 def _table(values: Mapping[str, Mapping[str, np.ndarray]]) -> list[str]:
     header = ["variant", *(f"{metric} %" for metric in values)]
     names = next(iter(values.values()))
-    rows = [[name, *(_cell(own[name]) for own in values.values())] for name in names]
+    rows = [[name, *(mean_cell(own[name], 1) for own in values.values())] for name in names]
     return table_lines(header, rows)
-
-
-def _cell(runs: np.ndarray) -> str:
-    if not np.isfinite(runs).all():
-        return "–"
-    mean, low, high = mean_interval(runs)
-    return f"{mean:.1f}" if len(runs) == 1 else f"{mean:.1f} [{low:.1f}, {high:.1f}]"

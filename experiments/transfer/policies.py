@@ -16,7 +16,7 @@ from experiments.transfer.networks import REWARD, Networks, draw_pairs
 from modeledit_jax.editors.policy.learned import LearnedEditor
 from modeledit_jax.editors.policy.training import PolicyTraining, Trainer
 from modeledit_jax.envs.worlds import WorldName
-from modeledit_jax.report.summary import atomic_write_text
+from modeledit_jax.run.files import atomic_write_text
 from modeledit_jax.run.resumable import run_chunks
 from modeledit_jax.tasks.task import Task
 from modeledit_jax.tasks.unlearning import forget_in_turn

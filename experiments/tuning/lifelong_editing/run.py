@@ -14,7 +14,7 @@ from experiments.lifelong_editing.run import Progress
 from experiments.lifelong_editing.setup import Setup, check_modules, prepare
 from experiments.lifelong_editing.stream_run import run_method
 from experiments.tuning.lifelong_editing.config import TuneConfig
-from modeledit_jax.report.summary import atomic_write_text
+from modeledit_jax.run.files import atomic_write_text
 from modeledit_jax.run.folder import as_json
 
 STEPS: dict[str, dict[str, tuple[float, ...]]] = {
