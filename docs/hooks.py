@@ -26,7 +26,7 @@ it takes, and what it is before any edit. Names are those of `summary.json` and 
 def on_config(config):
     """Puts the API reference into the navigation."""
     pages = [{"Everyday names": "reference/modeledit_jax.md"}]
-    pages += [{name: f"reference/{name}.md"} for name in packages()]
+    pages += [{name: f"reference/{name}.md"} for name in sorted([*packages(), "types"])]
     config.nav.append({"API reference": pages})
     return config
 
@@ -35,7 +35,9 @@ def on_files(files, config):
     """Adds the pages that are made of the sources."""
     pages = {f"reference/{name}.md": reference(name) for name in packages()}
     pages["reference/modeledit_jax.md"] = everyday()
+    pages["reference/types.md"] = "# types\n\n::: modeledit_jax.types\n"
     pages["metrics.md"] = metrics()
+    pages["everyday_uses.md"] = section_of_readme("Four everyday uses")
     for path, text in pages.items():
         files.append(File.generated(config, path, content=text))
     return files
@@ -47,7 +49,7 @@ def on_page_markdown(markdown, **_):
 
 
 def packages():
-    """Names of the packages with modules, without ``modeledit_jax.``; ``types`` with them."""
+    """Names of the packages with modules, without ``modeledit_jax.``."""
     found = {path.parent for path in PACKAGE.rglob("*.py")} - {PACKAGE}
     names = [".".join(folder.relative_to(PACKAGE).parts) for folder in found]
     return sorted([name for name in names if modules(name)])
@@ -62,9 +64,10 @@ def modules(package):
 
 def reference(package):
     """The page of a package: its docstring, then its modules."""
-    first = f"# {package}\n\n::: modeledit_jax.{package}\n    options:\n"
-    first += "      members: false\n      show_root_heading: false\n      show_root_toc_entry: false\n"
-    return "\n".join([first, *(f"::: {name}\n" for name in modules(package))])
+    lines = [f"# {package}", "", f"::: modeledit_jax.{package}", "    options:"]
+    lines += ["      members: false", "      show_root_heading: false"]
+    lines += ["      show_root_toc_entry: false", ""]
+    return "\n".join([*lines, *(f"::: {name}\n" for name in modules(package))])
 
 
 def everyday():
@@ -86,6 +89,13 @@ def first_sentence(module, name):
         if getattr(node, "name", None) == name:
             return (ast.get_docstring(node) or "").split("\n\n")[0].replace("\n", " ")
     return None
+
+
+def section_of_readme(title):
+    """A section of README as a page."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = text.split(f"## {title}\n")[1].split("\n## ")[0]
+    return f"# {title}\n{section}\n"
 
 
 def metrics():
