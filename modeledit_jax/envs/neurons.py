@@ -43,9 +43,9 @@ def margins(outputs: Float[Array, "n c"], label: Int[Array, " n"]) -> Float[Arra
     """
     if outputs.shape[-1] == 1:
         return jnp.where(label == 1, 1.0, -1.0) * outputs[:, 0]
-    own = jax.nn.one_hot(label, outputs.shape[-1], dtype=bool)
-    others = jax.nn.logsumexp(jnp.where(own, -jnp.inf, outputs), axis=-1)
-    return jnp.sum(jnp.where(own, outputs, 0.0), axis=-1) - others
+    is_true = jax.nn.one_hot(label, outputs.shape[-1], dtype=bool)
+    others = jax.nn.logsumexp(jnp.where(is_true, -jnp.inf, outputs), axis=-1)
+    return jnp.sum(jnp.where(is_true, outputs, 0.0), axis=-1) - others
 
 
 def observe_neurons(

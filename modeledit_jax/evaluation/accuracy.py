@@ -117,5 +117,5 @@ def _label_log_probability(
     """``log softmax(logits)[label]`` in float32."""
     logits = _all_logits(logits.astype(jnp.float32))
     index = labels.reshape((1,) * (logits.ndim - 2) + (-1, 1))
-    own = jnp.take_along_axis(logits, index, axis=-1)[..., 0]
-    return own - jax.nn.logsumexp(logits, axis=-1)
+    true = jnp.take_along_axis(logits, index, axis=-1)[..., 0]
+    return true - jax.nn.logsumexp(logits, axis=-1)
