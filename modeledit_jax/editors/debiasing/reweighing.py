@@ -19,8 +19,7 @@ import numpy as np
 from jaxtyping import Float, Int, Num
 
 from modeledit_jax.editors.editor import Cost, EditResult
-from modeledit_jax.editors.unlearning.references import gradient_steps
-from modeledit_jax.subjects.training import TrainingConfig, train_classifier
+from modeledit_jax.subjects.training import TrainingConfig, gradient_steps, train_classifier
 from modeledit_jax.tasks.debiasing import comment_targets
 from modeledit_jax.tasks.task import Task
 from modeledit_jax.types import Array, Examples, Key, Params
