@@ -117,8 +117,8 @@ def _label_log_probability(
     """``log softmax(logits)[label]`` in float32."""
     logits = _all_logits(logits.astype(jnp.float32))
     index = labels.reshape((1,) * (logits.ndim - 2) + (-1, 1))
-    own = jnp.take_along_axis(logits, index, axis=-1)[..., 0]
-    return own - jax.nn.logsumexp(logits, axis=-1)
+    true = jnp.take_along_axis(logits, index, axis=-1)[..., 0]
+    return true - jax.nn.logsumexp(logits, axis=-1)
 
 
 def margins(outputs: Float[Array, "n c"], label: Int[Array, " n"]) -> Float[Array, " n"]:
@@ -128,6 +128,6 @@ def margins(outputs: Float[Array, "n c"], label: Int[Array, " n"]) -> Float[Arra
     """
     if outputs.shape[-1] == 1:
         return jnp.where(label == 1, 1.0, -1.0) * outputs[:, 0]
-    own = jax.nn.one_hot(label, outputs.shape[-1], dtype=bool)
-    others = jax.nn.logsumexp(jnp.where(own, -jnp.inf, outputs), axis=-1)
-    return jnp.sum(jnp.where(own, outputs, 0.0), axis=-1) - others
+    is_true = jax.nn.one_hot(label, outputs.shape[-1], dtype=bool)
+    others = jax.nn.logsumexp(jnp.where(is_true, -jnp.inf, outputs), axis=-1)
+    return jnp.sum(jnp.where(is_true, outputs, 0.0), axis=-1) - others
