@@ -12,7 +12,6 @@ _LOGITS = "RLEdit and HiEdit on CounterFact (`succ_ratios`), cut to the shorter 
 _MEMIT = "ROME and MEMIT (Meng et al. 2022, 2023) on CounterFact"
 
 
-
 def _shares() -> list[MetricCard]:
     questions = {
         "efficacy": ("edit prompt", "new", "old", "near 0: it gives the old answer"),

@@ -12,6 +12,7 @@ import pytest
 import tyro
 
 from experiments.common.console import experiment_names
+from modeledit_jax.envs.worlds import WORLDS
 from tests.docs import local_files
 from tests.docs.blocks import ROOT, Block, blocks, commands, pages
 
@@ -37,7 +38,7 @@ def page_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     matplotlib.use("agg")
-    before = set(sys.modules)
+    before, worlds = set(sys.modules), dict(WORLDS)
 
     def make(block: Block):
         for other in blocks(block.page):
@@ -51,6 +52,8 @@ def page_folder(tmp_path, monkeypatch):
     for name in set(sys.modules) - before:
         if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path)):
             del sys.modules[name]
+    for name in set(WORLDS) - set(worlds):
+        del WORLDS[name]
 
 
 def test_blocks_are_found():
