@@ -11,6 +11,8 @@
     color = "#D55E00"
     marker = "s"
     line = "-"
+    [options]                     # which setting an option of a command sets, at any depth
+    updates = "training.updates"
 
 Settings are checked by the dataclass they belong to. A table among them that names a ``class``
 becomes an object of that class; a nested dataclass takes a table; ``"none"`` stands for None, which
@@ -22,7 +24,7 @@ import importlib
 import re
 import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -35,7 +37,7 @@ Role = Literal["edit", "control", "reference"]
 reference for how to read the others."""
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
-_KEYS = {"class", "role", "tuned", "settings", "style"}
+_KEYS = {"class", "role", "tuned", "settings", "style", "options"}
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class Preset:
       role: see `Role`.
       tuned: how the settings were found; empty if they are defaults.
       style: in figures; None: one derived from the name.
+      options: settings, with dots between tables, by the names of options that set them.
     """
 
     name: str
@@ -66,21 +69,27 @@ class Preset:
     role: Role = "edit"
     tuned: str = ""
     style: Style | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
 
     def build(self, **context: Any) -> Any:
         """Makes the method.
 
         Args:
-          **context: what the caller knows (a budget, say). A field of the class that has no setting
-            takes its value from here; what is no field of the class is left aside.
+          **context: what the caller knows (a budget, say). One of the ``options`` replaces the
+            setting that it names unless it is None; a field of the class that has no setting takes
+            its value from here; anything else is left aside.
 
         Raises:
           ValueError: a setting that the class does not have, or of another type, or refused by it.
         """
-        names = {f.name for f in dataclasses.fields(self.kind) if f.init}
-        known = {k: v for k, v in context.items() if k in names and k not in self.settings}
+        settings = self.settings
+        for name, place in self.options.items():
+            if context.get(name) is not None:
+                settings = _replaced(settings, place.split("."), context[name])
+        names = {f.name for f in dataclasses.fields(self.kind) if f.init} - self.options.keys()
+        known = {k: v for k, v in context.items() if k in names and k not in settings}
         try:
-            return _build(self.kind, self.settings, known)
+            return _build(self.kind, settings, known)
         except (dacite.DaciteError, TypeError, ValueError) as error:
             raise ValueError(f"preset {self.name!r}: {error}") from error
 
@@ -132,13 +141,14 @@ def preset(name: str | Path, **settings: Any) -> Any:
 
     Args:
       name: see `load_preset`.
-      **settings: to use instead of those of the file.
+      **settings: to use instead of those of the file: fields of the class, or the file's options.
 
     Raises:
       FileNotFoundError, ValueError: as `load_preset` and `Preset.build`.
     """
     found = load_preset(name)
-    return dataclasses.replace(found, settings={**found.settings, **settings}).build()
+    options = {name: settings.pop(name) for name in found.options if name in settings}
+    return dataclasses.replace(found, settings={**found.settings, **settings}).build(**options)
 
 
 def _families() -> list[str]:
@@ -176,6 +186,7 @@ def _read(name: str, text: str, folder: Path | None) -> Preset:
         content.get("role", "edit"),
         content.get("tuned", ""),
         style,
+        content.get("options", {}),
     )
 
 
@@ -201,6 +212,13 @@ def import_class(name: str, folder: Path | None = None) -> type:
     if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
         raise ValueError(f"{name!r} is no dataclass: decorate the class with @dataclass")
     return kind
+
+
+def _replaced(settings: Mapping[str, Any], place: Sequence[str], value: Any) -> dict[str, Any]:
+    """A copy of the settings with another value at a place, a path through tables."""
+    first, *rest = place
+    inner = _replaced(settings.get(first, {}), rest, value) if rest else value
+    return {**settings, first: inner}
 
 
 def _number(value: Any) -> Any:

@@ -9,11 +9,11 @@ import numpy as np
 from modeledit_jax.language.hooked_linear import Hook
 from modeledit_jax.lifelong.methods.fine_tuning import FineTune
 from modeledit_jax.lifelong.methods.hypernetwork_editor import HypernetworkEditor
-from modeledit_jax.lifelong.stream import edit_stream, start_stream
+from modeledit_jax.lifelong.stream import StreamEditor, edit_stream, start_stream
 
 
 @dataclass(frozen=True)
-class Noise:
+class Noise(StreamEditor):
     """Changes one module at random, by an amount that grows with the batches done."""
 
     def init(self, model, key):
