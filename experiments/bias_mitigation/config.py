@@ -1,13 +1,9 @@
-"""Make a toxicity classifier indifferent to identity terms by editing one layer: ``--help``.
-
-python -m experiments.bias_mitigation
-python -m experiments.bias_mitigation --dataset jigsaw --seeds 10
-"""
+"""Options of the bias-mitigation experiment."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from experiments.common.options import SearchOptions, guarded, import_reward, resolve_options
+from experiments.common.options import SearchOptions, import_reward
 
 
 @dataclass(frozen=True)
@@ -29,19 +25,13 @@ class Config(SearchOptions):
     baselines: bool = True
     """Compare with other editors of the same layer, and with networks trained anew."""
 
-
-def resolve(config: Config) -> Config:
-    """Checks the options; see `resolve_options`."""
-    if config.size < 200:
-        raise ValueError(f"--size must be at least 200 comments, got {config.size}")
-    return resolve_options(config, "bias-mitigation")
+    def check(self) -> None:
+        """As `SearchOptions.check`."""
+        if self.size < 200:
+            raise ValueError(f"--size must be at least 200 comments, got {self.size}")
+        super().check()
 
 
 def reward_function(config: Config) -> Any:
     """The name of a built-in reward, or the user's function."""
     return import_reward(config.reward) if ":" in config.reward else config.reward
-
-
-def main(config: Config) -> int:
-    """Runs the experiment; returns the exit code."""
-    return guarded(config, resolve, "experiments.bias_mitigation.run")

@@ -9,7 +9,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import logging
 from tqdm import tqdm
 
 from experiments.bias_mitigation.config import Config, reward_function
@@ -29,7 +28,7 @@ from modeledit_jax.evaluation.fairness import (
     power_mean,
 )
 from modeledit_jax.run.checkpoint import cached_tree
-from modeledit_jax.run.folder import as_json, opened_run
+from modeledit_jax.run.folder import as_json
 from modeledit_jax.subjects.subject import Subject, flax_apply
 from modeledit_jax.subjects.text_classifiers import LEARNED, TRAINING, make_text_classifier
 from modeledit_jax.subjects.tfidf import tfidf_scores
@@ -59,29 +58,27 @@ class Setup:
         return evaluated_roles(self.tasks[0])
 
 
-def run(config: Config) -> None:
+def run(config: Config) -> Path:
     """Runs the experiment and writes its folder."""
-    logging.set_verbosity(logging.ERROR)  # Orbax reports every checkpoint at lower levels
-    with opened_run(run_folder(config), config, resume=config.resume, free=("tensorboard",)):
-        check_searches(config)
-        setup = prepare(config)
-        unedited = outputs_of(setup, [task.subject.params for task in setup.tasks])
-        results = [Result("original", unedited, [Cost()] * len(unedited))]
-        for world in config.worlds:
-            results += search_world(
-                config, world, setup.tasks, setup.roles, fairness_course, TUNED_ON_COMMENTS
-            )
-        if config.baselines:
-            from experiments.bias_mitigation.baselines import compare
-            from experiments.bias_mitigation.oracle import threshold_oracle
+    check_searches(config)
+    setup = prepare(config)
+    unedited = outputs_of(setup, [task.subject.params for task in setup.tasks])
+    results = [Result("original", unedited, [Cost()] * len(unedited))]
+    for world in config.worlds:
+        results += search_world(
+            config, world, setup.tasks, setup.roles, fairness_course, TUNED_ON_COMMENTS
+        )
+    if config.baselines:
+        from experiments.bias_mitigation.baselines import compare
+        from experiments.bias_mitigation.oracle import threshold_oracle
 
-            results += compare(setup, results)
-            oracle = threshold_oracle(setup, results[0])
-            results += [] if oracle is None else [oracle]
-        results += references(setup)
-        data = replace(setup.data, notes=tuple(setup.notes))
-        write_report(config, data, setup.tasks, setup.seeds, results)
-    print(f"report: {run_folder(config) / 'report.md'}")
+        results += compare(setup, results)
+        oracle = threshold_oracle(setup, results[0])
+        results += [] if oracle is None else [oracle]
+    results += references(setup)
+    data = replace(setup.data, notes=tuple(setup.notes))
+    write_report(config, data, setup.tasks, setup.seeds, results)
+    return run_folder(config) / "report.md"
 
 
 def prepare(config: Config) -> Setup:

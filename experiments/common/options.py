@@ -1,19 +1,13 @@
-"""What the command lines of the experiments share: options of searches and runs, exit codes.
+"""Options that the commands of the experiments share, and what is checked of them.
 
 Light to import, so that ``--help`` and mistakes are instant.
 """
 
-import dataclasses
 import importlib
-import os
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, NoReturn, TypeVar
-
-import tyro
+from typing import Any, ClassVar, Literal
 
 World = Literal["mask", "shift"]
 SearchName = Literal["ppo", "openes", "snes", "random-search"]
@@ -22,6 +16,8 @@ SearchName = Literal["ppo", "openes", "snes", "random-search"]
 @dataclass(frozen=True)
 class RunOptions:
     """Options of every experiment."""
+
+    may_change_on_resume: ClassVar[tuple[str, ...]] = ()  # names of options
 
     seeds: int = 3
     """Networks trained from different seeds, each edited."""
@@ -34,10 +30,22 @@ class RunOptions:
     cache_dir: Path | None = None
     """Where trained networks and data are kept; default: the user's cache folder."""
 
+    def check(self) -> None:
+        """Checks what can be checked before work starts.
+
+        Raises:
+          ValueError: an option out of range; the message names the cure.
+        """
+        check_at_least(self, seeds=1)
+        if self.resume and self.run_dir is None:
+            raise ValueError("--resume needs --run-dir: the folder of the run to continue")
+
 
 @dataclass(frozen=True)
 class SearchOptions(RunOptions):
     """Options of every experiment that searches for edits."""
+
+    may_change_on_resume: ClassVar[tuple[str, ...]] = ("tensorboard",)
 
     site: tuple[str, ...] = ("fc2/kernel",)
     """Patterns of the parameters that may be edited."""
@@ -60,46 +68,28 @@ class SearchOptions(RunOptions):
     tensorboard: bool = False
     """Write TensorBoard scalars as well (needs the extra 'tensorboard')."""
 
-
-Options = TypeVar("Options", bound=RunOptions)
-Searching = TypeVar("Searching", bound=SearchOptions)
-
-
-def resolve_run(config: Options, experiment: str) -> Options:
-    """Checks the options that every experiment has and fills in the run folder.
-
-    Raises:
-      ValueError: an option out of range; the message names the cure.
-    """
-    if config.seeds < 1:
-        raise ValueError(f"--seeds must be at least 1, got {config.seeds}")
-    if config.resume and config.run_dir is None:
-        raise ValueError("--resume needs --run-dir: the folder of the run to continue")
-    if config.run_dir is None:
-        stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-        config = dataclasses.replace(config, run_dir=Path("runs") / f"{experiment}-{stamp}")
-    return config
+    def check(self) -> None:
+        """As `RunOptions.check`."""
+        if self.budget < 1:
+            raise ValueError(f"--budget must be at least 1 reward evaluation, got {self.budget}")
+        if self.horizon < 1:
+            raise ValueError(f"--horizon must be at least 1 edit, got {self.horizon}")
+        if self.epochs is not None:
+            check_at_least(self, epochs=1)
+        if self.horizon > 1 and set(self.searches) != {"ppo"}:
+            raise ValueError("with --horizon above 1 only PPO can search: add --searches ppo")
+        super().check()
 
 
-def resolve_options(config: Searching, experiment: str) -> Searching:
-    """Checks what can be checked before work starts and fills in the run folder.
-
-    Raises:
-      ValueError: an option out of range; the message names the cure.
-    """
-    if config.budget < 1:
-        raise ValueError(f"--budget must be at least 1 reward evaluation, got {config.budget}")
-    if config.epochs is not None and config.epochs < 1:
-        raise ValueError(f"--epochs must be at least 1, got {config.epochs}")
-    if config.horizon < 1:
-        raise ValueError(f"--horizon must be at least 1 edit, got {config.horizon}")
-    if config.horizon > 1 and set(config.searches) != {"ppo"}:
-        raise ValueError("with --horizon above 1 only PPO can search: add --searches ppo")
-    return resolve_run(config, experiment)
+def check_at_least(options: object, **least: int) -> None:
+    """Raises ValueError for the first of the named options that is below its least value."""
+    for name, bound in least.items():
+        if (value := getattr(options, name)) < bound:
+            raise ValueError(f"--{name.replace('_', '-')} must be at least {bound}, got {value}")
 
 
 def run_folder(config: RunOptions) -> Path:
-    """The folder of a resolved configuration's run."""
+    """The folder of the run of options that `Command.resolve` has completed."""
     assert config.run_dir is not None
     return config.run_dir
 
@@ -117,35 +107,3 @@ def import_reward(name: str) -> Any:
         return getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"cannot import the reward {name!r}: {error}") from error
-
-
-def guarded(config: Options, resolve: Callable[[Options], Options], module: str) -> int:
-    """Resolves the options and runs a module's ``run``; mistakes become one line.
-
-    Returns:
-      The exit code.
-    """
-    try:
-        config = resolve(config)
-        # Heavy imports after the command line was read, so that --help and mistakes are instant.
-        importlib.import_module(module).run(config)
-    except KeyboardInterrupt:
-        again = f"repeat the command with --resume --run-dir {config.run_dir}"
-        print(f"\ninterrupted; to continue, {again}", file=sys.stderr)
-        return 130
-    except (ValueError, OSError) as error:
-        message = " ".join(str(error).split())
-        print(f"error: {message}", file=sys.stderr)
-        return 2
-    return 0
-
-
-def command_line(
-    kind: type[Options], main: Callable[[Options], int], description: str | None
-) -> NoReturn:
-    """Reads the options of an experiment, runs it and leaves with its exit code."""
-    code = main(tyro.cli(kind, description=description))
-    if code == 130:  # a compiled call may still run in another thread: do not tear down around it
-        sys.stderr.flush()
-        os._exit(code)
-    sys.exit(code)

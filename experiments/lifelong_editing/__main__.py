@@ -1,11 +1,13 @@
-"""Edit hundreds of facts into a language model, one batch after another: ``--help`` lists all.
+"""Edit hundreds of facts into a language model, one batch after another.
 
 python -m experiments.lifelong_editing
-python -m experiments.lifelong_editing --edits 1000 --seeds 3 --methods original ultraedit rledit
+python -m experiments.lifelong_editing --edits 1000 --seeds 3 --methods original ft-m rledit
 """
 
-from experiments.common.options import command_line
-from experiments.lifelong_editing.config import Config, main
+from experiments.common.command import Command
+from experiments.lifelong_editing.config import Config
+
+command = Command(Config, run="experiments.lifelong_editing.run", description=__doc__)
 
 if __name__ == "__main__":
-    command_line(Config, main, __doc__)
+    command()

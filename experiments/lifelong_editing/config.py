@@ -1,13 +1,9 @@
-"""Edit hundreds of facts into a language model, one batch after another: ``--help`` lists all.
-
-python -m experiments.lifelong_editing
-python -m experiments.lifelong_editing --edits 1000 --seeds 3 --methods original ultraedit rledit
-"""
+"""Options of the lifelong-editing experiment."""
 
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal
 
-from experiments.common.options import RunOptions, guarded, resolve_run
+from experiments.common.options import RunOptions, check_at_least
 
 MethodName = Literal[
     "original",
@@ -68,31 +64,16 @@ class Config(RunOptions):
         """Edits that retention is measured on."""
         return self.first or max(1, self.edits // 4)
 
-
-Own = TypeVar("Own", bound=Config)
-
-LEAST = {
-    **{"edits": 1, "batch_size": 1, "train_edits": 1, "meta_updates": 1, "memory": 1},
-    **{"width": 8, "mlp_width": 8, "layers": 1, "steps": 1, "plain": 1},
-}
-
-
-def resolve(config: Own) -> Own:
-    """Checks the options; see `resolve_run`."""
-    for name, least in LEAST.items():
-        if (value := getattr(config, name)) < least:
-            raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, got {value}")
-    if config.first is not None and not 1 <= config.first <= config.edits:
-        raise ValueError(f"--first must be 1 … --edits = {config.edits}, got {config.first}")
-    if config.width % 8:
-        raise ValueError(f"--width must be a multiple of 8, got {config.width}")
-    if not 0 < config.fraction <= 1:
-        raise ValueError(f"--fraction must be above 0 and at most 1, got {config.fraction}")
-    if not config.methods or len(set(config.methods)) < len(config.methods):
-        raise ValueError("--methods must name at least one method, each once")
-    return resolve_run(config, "lifelong-editing")
-
-
-def main(config: Config) -> int:
-    """Runs the experiment; returns the exit code."""
-    return guarded(config, resolve, "experiments.lifelong_editing.run")
+    def check(self) -> None:
+        """As `RunOptions.check`."""
+        check_at_least(self, edits=1, batch_size=1, train_edits=1, meta_updates=1, memory=1)
+        check_at_least(self, width=8, mlp_width=8, layers=1, steps=1, plain=1)
+        if self.first is not None and not 1 <= self.first <= self.edits:
+            raise ValueError(f"--first must be 1 … --edits = {self.edits}, got {self.first}")
+        if self.width % 8:
+            raise ValueError(f"--width must be a multiple of 8, got {self.width}")
+        if not 0 < self.fraction <= 1:
+            raise ValueError(f"--fraction must be above 0 and at most 1, got {self.fraction}")
+        if not self.methods or len(set(self.methods)) < len(self.methods):
+            raise ValueError("--methods must name at least one method, each once")
+        super().check()

@@ -1,10 +1,10 @@
 """The lifelong editing experiment: language models, then every method on each, then the report."""
 
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
-from absl import logging
 from tqdm import tqdm
 
 from experiments.common.options import run_folder
@@ -12,28 +12,25 @@ from experiments.lifelong_editing.config import Config
 from experiments.lifelong_editing.report import write_report
 from experiments.lifelong_editing.setup import check_modules, prepare
 from experiments.lifelong_editing.stream_run import run_method
-from modeledit_jax.run.folder import opened_run
 from modeledit_jax.run.resumable import Report
 
 SHOWN = ("loss", "efficacy", "retention", "specificity")
 """Of what is reported, what the progress bars show."""
 
 
-def run(config: Config) -> None:
+def run(config: Config) -> Path:
     """Runs the experiment and writes its folder."""
-    logging.set_verbosity(logging.ERROR)  # Orbax reports every checkpoint at lower levels
-    with opened_run(run_folder(config), config, resume=config.resume):
-        check_modules(config)
-        outcomes = []
-        with Progress(config.seeds * (len(config.methods) + 1)) as bars:
-            for seed in range(config.seed, config.seed + config.seeds):
-                setup = prepare(config, seed, bars.reporter)
+    check_modules(config)
+    outcomes = []
+    with Progress(config.seeds * (len(config.methods) + 1)) as bars:
+        for seed in range(config.seed, config.seed + config.seeds):
+            setup = prepare(config, seed, bars.reporter)
+            bars.one_done()
+            for name in config.methods:
+                outcomes.append(run_method(setup, name, bars.reporter))
                 bars.one_done()
-                for name in config.methods:
-                    outcomes.append(run_method(setup, name, bars.reporter))
-                    bars.one_done()
-        write_report(config, setup, outcomes)
-    print(f"report: {run_folder(config) / 'report.md'}")
+    write_report(config, setup, outcomes)
+    return run_folder(config) / "report.md"
 
 
 class Progress:

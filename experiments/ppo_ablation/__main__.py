@@ -1,10 +1,16 @@
 """What PPO's parts buy: optimizer, epochs, population, horizon, observation.
 
-python -m experiments.ppo_ablation --dataset mnist
+    python -m experiments.ppo_ablation --dataset mnist
+
+Every variant edits all classes of the same networks with the same reward and the same number of
+reward evaluations, and differs from the default in what its name says. Prints a table and writes
+``ablation.md`` and ``ablation.json`` into the run folder.
 """
 
-from experiments.common.options import command_line
-from experiments.ppo_ablation.run import AblationConfig, main
+from experiments.common.command import Command
+from experiments.ppo_ablation.config import AblationConfig
+
+command = Command(AblationConfig, run="experiments.ppo_ablation.run", description=__doc__)
 
 if __name__ == "__main__":
-    command_line(AblationConfig, main, __doc__)
+    command()

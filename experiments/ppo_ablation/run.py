@@ -1,14 +1,7 @@
-"""What PPO's parts buy: optimizer, epochs, population, horizon, observation.
-
-    python -m experiments.ppo_ablation --dataset mnist
-
-Every variant edits all classes of the same networks with the same reward and the same number of
-reward evaluations, and differs from the default in what its name says. Prints a table and writes
-``ablation.md`` and ``ablation.json`` into the run folder.
-"""
+"""Variants of PPO on the same tasks: each is run, evaluated on test, and put in a table."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,10 +10,12 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
+from experiments.common.cached import cached_json
+from experiments.common.options import run_folder
 from experiments.common.reporting import first_met, quantiles_of_needed
 from experiments.common.searching import make_world
-from experiments.unlearning.config import Config
-from experiments.unlearning.run import prepare
+from experiments.ppo_ablation.config import AblationConfig
+from experiments.unlearning.run import Setup, prepare
 from modeledit_jax.editors.editor import run_updates, updates_within
 from modeledit_jax.editors.search.ppo import PPOSearch, default_ppo_config
 from modeledit_jax.envs.world import World, WorldParams
@@ -55,16 +50,15 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-@dataclass(frozen=True)
-class AblationConfig(Config):
-    """Compare variants of PPO on the unlearning task."""
-
-    forget_class: str = "all"
-    """As in the experiment."""
-    seeds: int = 2
-    """Networks."""
-    run_dir: Path | None = Path("runs/ppo-ablation")
-    """Where the tables are written."""
+def run(config: AblationConfig) -> Path:
+    """Runs the ablation and writes its tables."""
+    found = ablate(config)
+    text = "\n\n".join(f"### {world}\n\n{table(rows)}" for world, rows in found.items())
+    content = json.dumps({"config": as_json(config), "variants": found}, indent=2)
+    atomic_write_text(run_folder(config) / "ablation.json", content + "\n")
+    atomic_write_text(run_folder(config) / "ablation.md", text + "\n")
+    print(text)
+    return run_folder(config) / "ablation.md"
 
 
 def ablate(config: AblationConfig) -> dict[str, list[dict[str, Any]]]:
@@ -73,24 +67,29 @@ def ablate(config: AblationConfig) -> dict[str, list[dict[str, Any]]]:
     found: dict[str, list[dict[str, Any]]] = {}
     for world in config.worlds:
         found[world] = []
-        for name, changes in tqdm(VARIANTS.items(), desc=f"variants in {world}"):
-            options = dict(changes)
-            horizon = options.pop("horizon", 1)
-            observation = options.pop("observation", "weights")
-            variant = replace(config, horizon=horizon, observation=observation)
-            env = make_world(variant, world, setup.tasks[0])
-            evaluator = PlanEvaluator(env, setup.tasks)
-            params = evaluator.stacked_params()
-            base = default_ppo_config(config.budget, horizon, world)
-            size = options.get("num_envs", base.num_envs) * horizon
-            search = PPOSearch(replace(base, **options, num_updates=config.budget // size))
-            keys = jax.random.split(jax.random.key(config.seed), len(setup.tasks))
-            plans = jax.jit(partial(course, search, env, config.budget))(params, keys)
-            shape = (config.seeds, len(setup.tasks) // config.seeds)
-            found[world].append(
-                {"variant": name, **evaluated(evaluator, params, plans, size, shape)}
-            )
+        for number, name in enumerate(tqdm(VARIANTS, desc=f"variants in {world}")):
+            path = run_folder(config) / "variants" / f"{world}-{number}.json"
+            row = cached_json(path, partial(variant_row, config, setup, world, name))
+            found[world].append(row)
     return found
+
+
+def variant_row(config: AblationConfig, setup: Setup, world: str, name: str) -> dict[str, Any]:
+    """Runs one variant; returns its test results."""
+    options = dict(VARIANTS[name])
+    horizon = options.pop("horizon", 1)
+    observation = options.pop("observation", "weights")
+    variant = replace(config, horizon=horizon, observation=observation)
+    env = make_world(variant, world, setup.tasks[0])
+    evaluator = PlanEvaluator(env, setup.tasks)
+    params = evaluator.stacked_params()
+    base = default_ppo_config(config.budget, horizon, world)
+    size = options.get("num_envs", base.num_envs) * horizon
+    search = PPOSearch(replace(base, **options, num_updates=config.budget // size))
+    keys = jax.random.split(jax.random.key(config.seed), len(setup.tasks))
+    plans = jax.jit(partial(course, search, env, config.budget))(params, keys)
+    shape = (config.seeds, len(setup.tasks) // config.seeds)
+    return {"variant": name, **evaluated(evaluator, params, plans, size, shape)}
 
 
 def course(search: PPOSearch, env: World, budget: int, params: WorldParams, keys: Key) -> Array:
@@ -149,15 +148,3 @@ def table(rows: list[dict[str, Any]]) -> str:
         ]
         lines.append([row["variant"], *percents, *counts])
     return "\n".join(table_lines(header, lines))
-
-
-def main(config: AblationConfig) -> int:
-    """Runs the ablation and writes its tables."""
-    found = ablate(config)
-    assert config.run_dir is not None
-    text = "\n\n".join(f"### {world}\n\n{table(rows)}" for world, rows in found.items())
-    content = json.dumps({"config": as_json(config), "variants": found}, indent=2)
-    atomic_write_text(config.run_dir / "ablation.json", content + "\n")
-    atomic_write_text(config.run_dir / "ablation.md", text + "\n")
-    print(text)
-    return 0

@@ -1,4 +1,4 @@
-"""What RLEdit's parts are worth, each in a figure of its own: ``--help`` lists all.
+"""What RLEdit's parts are worth, each in a figure of its own.
 
     python -m experiments.rledit_ablation --edits 1000 --train-edits 1000 --seeds 3
 
@@ -8,8 +8,10 @@ trained, and how much is only the normalizer (``ultraedit``) is seen in that exp
 figures. Writes ``questions.md``, ``questions.json`` and the figures into the run folder.
 """
 
-from experiments.common.options import command_line
-from experiments.rledit_ablation.config import QuestionConfig, main
+from experiments.common.command import Command
+from experiments.rledit_ablation.config import QuestionConfig
+
+command = Command(QuestionConfig, run="experiments.rledit_ablation.run", description=__doc__)
 
 if __name__ == "__main__":
-    command_line(QuestionConfig, main, __doc__)
+    command()

@@ -3,11 +3,11 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from absl import logging
 
 from experiments.common.options import run_folder
 from experiments.lifelong_editing.methods import Method, make_method
@@ -21,7 +21,7 @@ from modeledit_jax.lifelong.scoring import HEADLINE
 from modeledit_jax.report.interval_plot import interval_plot
 from modeledit_jax.report.markdown import table_lines
 from modeledit_jax.report.summary import atomic_write_text
-from modeledit_jax.run.folder import as_json, opened_run
+from modeledit_jax.run.folder import as_json
 
 SHOWN = ("overall", *HEADLINE)
 TITLES = {
@@ -47,19 +47,17 @@ Answers = dict[str, dict[str, list[Outcome]]]
 """Outcomes of all seeds, by question and variant."""
 
 
-def run(config: QuestionConfig) -> None:
+def run(config: QuestionConfig) -> Path:
     """Runs all variants on all seeds and writes what came out."""
-    logging.set_verbosity(logging.ERROR)
-    with opened_run(run_folder(config), config, resume=config.resume):
-        check_modules(config)
-        answers: Answers = {question: {} for question in config.questions}
-        with Progress(config.seeds) as bars:
-            for seed in range(config.seed, config.seed + config.seeds):
-                setup = prepare(config, seed, bars.reporter)
-                _ask(setup, answers, bars)
-                bars.one_done()
-        write_answers(config, answers)
-    print(f"answers: {run_folder(config) / 'questions.md'}")
+    check_modules(config)
+    answers: Answers = {question: {} for question in config.questions}
+    with Progress(config.seeds) as bars:
+        for seed in range(config.seed, config.seed + config.seeds):
+            setup = prepare(config, seed, bars.reporter)
+            _ask(setup, answers, bars)
+            bars.one_done()
+    write_answers(config, answers)
+    return run_folder(config) / "questions.md"
 
 
 def variants(setup: Setup) -> dict[str, dict[str, Variant]]:

@@ -1,18 +1,10 @@
-"""One policy edits networks and classes it never saw, without a reward evaluation.
-
-python -m experiments.transfer
-python -m experiments.transfer --dataset mnist --held-out all --other-data digits
-
-Trains policies on many networks, each with one class never asked for, and lets them edit other
-networks, of other widths and kinds, and networks trained on other data. ``--help`` lists all.
-"""
+"""Options of the transfer experiment."""
 
 import re
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Literal
 
-from experiments.common.options import RunOptions, World, guarded, resolve_run
+from experiments.common.options import RunOptions, World, check_at_least
 
 Data = Literal["digits", "mnist", "fashion_mnist"]
 Part = Literal["zero-shot", "adaptation", "sequence", "cost"]
@@ -58,29 +50,19 @@ class Config(RunOptions):
     """Reward evaluations of the adaptation of a policy's edit."""
     search_budget: int = 2000
     """Reward evaluations of the searches that policies are compared with."""
-    run_dir: Path | None = field(default=None)
-    """Folder of the run; default: a new one in runs/."""
 
-
-def resolve(config: Config) -> Config:
-    """Checks the options.
-
-    Raises:
-      ValueError: an option out of range; the message names the cure.
-    """
-    for name in ("training_networks", "updates", "search_budget"):
-        if getattr(config, name) < 1:
-            option = name.replace("_", "-")
-            raise ValueError(f"--{option} must be at least 1, got {getattr(config, name)}")
-    if min(config.sequence_updates, config.pairs) < 0 or min(config.budgets, default=1) < 1:
-        raise ValueError(
-            "--sequence-updates and --pairs must not be negative, --budgets must be at least 1"
-        )
-    for shape in (*config.networks, *config.other_networks):
-        read_shape(shape)
-    if config.held_out != "all":
-        read_classes(config.held_out)
-    return resolve_run(config, "transfer")
+    def check(self) -> None:
+        """As `RunOptions.check`."""
+        check_at_least(self, training_networks=1, updates=1, search_budget=1)
+        if min(self.sequence_updates, self.pairs) < 0 or min(self.budgets, default=1) < 1:
+            raise ValueError(
+                "--sequence-updates and --pairs must not be negative, --budgets must be at least 1"
+            )
+        for shape in (*self.networks, *self.other_networks):
+            read_shape(shape)
+        if self.held_out != "all":
+            read_classes(self.held_out)
+        super().check()
 
 
 @dataclass(frozen=True)
@@ -117,8 +99,3 @@ def read_classes(text: str) -> list[int]:
         return [int(part) for part in text.split(",")]
     except ValueError:
         raise ValueError(f"--held-out must be classes like 4,7 or 'all', got {text!r}") from None
-
-
-def main(config: Config) -> int:
-    """Runs the experiment; returns the exit code."""
-    return guarded(config, resolve, "experiments.transfer.run")

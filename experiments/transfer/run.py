@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
-from absl import logging
 from tqdm import tqdm
 
 from experiments.common.options import run_folder
@@ -21,35 +21,30 @@ from modeledit_jax.editors.editor import Cost
 from modeledit_jax.editors.unlearning.closed_form import ProjectionEditor, RidgeEditor
 from modeledit_jax.editors.unlearning.neggrad import NegGradPlus
 from modeledit_jax.report.summary import Row
-from modeledit_jax.run.folder import opened_run
 
 SEEN_NETWORKS = 5  # of the training networks that are edited
 PAIRS = 10  # of classes, of which each new network is asked to forget both at once
 
 
-def run(config: Config) -> None:
+def run(config: Config) -> Path:
     """Runs the experiment and writes its folder."""
-    logging.set_verbosity(logging.ERROR)  # Orbax reports every checkpoint at lower levels
-    with opened_run(run_folder(config), config, resume=config.resume):
-        store = Networks(config)
-        results = Results(config)
-        for world in config.worlds:
-            course = _Course(config, store, world)
-            parts = run_folder(config) / "parts"
-            if "zero-shot" in config.parts:
-                results.zero_shot += cached_rows(
-                    parts / f"zero-shot-{world}.json", course.zero_shot
-                )
-            if "adaptation" in config.parts:
-                results.courses[world], results.instant[world] = cached_courses(
-                    parts / f"adaptation-{world}.json", course.adaptation
-                )
-            if "sequence" in config.parts:
-                results.sequence += cached_rows(parts / f"sequence-{world}.json", course.sequence)
-            if "cost" in config.parts:
-                results.cost += cached_rows(parts / f"cost-{world}.json", course.cost)
-        write_report(results)
-    print(f"report: {run_folder(config) / 'report.md'}")
+    store = Networks(config)
+    results = Results(config)
+    for world in config.worlds:
+        course = _Course(config, store, world)
+        parts = run_folder(config) / "parts"
+        if "zero-shot" in config.parts:
+            results.zero_shot += cached_rows(parts / f"zero-shot-{world}.json", course.zero_shot)
+        if "adaptation" in config.parts:
+            results.courses[world], results.instant[world] = cached_courses(
+                parts / f"adaptation-{world}.json", course.adaptation
+            )
+        if "sequence" in config.parts:
+            results.sequence += cached_rows(parts / f"sequence-{world}.json", course.sequence)
+        if "cost" in config.parts:
+            results.cost += cached_rows(parts / f"cost-{world}.json", course.cost)
+    write_report(results)
+    return run_folder(config) / "report.md"
 
 
 @dataclass

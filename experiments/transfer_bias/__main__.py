@@ -1,14 +1,16 @@
-"""The policy of `experiments.transfer` in a second domain: identity bias of toxicity classifiers.
+"""A policy mends toxicity classifiers it never saw, without a reward evaluation.
 
     python -m experiments.transfer_bias
 
-A policy is trained to mend some classifiers, with counterfactual comments of some identity terms,
-and then edits other classifiers without a reward evaluation. It is judged on the terms it was
-trained with and on terms that no reward has seen. ``--help`` lists all options.
+The policy of `experiments.transfer` in a second domain: it is trained to mend some classifiers,
+with counterfactual comments of some identity terms, and then edits other classifiers. It is judged
+on the terms it was trained with and on terms that no reward has seen.
 """
 
-from experiments.common.options import command_line
-from experiments.transfer_bias.config import Config, main
+from experiments.common.command import Command
+from experiments.transfer_bias.config import Config
+
+command = Command(Config, run="experiments.transfer_bias.run", description=__doc__)
 
 if __name__ == "__main__":
-    command_line(Config, main, __doc__)
+    command()

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
-from absl import logging
 
 from experiments.bias_mitigation.baselines import evaluated, plain
 from experiments.bias_mitigation.report import make_rows
@@ -19,26 +19,22 @@ from modeledit_jax.editors.policy.training import PolicyTraining, Trainer
 from modeledit_jax.evaluation.statistics import mean_interval
 from modeledit_jax.report.markdown import table_lines
 from modeledit_jax.report.summary import Row, aggregate, atomic_write_text, write_summary
-from modeledit_jax.run.folder import as_json, opened_run
+from modeledit_jax.run.folder import as_json
 
 SHOWN = ("fped", "fped_held_out", "fned", "fned_held_out", "accuracy_drop")
 
 
-def run(config: Config) -> None:
+def run(config: Config) -> Path:
     """Runs the experiment and writes its folder."""
-    logging.set_verbosity(logging.ERROR)  # Orbax reports every checkpoint at lower levels
-    with opened_run(run_folder(config), config, resume=config.resume):
-        training = prepare(
-            replace(config, seed=FIRST_TRAINING_SEED, seeds=config.training_networks)
-        )
-        setup = prepare(config)
-        unedited = outputs_of(setup, [task.subject.params for task in setup.tasks])
-        results = [Result("original", unedited, [Cost()] * len(unedited))]
-        for world in config.worlds:
-            results += _by_policy(config, world, training, setup)
-        rows = make_rows(setup.tasks, setup.seeds, {result.editor: result for result in results})
-        _write(config, rows)
-    print(f"report: {run_folder(config) / 'report.md'}")
+    training = prepare(replace(config, seed=FIRST_TRAINING_SEED, seeds=config.training_networks))
+    setup = prepare(config)
+    unedited = outputs_of(setup, [task.subject.params for task in setup.tasks])
+    results = [Result("original", unedited, [Cost()] * len(unedited))]
+    for world in config.worlds:
+        results += _by_policy(config, world, training, setup)
+    rows = make_rows(setup.tasks, setup.seeds, {result.editor: result for result in results})
+    _write(config, rows)
+    return run_folder(config) / "report.md"
 
 
 def _by_policy(config: Config, world: str, training: Setup, setup: Setup) -> list[Result]:

@@ -1,14 +1,10 @@
-"""Forget classes of an image classifier with MaskWorld and ShiftWorld: ``--help`` lists all.
-
-python -m experiments.unlearning
-python -m experiments.unlearning --dataset mnist --subject cnn --forget-class all --seeds 5
-"""
+"""Options of the unlearning experiment."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from experiments.common.options import SearchOptions, guarded, import_reward, resolve_options
+from experiments.common.options import SearchOptions, import_reward
 
 
 @dataclass(frozen=True)
@@ -32,14 +28,13 @@ class Config(SearchOptions):
     retrains: int = 2
     """Networks retrained without what is to be forgotten, per task; 2 show the noise floor."""
 
-
-def resolve(config: Config) -> Config:
-    """Checks the options; see `resolve_options`."""
-    if config.retrains < 1:
-        raise ValueError("--retrains must be at least 1: Tug-of-War compares with a retraining")
-    if (config.dataset == "npz") != (config.npz_path is not None):
-        raise ValueError("--dataset npz and --npz-path go together: give both or neither")
-    return resolve_options(config, "unlearning")
+    def check(self) -> None:
+        """As `SearchOptions.check`."""
+        if self.retrains < 1:
+            raise ValueError("--retrains must be at least 1: Tug-of-War compares with a retraining")
+        if (self.dataset == "npz") != (self.npz_path is not None):
+            raise ValueError("--dataset npz and --npz-path go together: give both or neither")
+        super().check()
 
 
 def reward_function(config: Config) -> Any:
@@ -56,8 +51,3 @@ def reward_function(config: Config) -> Any:
         known = ", ".join(REWARD_KINDS)
         raise ValueError(f"--reward must be {known} or module:function, got {config.reward!r}")
     return unlearning_reward(config.reward, edit_size=config.edit_size_penalty)
-
-
-def main(config: Config) -> int:
-    """Runs the experiment; returns the exit code."""
-    return guarded(config, resolve, "experiments.unlearning.run")

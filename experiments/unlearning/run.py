@@ -2,12 +2,12 @@
 
 import math
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import logging
 from tqdm import tqdm
 
 from experiments.common.image_subjects import Recipe, recipe_of, train_cached, trained_subject
@@ -19,7 +19,6 @@ from modeledit_jax.data.images.datasets import default_cache_dir, load_images
 from modeledit_jax.data.images.splits import split_images
 from modeledit_jax.editors.editor import Cost
 from modeledit_jax.editors.unlearning.references import LogitMask, gradient_steps
-from modeledit_jax.run.folder import opened_run
 from modeledit_jax.subjects.image_classifiers import make_classifier
 from modeledit_jax.tasks.task import Task
 from modeledit_jax.tasks.unlearning import forget_classes, forget_samples
@@ -36,18 +35,16 @@ class Setup:
     seeds: list[int]  # of each task
 
 
-def run(config: Config) -> None:
+def run(config: Config) -> Path:
     """Runs the experiment and writes its folder."""
-    logging.set_verbosity(logging.ERROR)  # Orbax reports every checkpoint at lower levels
-    with opened_run(run_folder(config), config, resume=config.resume, free=("tensorboard",)):
-        check_searches(config)
-        setup = prepare(config)
-        results = unedited(setup)
-        results += [retrain(setup, replicate) for replicate in range(1, config.retrains + 1)]
-        for world in config.worlds:
-            results += search_world(config, world, setup.tasks, EVALUATED_ROLES)
-        write_report(config, setup.tasks, setup.seeds, results)
-    print(f"report: {run_folder(config) / 'report.md'}")
+    check_searches(config)
+    setup = prepare(config)
+    results = unedited(setup)
+    results += [retrain(setup, replicate) for replicate in range(1, config.retrains + 1)]
+    for world in config.worlds:
+        results += search_world(config, world, setup.tasks, EVALUATED_ROLES)
+    write_report(config, setup.tasks, setup.seeds, results)
+    return run_folder(config) / "report.md"
 
 
 def unedited(setup: Setup) -> list[Result]:

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.bias_mitigation.config import Config, main
+from experiments.bias_mitigation.__main__ import command
+from experiments.bias_mitigation.config import Config
 from modeledit_jax.data.comments import synthetic as corpus_module
 from modeledit_jax.report.summary import read_summary
 from modeledit_jax.run.checkpoint import load_params
@@ -32,7 +33,7 @@ def small_corpus(monkeypatch):
 
 def _run(tmp_path, **options):
     config = Config(run_dir=tmp_path / "run", cache_dir=tmp_path / "cache", **{**SMALL, **options})
-    return main(config), tmp_path / "run"
+    return command.main(config), tmp_path / "run"
 
 
 def _refused(capsys, tmp_path, **options):

@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from experiments.lifelong_editing.config import Config, main
+from experiments.lifelong_editing.__main__ import command
+from experiments.lifelong_editing.config import Config
 from modeledit_jax.report.summary import read_summary
 from tests.experiments.command_line import error_of
 
@@ -36,7 +37,7 @@ def tiny(tmp_path_factory):
 @pytest.fixture(scope="module")
 def finished(tiny, tmp_path_factory):
     config = replace(tiny, run_dir=tmp_path_factory.mktemp("runs") / "finished")
-    assert main(config) == 0
+    assert command.main(config) == 0
     return config
 
 
@@ -95,16 +96,16 @@ def test_a_run_in_pieces_is_the_whole_run(tiny, finished, tmp_path, monkeypatch)
 
     monkeypatch.setattr(chunks.Checkpoints, "save", save_and_stop)
     monkeypatch.setattr(chunks, "SAVE_EVERY", 0.0)
-    assert main(config) == 130
-    assert main(replace(config, resume=True)) == 130
-    assert main(replace(config, resume=True)) == 0
+    assert command.main(config) == 130
+    assert command.main(replace(config, resume=True)) == 130
+    assert command.main(replace(config, resume=True)) == 0
     assert saves == [1, 2, 1, 2, 3, 1, 2]  # nothing that was done is done again
     assert numbers(config.run_dir) == numbers(finished.run_dir)
 
 
 def test_a_finished_run_is_not_overwritten_nor_taken_for_another(finished, capsys):
-    assert "--resume" in error_of(main, finished, capsys)
-    message = error_of(main, replace(finished, resume=True, memory=3), capsys)
+    assert "--resume" in error_of(command.main, finished, capsys)
+    message = error_of(command.main, replace(finished, resume=True, memory=3), capsys)
     assert "memory was 2, now 3" in message
 
 
@@ -126,7 +127,7 @@ def test_a_finished_run_is_not_overwritten_nor_taken_for_another(finished, capsy
     ],
 )
 def test_mistakes_name_their_cure_and_leave_no_run_behind(tiny, tmp_path, capsys, changes, parts):
-    message = error_of(main, replace(tiny, run_dir=tmp_path / "run", **changes), capsys)
+    message = error_of(command.main, replace(tiny, run_dir=tmp_path / "run", **changes), capsys)
     assert all(part in message for part in parts), message
     assert not (tmp_path / "run").exists()
 
@@ -134,5 +135,5 @@ def test_mistakes_name_their_cure_and_leave_no_run_behind(tiny, tmp_path, capsys
 def test_counterfact_needs_its_files(tiny, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("MODELEDIT_DATA_DIR", str(tmp_path))
     config = replace(tiny, corpus="counterfact", run_dir=tmp_path / "run")
-    assert "pararel" in error_of(main, config, capsys)
+    assert "pararel" in error_of(command.main, config, capsys)
     assert not config.run_dir.exists()

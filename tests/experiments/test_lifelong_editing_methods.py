@@ -9,7 +9,7 @@ import pytest
 from experiments.lifelong_editing.config import ALL_METHODS, Config
 from experiments.lifelong_editing.methods import METHODS, TUNED, Builder, Unedited
 from experiments.lifelong_editing.stream_run import points
-from experiments.tuning.lifelong_editing import STEPS, trials
+from experiments.tuning.lifelong_editing.run import STEPS, trials
 from modeledit_jax.data.facts.records import FactBatch
 from modeledit_jax.data.facts.tokens import pad_batch
 from modeledit_jax.lifelong.methods.fine_tuning import FineTune

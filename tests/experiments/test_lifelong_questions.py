@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.rledit_ablation.config import QuestionConfig, main
+from experiments.rledit_ablation.__main__ import command
+from experiments.rledit_ablation.config import QuestionConfig
 from experiments.rledit_ablation.run import variants
 from modeledit_jax.data.facts.records import FactBatch
 from modeledit_jax.data.facts.tokens import pad_batch
@@ -73,12 +74,12 @@ def test_answers_are_written(tmp_path):
         cache_dir=tmp_path / "cache",
         run_dir=tmp_path / "run",
     )
-    assert main(config) == 0
+    assert command.main(config) == 0
     values = json.loads((config.run_dir / "questions.json").read_text())["values"]
     assert set(values["accumulator"]["overall"]) == {
         *("rledit", "bfloat16", "ft-m", "ft-m bfloat16", "ultraedit", "ultraedit bfloat16")
     }
     assert (config.run_dir / "figures" / "accumulator.png").exists()
     assert "bfloat16" in (config.run_dir / "questions.md").read_text()
-    assert main(config) == 2  # not overwritten
-    assert main(replace(config, resume=True)) == 0
+    assert command.main(config) == 2  # not overwritten
+    assert command.main(replace(config, resume=True)) == 0

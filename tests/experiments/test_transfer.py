@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from experiments.transfer.__main__ import command
 from experiments.transfer.adaptation import Course, evaluations_to_target
-from experiments.transfer.config import Config, Shape, main, read_classes, read_shape, resolve
+from experiments.transfer.config import Config, Shape, read_classes, read_shape
 from experiments.transfer.figures import _settings, adaptation_score, sequence_curves
 from experiments.transfer.networks import Networks, draw_pairs
 from experiments.transfer.report import Results, report_text
@@ -48,7 +49,7 @@ def test_a_shape_that_is_none_is_named(shape):
 )
 def test_mistakes_are_found_before_work_starts(options, message, tmp_path):
     with pytest.raises(ValueError, match=message):
-        resolve(Config(run_dir=tmp_path, **options))
+        command.resolve(Config(run_dir=tmp_path, **options))
 
 
 def test_a_class_that_the_data_lack_is_named():
@@ -182,7 +183,7 @@ def test_every_part_runs_and_resumes(tmp_path):
         budgets=(10,),
         search_budget=40,
     )
-    assert main(config) == 0
+    assert command.main(config) == 0
     summary = read_summary(tmp_path / "run")
     found = {row.editor for row in summary.rows}
     assert {
@@ -204,5 +205,5 @@ def test_every_part_runs_and_resumes(tmp_path):
     assert load_editor(policy).world == "ShiftWorld-v0"
     assert (tmp_path / "run" / "figures" / "adaptation_shift.png").stat().st_size > 10_000
     (tmp_path / "run" / "summary.json").unlink()
-    assert main(replace(config, resume=True)) == 0
+    assert command.main(replace(config, resume=True)) == 0
     assert policy.read_bytes() == before  # found, not trained anew

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from experiments.transfer_bias.config import Config, main, resolve
+from experiments.transfer_bias.__main__ import command
+from experiments.transfer_bias.config import Config
 from modeledit_jax.report.summary import read_summary
 
 
@@ -18,7 +19,7 @@ from modeledit_jax.report.summary import read_summary
 )
 def test_mistakes_are_found_before_work_starts(options, message, tmp_path):
     with pytest.raises(ValueError, match=message):
-        resolve(Config(run_dir=tmp_path, **options))
+        command.resolve(Config(run_dir=tmp_path, **options))
 
 
 @pytest.mark.slow
@@ -34,7 +35,7 @@ def test_policies_edit_classifiers_they_never_saw(tmp_path):
         budget=20,
         epochs=1,
     )
-    assert main(config) == 0
+    assert command.main(config) == 0
     summary = read_summary(tmp_path / "run")
     editors = {row.editor for row in summary.rows}
     assert editors == {"original", "policy-shift", "policy-shift-plus-20"}

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.unlearning.config import Config, main
+from experiments.unlearning.__main__ import command
+from experiments.unlearning.config import Config
 from modeledit_jax.report.summary import read_summary
 from modeledit_jax.run.checkpoint import load_params
 from modeledit_jax.subjects.image_classifiers import make_classifier
@@ -41,7 +42,7 @@ def small(cache):
 def finished(small, tmp_path_factory):
     run_dir = tmp_path_factory.mktemp("runs") / "finished"
     config = replace(small, run_dir=run_dir, worlds=("mask", "shift"), searches=("ppo", "snes"))
-    assert main(config) == 0
+    assert command.main(config) == 0
     return config
 
 
@@ -80,17 +81,17 @@ def test_the_report_says_how_to_load_the_weights(finished):
 
 def test_a_finished_run_resumes_to_the_same_report(finished):
     before = (finished.run_dir / "metrics.csv").read_bytes()
-    assert main(replace(finished, resume=True)) == 0
+    assert command.main(replace(finished, resume=True)) == 0
     assert (finished.run_dir / "metrics.csv").read_bytes() == before
 
 
 def test_another_configuration_is_not_resumed(finished, capsys):
-    message = error_of(main, replace(finished, resume=True, budget=80), capsys)
+    message = error_of(command.main, replace(finished, resume=True, budget=80), capsys)
     assert "budget was 40, now 80" in message and "--run-dir" in message
 
 
 def test_a_run_is_not_overwritten(finished, capsys):
-    assert "--resume" in error_of(main, finished, capsys)
+    assert "--resume" in error_of(command.main, finished, capsys)
 
 
 @pytest.mark.parametrize(
@@ -111,14 +112,14 @@ def test_a_run_is_not_overwritten(finished, capsys):
     ],
 )  # fmt: skip
 def test_mistakes_name_their_cure_and_leave_no_run_behind(small, tmp_path, capsys, changes, parts):
-    message = error_of(main, replace(small, run_dir=tmp_path / "run", **changes), capsys)
+    message = error_of(command.main, replace(small, run_dir=tmp_path / "run", **changes), capsys)
     assert all(part in message for part in parts), message
     assert not (tmp_path / "run").exists()  # so that the corrected command may name it again
 
 
 def test_a_folder_without_a_run_is_not_resumed(small, tmp_path, capsys):
     (tmp_path / "notes.txt").write_text("mine")
-    message = error_of(main, replace(small, run_dir=tmp_path, resume=True), capsys)
+    message = error_of(command.main, replace(small, run_dir=tmp_path, resume=True), capsys)
     assert f"no run to resume in {tmp_path}: leave out --resume" in message
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
@@ -128,22 +129,22 @@ def test_a_mistake_when_resuming_keeps_the_run(finished, capsys, monkeypatch):
         raise OSError("the disk is gone")
 
     monkeypatch.setattr("experiments.unlearning.run.load_images", fail)
-    assert "the disk is gone" in error_of(main, replace(finished, resume=True), capsys)
+    assert "the disk is gone" in error_of(command.main, replace(finished, resume=True), capsys)
     assert (finished.run_dir / "config.json").exists()
 
 
 def test_a_run_folder_that_cannot_be_written(small, tmp_path, capsys):
     (tmp_path / "file").write_text("")
-    message = error_of(main, replace(small, run_dir=tmp_path / "file" / "run"), capsys)
+    message = error_of(command.main, replace(small, run_dir=tmp_path / "file" / "run"), capsys)
     assert "cannot write to the run folder" in message
 
 
 def test_data_files_missing_or_corrupt(small, tmp_path, capsys, monkeypatch):
     config = replace(small, dataset="npz", npz_path=tmp_path / "none.npz", run_dir=tmp_path / "a")
-    assert "none.npz" in error_of(main, config, capsys)
+    assert "none.npz" in error_of(command.main, config, capsys)
     (tmp_path / "bad.npz").write_bytes(b"no archive")
     config = replace(config, npz_path=tmp_path / "bad.npz", run_dir=tmp_path / "b")
-    assert "bad.npz" in error_of(main, config, capsys)
+    assert "bad.npz" in error_of(command.main, config, capsys)
     assert not (tmp_path / "a").exists() and not (tmp_path / "b").exists()
     folder = tmp_path / "data" / "mnist"
     folder.mkdir(parents=True)
@@ -151,7 +152,7 @@ def test_data_files_missing_or_corrupt(small, tmp_path, capsys, monkeypatch):
         (folder / f"{name}-ubyte.gz").write_bytes(gzip.compress(b"not MNIST"))
     monkeypatch.setenv("MODELEDIT_DATA_DIR", str(tmp_path / "data"))
     config = replace(small, dataset="mnist", cache_dir=tmp_path / "cache", run_dir=tmp_path / "c")
-    message = error_of(main, config, capsys)
+    message = error_of(command.main, config, capsys)
     assert "SHA-256" in message or "sha256" in message.lower() or "checksum" in message.lower()
 
 
@@ -163,7 +164,7 @@ def test_a_reward_that_is_not_a_number(small, tmp_path, capsys, monkeypatch, whe
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     config = replace(small, run_dir=tmp_path / "run", reward=f"bad_{when[:2]}:reward")
-    assert "not finite" in error_of(main, config, capsys)
+    assert "not finite" in error_of(command.main, config, capsys)
     assert not config.run_dir.exists()
 
 
@@ -176,7 +177,7 @@ def test_a_reward_of_ones_own_and_samples_to_forget(small, tmp_path, monkeypatch
         small, run_dir=tmp_path / "run", reward="mine:reward", forget_samples=(0, 5, 9),
         tensorboard=True,
     )  # fmt: skip
-    assert main(config) == 0
+    assert command.main(config) == 0
     assert {row.task for row in read_summary(config.run_dir).rows} == {"forget-3-samples"}
     assert list((config.run_dir / "tensorboard").iterdir())
 

@@ -1,18 +1,8 @@
-"""Tunes every search with the same number of trials, judged on the select split.
-
-    python -m experiments.tuning.unlearning --dataset mnist
-
-A trial is one setting on all classes of networks whose seeds no other experiment uses. It is
-judged by the area under its curve: the mean, over the course of the budget, of
-``(1 − forget accuracy) · (1 − 10 · drop of the retain accuracy)``. That rewards a fast start, and a
-good end: forgetting is easy to complete, the last points of retain accuracy are not.
-`experiments.unlearning` uses the best settings that this script found.
-"""
+"""The trials of every search, all tasks side by side, and their scores."""
 
 import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,10 +11,11 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from experiments.common.options import RunOptions, SearchOptions, command_line, run_folder
+from experiments.common.cached import cached_json
+from experiments.common.options import RunOptions, SearchOptions, run_folder
 from experiments.common.searching import make_world
 from experiments.common.settings import make_search
-from experiments.unlearning.config import Config
+from experiments.tuning.unlearning.config import TuneConfig
 from experiments.unlearning.run import prepare
 from modeledit_jax.editors.editor import run_updates, updates_within
 from modeledit_jax.envs.world import World, WorldParams
@@ -44,20 +35,6 @@ LONG_HORIZON = {"population": (10,), "std": (0.15, 0.3), "step": (0.2, 0.5, 1.25
 """Six trials of PPO for episodes of several edits, which add up."""
 
 
-@dataclass(frozen=True)
-class TuneConfig(Config):
-    """Tune the searches of the unlearning experiment."""
-
-    forget_class: str = "all"
-    """As in the experiment."""
-    seeds: int = 1
-    """Networks."""
-    seed: int = 100
-    """First seed; keep it away from the experiment's."""
-    run_dir: Path | None = field(default=Path("runs/tuning"))
-    """Where tuning.json is written."""
-
-
 def trials(name: str, horizon: int = 1) -> Iterator[dict[str, float]]:
     """The settings of a search's grid."""
     grid = GRIDS[name] if horizon == 1 else LONG_HORIZON
@@ -65,11 +42,11 @@ def trials(name: str, horizon: int = 1) -> Iterator[dict[str, float]]:
         yield dict(zip(grid, values, strict=True))
 
 
-def tune(config: TuneConfig) -> dict[str, list[dict[str, Any]]]:
-    """Runs all trials; returns them by search and world, best first."""
+def run(config: TuneConfig) -> Path:
+    """Tunes and writes ``tuning.json``."""
     tasks = prepare(config).tasks
     grids: dict[str, Any] = {name: list(trials(name, config.horizon)) for name in config.searches}
-    return run_trials(config, tasks, grids, set_accuracies, area)
+    return write_tuning(config, run_trials(config, tasks, grids, set_accuracies, area))
 
 
 def run_trials(
@@ -102,12 +79,24 @@ def run_trials(
         for name, grid in grids.items():
             run = jax.jit(partial(run_trial, name, world, config, env), static_argnums=0)
             done = []
-            for trial in tqdm(grid, desc=f"{name}-{world}"):
-                plans = run(int(trial["population"]), trial["std"], trial["step"], params, keys)
-                score = judge_course(evaluator.course(plans, params, "select"), base)
-                done.append({**trial, "score": score})
+            for number, trial in enumerate(tqdm(grid, desc=f"{name}-{world}")):
+                path = run_folder(config) / "trials" / f"{name}-{world}-{number}.json"
+                plans = partial(run, int(trial["population"]), trial["std"], trial["step"])
+                build = partial(_score, plans, evaluator, params, keys, base, judge_course)
+                done.append({**trial, "score": cached_json(path, build)})
             found[f"{name}-{world}"] = sorted(done, key=lambda trial: -trial["score"])
     return found
+
+
+def _score(
+    plans: Callable[[WorldParams, Key], Array],
+    evaluator: PlanEvaluator,
+    params: WorldParams,
+    keys: Key,
+    base: Mapping[str, np.ndarray],
+    judge_course: Callable[[Mapping[str, np.ndarray], Mapping[str, np.ndarray]], float],
+) -> float:
+    return judge_course(evaluator.course(plans(params, keys), params, "select"), base)
 
 
 def run_trial(
@@ -138,19 +127,11 @@ def area(course: Mapping[str, np.ndarray], base: Mapping[str, np.ndarray]) -> fl
     return float(((1 - course["forget"]) * (1 - 10 * drop)).mean())
 
 
-def write_tuning(config: RunOptions, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> int:
-    """Writes ``tuning.json`` and prints the best settings; returns the exit code."""
+def write_tuning(config: RunOptions, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> Path:
+    """Writes ``tuning.json`` and prints the best settings; returns the path."""
     text = json.dumps({"config": as_json(config), "trials": found}, indent=2)
-    atomic_write_text(run_folder(config) / "tuning.json", text + "\n")
+    path = run_folder(config) / "tuning.json"
+    atomic_write_text(path, text + "\n")
     for name, done in found.items():
         print(name, *(f"{key}={value:g}" for key, value in done[0].items()))
-    return 0
-
-
-def main(config: TuneConfig) -> int:
-    """Tunes and writes ``tuning.json``."""
-    return write_tuning(config, tune(config))
-
-
-if __name__ == "__main__":
-    command_line(TuneConfig, main, __doc__)
+    return path

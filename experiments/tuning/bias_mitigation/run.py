@@ -1,41 +1,20 @@
-"""Tunes every search for bias mitigation, with the same number of trials, on the select split.
-
-    python -m experiments.tuning.bias_mitigation
-
-A trial is one setting on networks whose seeds no other experiment uses. It is judged by its last
-edit as fine-tuning is when the weight of its penalty is chosen: FPED and FNED, and what accuracy
-it loses beyond half a point. `experiments.common.settings` has the best ones.
-"""
+"""The trials of every search for bias mitigation, and their score."""
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from experiments.bias_mitigation.baselines import TOLERATED
-from experiments.bias_mitigation.config import Config
 from experiments.bias_mitigation.run import fairness_course, prepare
-from experiments.common.options import command_line
-from experiments.tuning.unlearning import run_trials, write_tuning
+from experiments.tuning.bias_mitigation.config import TuneConfig
+from experiments.tuning.unlearning.run import run_trials, write_tuning
 
 STEPS = {"ppo": (1.25, 2.5), "openes": (0.1, 0.2), "snes": (1.0, 2.0)}
 POPULATIONS = (10, 20, 40)  # with the steps, six trials each
 SPREADS = (0.15, 0.3, 0.5, 0.7, 1.0, 1.4)  # of random search, which has nothing else to tune
-
-
-@dataclass(frozen=True)
-class TuneConfig(Config):
-    """Tune the searches of the bias-mitigation experiment."""
-
-    budget: int = 10_000
-    """Reward evaluations of each search on each task."""
-    seed: int = 100
-    """First seed; keep it away from the experiment's."""
-    run_dir: Path | None = field(default=Path("runs/tuning-on-comments"))
-    """Where tuning.json is written."""
 
 
 def trials(name: str) -> list[dict[str, float]]:
@@ -54,12 +33,8 @@ def criterion(course: Mapping[str, np.ndarray], base: Mapping[str, np.ndarray]) 
     return float((-course["fped"][:, -1] - course["fned"][:, -1] - 4.0 * lost).mean())
 
 
-def main(config: TuneConfig) -> int:
+def run(config: TuneConfig) -> Path:
     """Tunes and writes ``tuning.json``."""
     grids: dict[str, Any] = {name: trials(name) for name in config.searches}
     found = run_trials(config, prepare(config).tasks, grids, fairness_course, criterion)
     return write_tuning(config, found)
-
-
-if __name__ == "__main__":
-    command_line(TuneConfig, main, __doc__)

@@ -1,0 +1,109 @@
+"""The one entry of all commands: options read and checked, the folder of the run, mistakes.
+
+Light to import, so that ``--help`` and mistakes are instant: what computes is imported once the
+options are known to be right.
+"""
+
+import dataclasses
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Generic, NoReturn, TypeVar
+
+import tyro
+
+from experiments.common.options import RunOptions, run_folder
+
+Options = TypeVar("Options", bound=RunOptions)
+
+INTERRUPTED = 130
+"""Exit code of a command that Ctrl-C ended, as shells have it."""
+
+
+@dataclass(frozen=True)
+class Command(Generic[Options]):
+    """A command: ``python -m`` a package of `experiments`, or ``modeledit`` and its name.
+
+    Attributes:
+      options: the dataclass of its options.
+      run: name of the module whose ``run(config)`` does the work in the open folder of the run and
+        returns the path of the report.
+      description: what ``--help`` says first.
+    """
+
+    options: type[Options]
+    run: str
+    description: str | None = None
+
+    @property
+    def name(self) -> str:
+        """``"unlearning"`` of ``"experiments.unlearning.run"``."""
+        return self.run.removeprefix("experiments.").removesuffix(".run")
+
+    def __call__(self, arguments: Sequence[str] | None = None, prog: str | None = None) -> NoReturn:
+        """Reads the command line, runs, and leaves the process with the exit code.
+
+        Args:
+          arguments: default: those of the process.
+          prog: what the help calls the command; default: ``python -m`` and its module.
+        """
+        prog = prog or f"python -m experiments.{self.name}"
+        config = tyro.cli(self.options, args=arguments, prog=prog, description=self.description)
+        code = self.main(config)
+        if code == INTERRUPTED:
+            # A compiled call may still run in another thread: do not tear down around it.
+            sys.stderr.flush()
+            os._exit(code)
+        sys.exit(code)
+
+    def main(self, config: Options) -> int:
+        """Checks the options and runs; a mistake becomes one line on the standard error.
+
+        Returns:
+          The exit code: 0, 2 after a mistake, 130 after Ctrl-C.
+        """
+        try:
+            config = self.resolve(config)
+            print(f"report: {self._run(config)}")
+        except KeyboardInterrupt:
+            print(f"\ninterrupted; to continue, {_again(config)}", file=sys.stderr)
+            return INTERRUPTED
+        except (ValueError, OSError) as error:
+            message = " ".join(str(error).split())
+            print(f"error: {message}", file=sys.stderr)
+            return 2
+        return 0
+
+    def resolve(self, config: Options) -> Options:
+        """The options, checked, with a folder for the run.
+
+        Raises:
+          ValueError: an option out of range; the message names the cure.
+        """
+        config.check()
+        if config.run_dir is not None:
+            return config
+        stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+        folder = Path("runs") / f"{self.name.replace('.', '-').replace('_', '-')}-{stamp}"
+        return dataclasses.replace(config, run_dir=folder)
+
+    def _run(self, config: Options) -> Path:
+        from absl import logging
+
+        from modeledit_jax.run.folder import opened_run
+
+        logging.set_verbosity(logging.ERROR)  # Orbax reports every checkpoint at lower levels
+        with opened_run(
+            run_folder(config), config, resume=config.resume, free=config.may_change_on_resume
+        ):
+            return importlib.import_module(self.run).run(config)
+
+
+def _again(config: RunOptions) -> str:
+    if config.run_dir is None or not (config.run_dir / "config.json").exists():
+        return "repeat the command"  # nothing was saved yet
+    return f"repeat the command with --resume --run-dir {config.run_dir}"

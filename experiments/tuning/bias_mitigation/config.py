@@ -1,0 +1,15 @@
+"""Options of the tuning of the searches for bias mitigation."""
+
+from dataclasses import dataclass
+
+from experiments.bias_mitigation.config import Config
+
+
+@dataclass(frozen=True)
+class TuneConfig(Config):
+    """Tune the searches of the bias-mitigation experiment."""
+
+    budget: int = 10_000
+    """Reward evaluations of each search on each task."""
+    seed: int = 100
+    """First seed; keep it away from the experiment's."""

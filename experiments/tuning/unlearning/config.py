@@ -1,0 +1,17 @@
+"""Options of the tuning of the searches for unlearning."""
+
+from dataclasses import dataclass
+
+from experiments.unlearning.config import Config
+
+
+@dataclass(frozen=True)
+class TuneConfig(Config):
+    """Tune the searches of the unlearning experiment."""
+
+    forget_class: str = "all"
+    """As in the experiment."""
+    seeds: int = 1
+    """Networks."""
+    seed: int = 100
+    """First seed; keep it away from the experiment's."""
