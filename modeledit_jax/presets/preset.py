@@ -82,16 +82,22 @@ class Preset:
         Raises:
           ValueError: a setting that the class does not have, or of another type, or refused by it.
         """
-        settings = self.settings
-        for name, place in self.options.items():
-            if context.get(name) is not None:
-                settings = _replaced(settings, place.split("."), context[name])
+        given = {name: value for name, value in context.items() if value is not None}
+        set_here = {self.options[name]: given[name] for name in self.options.keys() & given.keys()}
+        settings = self.with_settings(set_here).settings
         names = {f.name for f in dataclasses.fields(self.kind) if f.init} - self.options.keys()
         known = {k: v for k, v in context.items() if k in names and k not in settings}
         try:
             return _build(self.kind, settings, known)
         except (dacite.DaciteError, TypeError, ValueError) as error:
             raise ValueError(f"preset {self.name!r}: {error}") from error
+
+    def with_settings(self, settings: Mapping[str, Any]) -> "Preset":
+        """The method with other settings, by name; dots stand between the names of tables."""
+        changed = dict(self.settings)
+        for name, value in settings.items():
+            changed = _replaced(changed, name.split("."), value)
+        return dataclasses.replace(self, settings=changed)
 
 
 def preset_names(family: str) -> tuple[str, ...]:
@@ -148,7 +154,7 @@ def preset(name: str | Path, **settings: Any) -> Any:
     """
     found = load_preset(name)
     options = {name: settings.pop(name) for name in found.options if name in settings}
-    return dataclasses.replace(found, settings={**found.settings, **settings}).build(**options)
+    return found.with_settings(settings).build(**options)
 
 
 def _families() -> list[str]:

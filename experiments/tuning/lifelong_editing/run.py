@@ -1,47 +1,54 @@
-"""The trials of every lifelong editor, and their scores."""
+"""Every setting of every method's grid on a world of its own, and presets of the best."""
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
+import jax
 import numpy as np
 
 from experiments.common.options import run_folder
-from experiments.lifelong_editing.methods import TUNED
-from experiments.lifelong_editing.run import Progress
+from experiments.lifelong_editing.methods import build_method
 from experiments.lifelong_editing.setup import Setup, check_modules, prepare
-from experiments.lifelong_editing.stream_run import run_method
 from experiments.tuning.lifelong_editing.config import TuneConfig
 from experiments.tuning.unlearning.run import write_tuning
+from modeledit_jax.presets.preset import load_preset, preset_names
+from modeledit_jax.presets.writing import tuned_preset
+from modeledit_jax.run.edit_facts import SHOWN, run_fact_task
+from modeledit_jax.run.files import atomic_write_text
+from modeledit_jax.run.progress import Progress
 
+Trial = dict[str, float]
+"""Settings by name, with dots between tables."""
+
+_RATES = {"network.edit_lr": (1e-4, 3e-4), "training.learning_rate": (1e-5, 3e-5)}
 STEPS: dict[str, dict[str, tuple[float, ...]]] = {
     "ft-l": {"learning_rate": (1e-4, 3e-4, 1e-3, 3e-3)},
     "ft-m": {"learning_rate": (1e-4, 3e-4, 1e-3, 3e-3)},
     "ultraedit": {"learning_rate": (3e-5, 1e-4, 3e-4, 1e-3)},
-    "mend": {"edit_lr": (1e-4, 3e-4), "meta_lr": (1e-5, 3e-5)},
-    "malmen": {"edit_lr": (1e-4, 3e-4), "meta_lr": (1e-5, 3e-5)},
-    "rledit": {"edit_lr": (1e-4, 3e-4), "meta_lr": (1e-5, 3e-5)},
+    "mend": _RATES,
+    "malmen": _RATES,
+    "rledit": _RATES,
 }
 """Four trials each."""
 
 
-def trials(name: str) -> list[dict[str, float]]:
+def trials(name: str) -> list[Trial]:
     """The settings of a method's grid."""
     grid = STEPS[name]
-    return [dict(zip(grid, own, strict=True)) for own in itertools.product(*grid.values())]
+    return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
 
 
 def run(config: TuneConfig) -> Path:
-    """Tunes and writes ``tuning.json``."""
+    """Tunes; writes ``tuning.json`` and a preset of every method."""
     check_modules(config)
-    grids: dict[str, list[dict[str, float]]] = {name: trials(name) for name in config.methods}
+    grids: dict[str, list[Trial]] = {name: trials(name) for name in config.methods}
     scores = np.zeros((config.seeds, len(grids), max(map(len, grids.values()))))
-    with Progress(scores.size) as bars:
+    with Progress("tuning", scores.size, SHOWN) as bars:
         for place in range(config.seeds):
             setup = prepare(config, config.seed + place, bars.reporter)
             for number, name in enumerate(grids):
-                scores[place, number] = run_trials(setup, name, grids[name], bars)
+                scores[place, number] = run_trials(config, setup, name, grids[name], bars)
     means = dict(zip(grids, scores.mean(0), strict=True))
     found = {
         name: sorted(
@@ -53,18 +60,51 @@ def run(config: TuneConfig) -> Path:
         )
         for name, grid in grids.items()
     }
-    return write_tuning(config, found)
+    path = write_tuning(config, found)
+    for name, (best, *_) in found.items():
+        write_presets(config, name, {key: best[key] for key in STEPS[name]})
+    return path
 
 
 def run_trials(
-    setup: Setup, name: str, grid: Sequence[dict[str, float]], bars: Progress
+    config: TuneConfig, setup: Setup, name: str, grid: Sequence[Trial], bars: Progress
 ) -> list[float]:
     """``overall`` of every setting of a method."""
+    preset = load_preset(name, "lifelong")
     scores = []
     for number, trial in enumerate(grid):
-        folder = run_folder(setup.config) / f"{name}-{number}"
-        own = replace(setup, config=replace(setup.config, run_dir=folder))
-        found = run_method(own, name, bars.reporter, TUNED | {name: trial})
+        found = run_fact_task(
+            build_method(preset.with_settings(trial), config),
+            setup.task,
+            jax.random.key(setup.seed),
+            folder=run_folder(config) / f"{name}-{number}" / f"seed-{setup.seed}",
+            reporter=bars.reporter,
+            name=name,
+        )
         scores.append(found.metrics["overall"])
         bars.one_done()
     return scores
+
+
+def write_presets(config: TuneConfig, name: str, settings: Trial) -> None:
+    """Presets with the best settings: of the method, and of those that are it but for a routing."""
+    tuned = (
+        f"the best of {len(trials(name))} trials on {config.task}, {config.edits} edits, seed "
+        f"{config.seed}, by the mean of the four scores (experiments.tuning.lifelong_editing)"
+    )
+    for other in followers(name):
+        text = tuned_preset(other, "lifelong", settings, tuned)
+        atomic_write_text(run_folder(config) / f"{other}.toml", text)
+
+
+def followers(name: str) -> list[str]:
+    """The method itself, and those that have its class and all its settings, and a routing."""
+    leader = load_preset(name, "lifelong")
+    presets = (load_preset(other, "lifelong") for other in preset_names("lifelong"))
+    return [
+        other.name
+        for other in presets
+        if other.kind is leader.kind
+        and {key: value for key, value in other.settings.items() if key != "routing"}
+        == leader.settings
+    ]

@@ -156,7 +156,10 @@ def _invented_words(draws: StableRandom, count: int) -> list[str]:
 
 def lexicon_words() -> set[str]:
     """Every word of the lexicon, as the corpus spells it."""
-    texts = [*plain_lexicon.FRAMES, *(text for texts in plain_lexicon.WORDS.values() for text in texts)]
+    texts = [
+        *plain_lexicon.FRAMES,
+        *(text for texts in plain_lexicon.WORDS.values() for text in texts),
+    ]
     for kind in lexicon.KINDS:
         texts += kind.shared
         for relation in kind.relations:

@@ -82,9 +82,7 @@ def _published(name: str, data_dir: Path | None) -> tuple[EditRecords, EditRecor
     )
 
 
-def _about_others(
-    records: Sequence[EditRecord], edited: Sequence[EditRecord]
-) -> list[EditRecord]:
+def _about_others(records: Sequence[EditRecord], edited: Sequence[EditRecord]) -> list[EditRecord]:
     taken = {record.subject for record in edited} - {""}
     return [record for record in records if record.subject not in taken]
 

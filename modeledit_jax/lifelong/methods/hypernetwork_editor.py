@@ -72,9 +72,7 @@ class HypernetworkEditor(StreamEditor):
     training: MetaTraining | None = None
     released: bool = False
 
-    def sized_for(
-        self, model: EditableModel, streams: Sequence[FactBatch]
-    ) -> "HypernetworkEditor":
+    def sized_for(self, model: EditableModel, streams: Sequence[FactBatch]) -> "HypernetworkEditor":
         """With as many ``rows`` as the fullest batch of the streams needs, unless they are given.
 
         They come in eights, so that streams differ less and more is compiled once.
