@@ -16,7 +16,7 @@ from benchmarks.timing import Contestant
 from modeledit_jax.agents import ppo
 from modeledit_jax.data.images.splits import Splits
 from modeledit_jax.editors.search.evolution import evaluate_population
-from modeledit_jax.editors.search.ppo import PPOSearch, default_ppo_config
+from modeledit_jax.editors.search.ppo import PPO, editing_config
 from modeledit_jax.edits.site import set_leaves
 from modeledit_jax.envs.world import World, WorldParams
 from modeledit_jax.subjects.image_classifiers import unfold
@@ -165,9 +165,9 @@ def ppo_training(env: World, updates: int) -> tuple[Contestant, Contestant]:
 
     The work of both is counted in evaluations.
     """
-    config = default_ppo_config(2000)
+    config = editing_config(2000)
     params = env.default_params
-    init = jax.jit(lambda params, key: PPOSearch(config).init(env, params, key))
+    init = jax.jit(lambda params, key: PPO(config=config).init(env, params, key))
     state = init(params, jax.random.key(3))
     train = jax.jit(lambda params, state: ppo.scan_updates(env, params, config, state, updates))
     evaluations = updates * config.batch_size

@@ -3,12 +3,26 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from experiments.common.options import SearchOptions, import_reward
+from experiments.common.options import SEARCHES, SearchOptions, SubjectOptions, import_reward
+
+COMPARED = (
+    "clp",
+    "mindiff",
+    "leace",
+    "inlp",
+    "last-layer-refit",
+    "neuron-ablation",
+    "random-edit",
+    "dixon-rebalancing",
+    "reweighing",
+    "other-seed",
+)
+"""Presets of other editors of the same layer, and of networks trained anew."""
 
 
 @dataclass(frozen=True)
-class Config(SearchOptions):
-    """Reduce the identity bias of a trained toxicity classifier by editing one layer."""
+class CommentOptions(SubjectOptions):
+    """Options of every experiment about toxicity classifiers."""
 
     dataset: Literal["synthetic", "jigsaw", "wikipedia_toxicity", "civil_comments"] = "synthetic"
     """Comments; synthetic is embedded, others are downloaded or read from MODELEDIT_DATA_DIR."""
@@ -20,18 +34,24 @@ class Config(SearchOptions):
     """Of the synthetic comments: mean number of further cue clauses; fewer make identities tell."""
     reward: str = "fairness"
     """fairness, rates or fped (two examples of what goes wrong), or module:name of a function."""
-    budget: int = 4000
-    """Reward evaluations of each search on each task."""
-    baselines: bool = True
-    """Compare with other editors of the same layer, and with networks trained anew."""
 
     def check(self) -> None:
-        """As `SearchOptions.check`."""
+        """As `SubjectOptions.check`."""
         if self.size < 200:
             raise ValueError(f"--size must be at least 200 comments, got {self.size}")
         super().check()
 
 
-def reward_function(config: Config) -> Any:
+@dataclass(frozen=True)
+class Config(SearchOptions, CommentOptions):
+    """Reduce the identity bias of a trained toxicity classifier by editing one layer."""
+
+    budget: int = 4000
+    """Reward evaluations of each search on each task."""
+    methods: tuple[str, ...] = (*SEARCHES, *COMPARED)
+    """Methods to compare: presets by name, or paths of TOML files of your own."""
+
+
+def reward_function(config: CommentOptions) -> Any:
     """The name of a built-in reward, or the user's function."""
     return import_reward(config.reward) if ":" in config.reward else config.reward

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.stats
 
-from experiments.common.searching import Result
+from experiments.common.methods import Result
 from modeledit_jax.evaluation.block_bootstrap import paired_block_bootstrap
 from modeledit_jax.evaluation.statistics import Interval, holm, mean_interval
 from modeledit_jax.tasks.debiasing import DebiasingTask

@@ -6,13 +6,13 @@ labels of the very comments it is judged on. Needs the extra ``fairness``.
 """
 
 import importlib.util
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 
-from experiments.bias_mitigation.run import Setup
-from experiments.common.searching import Result
+from experiments.common.methods import Result
 from modeledit_jax.editors.editor import Cost
 from modeledit_jax.tasks.debiasing import DebiasingTask, members
 from modeledit_jax.tasks.debiasing_metrics import threshold
@@ -37,27 +37,26 @@ class GivenScores(ClassifierMixin, BaseEstimator):
         return np.asarray(x)[:, 0]
 
 
-def threshold_oracle(setup: Setup, unedited: Result) -> Result | None:
-    """Decisions at equalized odds as logits of ±1; None, and a note, if that cannot be had.
+def threshold_oracle(
+    tasks: Sequence[DebiasingTask], unedited: Result
+) -> tuple[list[Result], list[str]]:
+    """Decisions at equalized odds as logits of ±1, or nothing and a note if that cannot be had.
 
     Args:
-      bench: the tasks.
+      tasks: one per network.
       unedited: outputs of the networks as they are.
     """
     if importlib.util.find_spec("fairlearn") is None:
-        setup.notes.append(
-            f"{NAME} was left out: it needs Fairlearn, pip install 'modeledit-jax[fairness]'"
-        )
-        return None
+        why = "it needs Fairlearn, pip install 'modeledit-jax[fairness]'"
+        return [], [f"{NAME} was left out: {why}"]
     try:
         outputs = [
             {role: decisions(task, role, own[role], threshold(task, own)) for role in own}
-            for task, own in zip(setup.tasks, unedited.outputs, strict=True)
+            for task, own in zip(tasks, unedited.outputs, strict=True)
         ]
     except ValueError as error:  # Fairlearn wants toxic and harmless comments of every term
-        setup.notes.append(f"{NAME} was left out: {error}")
-        return None
-    return Result(NAME, outputs, [Cost()] * len(outputs))
+        return [], [f"{NAME} was left out: {error}"]
+    return [Result(NAME, outputs, [Cost()] * len(outputs))], []
 
 
 def decisions(task: DebiasingTask, role: str, logits: np.ndarray, cut: float) -> np.ndarray:

@@ -8,9 +8,9 @@ import numpy as np
 from experiments.bias_mitigation.config import Config
 from experiments.bias_mitigation.gains import gains
 from experiments.bias_mitigation.text import report_text
+from experiments.common.methods import Result
 from experiments.common.options import run_folder
 from experiments.common.reporting import first_met, long_format, save_weights
-from experiments.common.searching import Result
 from modeledit_jax.data.comments.comments import CommentData
 from modeledit_jax.evaluation.fairness_report import per_term
 from modeledit_jax.report.fairness_figures import dumbbell, score_distributions
@@ -41,7 +41,7 @@ def write_report(
 ) -> None:
     """Writes everything into ``config.run_dir``."""
     run_dir = run_folder(config)
-    by_name = {result.editor: result for result in results}
+    by_name = {result.method: result for result in results}
     table = make_rows(tasks, seeds, by_name)
     found = {
         name: gains(tasks, by_name["original"], result, _metrics(table, "original"),
@@ -151,8 +151,8 @@ def write_figures(
     )
     if searches:
         learning_curves(
-            {r.editor: r.curves["fped"] + r.curves["fned"] for r in searches},
-            {r.editor: r.evaluations for r in searches if r.evaluations is not None},
+            {r.method: r.curves["fped"] + r.curves["fned"] for r in searches},
+            {r.method: r.evaluations for r in searches if r.evaluations is not None},
             "FPED + FNED on held-out templates",
             figures / "learning_curves.png",
             title="Present edit of each search",

@@ -1,7 +1,8 @@
-"""The course of the bias-mitigation experiment: train, search, compare, judge, report."""
+"""The bias-mitigation experiment: train, run all methods, compare, report."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,77 +12,116 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from experiments.bias_mitigation.config import Config, reward_function
+from experiments.bias_mitigation.config import CommentOptions, Config, reward_function
+from experiments.bias_mitigation.oracle import threshold_oracle
 from experiments.bias_mitigation.report import write_report
+from experiments.common.methods import (
+    Evaluation,
+    Method,
+    Result,
+    evaluated,
+    make_methods,
+    method_keys,
+    run_methods,
+)
+from experiments.common.networks import cached_networks
 from experiments.common.options import run_folder
-from experiments.common.searching import Result, check_searches, search_world
-from experiments.common.settings import TUNED_ON_COMMENTS
 from modeledit_jax.data.comments.comments import CommentData
 from modeledit_jax.data.comments.synthetic import identity_corpus, oracle_scores
 from modeledit_jax.data.images.datasets import default_cache_dir
+from modeledit_jax.editors.debiasing.ablation import RandomEdit
 from modeledit_jax.editors.editor import Cost
-from modeledit_jax.evaluation.auc import group_aucs
-from modeledit_jax.evaluation.fairness import (
-    equal_error_threshold,
-    equality_differences,
-    error_rates,
-    power_mean,
-)
-from modeledit_jax.run.checkpoint import cached_tree
-from modeledit_jax.run.folder import as_json
+from modeledit_jax.evaluation.forgetting import relative_edit_size
 from modeledit_jax.subjects.subject import Subject, flax_apply
 from modeledit_jax.subjects.text_classifiers import LEARNED, TRAINING, make_text_classifier
 from modeledit_jax.subjects.tfidf import tfidf_scores
-from modeledit_jax.subjects.training import TrainingConfig, train_classifiers
+from modeledit_jax.subjects.training import TrainingConfig
 from modeledit_jax.tasks.debiasing import DebiasingTask, mitigate_bias
-from modeledit_jax.tasks.debiasing_metrics import evaluated_roles
-from modeledit_jax.tasks.unlearning_metrics import role_outputs
-from modeledit_jax.types import Array, Examples
+from modeledit_jax.tasks.debiasing_metrics import evaluated_roles, fairness_curves
+from modeledit_jax.tasks.outputs import role_outputs
+from modeledit_jax.types import Examples
 
 
 @dataclass(frozen=True)
 class Setup:
     """What all editors of the experiment share."""
 
-    config: Config
+    config: CommentOptions
     data: CommentData
     module: nn.Module
     training: TrainingConfig
     cache: Path
     tasks: list[DebiasingTask]  # one per seed
     seeds: list[int]
-    notes: list[str]  # what the reader of the report has to know of the run
-
-    @property
-    def roles(self) -> tuple[str, ...]:
-        """Roles and suites that every classifier is judged on."""
-        return evaluated_roles(self.tasks[0])
 
 
 def run(config: Config) -> Path:
     """Runs the experiment and writes its folder."""
-    check_searches(config)
+    make_methods(config, "bias_mitigation", module=None, training=None)  # mistakes show at once
     setup = prepare(config)
-    unedited = outputs_of(setup, [task.subject.params for task in setup.tasks])
-    results = [Result("original", unedited, [Cost()] * len(unedited))]
-    for world in config.worlds:
-        results += search_world(
-            config, world, setup.tasks, setup.roles, fairness_course, TUNED_ON_COMMENTS
-        )
-    if config.baselines:
-        from experiments.bias_mitigation.baselines import compare
-        from experiments.bias_mitigation.oracle import threshold_oracle
-
-        results += compare(setup, results)
-        oracle = threshold_oracle(setup, results[0])
-        results += [] if oracle is None else [oracle]
-    results += references(setup)
-    data = replace(setup.data, notes=tuple(setup.notes))
+    context = {"module": setup.module, "training": setup.training}
+    methods = make_methods(config, "bias_mitigation", **context)
+    results, notes = run_all(
+        config, setup, [method for method in methods if method.name != "original"]
+    )
+    oracle, why = threshold_oracle(setup.tasks, results[0])
+    results += oracle + references(setup)
+    data = replace(setup.data, notes=(*setup.data.notes, *notes, *why))
     write_report(config, data, setup.tasks, setup.seeds, results)
     return run_folder(config) / "report.md"
 
 
-def prepare(config: Config) -> Setup:
+def run_all(
+    config: Config, setup: Setup, methods: Sequence[Method]
+) -> tuple[list[Result], list[str]]:
+    """The unedited networks and all methods on them, and why some were left out.
+
+    Random edits are made last, for they get the size of what reinforcement learning has found.
+    """
+    tasks, evaluation = setup.tasks, fairness_evaluation(setup.tasks[0])
+    random = [(m.name, m.editor) for m in methods if isinstance(m.editor, RandomEdit)]
+    others = [method for method in methods if not isinstance(method.editor, RandomEdit)]
+    found, notes = run_methods(config, others, tasks, setup.seeds, evaluation)
+    sizes = learned_sizes(tasks, found)
+    for name, editor in random:
+        edits = [
+            replace(editor, size=size).edit(task, key)
+            for task, key, size in zip(tasks, method_keys(setup.seeds), sizes, strict=True)
+        ]
+        found.append(evaluated(name, edits, tasks, evaluation))
+    names = [method.name for method in methods]
+    return [
+        unedited(tasks, evaluation),
+        *sorted(found, key=lambda result: names.index(result.method)),
+    ], notes
+
+
+def fairness_evaluation(task: DebiasingTask) -> Evaluation:
+    """How results on tasks like this one are evaluated."""
+    roles = evaluated_roles(task)
+    return Evaluation(partial(role_outputs, roles=roles), roles, fairness_curves)
+
+
+def unedited(tasks: Sequence[DebiasingTask], evaluation: Evaluation) -> Result:
+    """The networks as they are."""
+    outputs = [evaluation.outputs(task, task.subject.params) for task in tasks]
+    return Result("original", outputs, [Cost()] * len(outputs))
+
+
+def learned_sizes(tasks: Sequence[DebiasingTask], results: Sequence[Result]) -> list[float]:
+    """Mean size of PPO's edits of each task; 0.5 where PPO did not run."""
+    learned = [result.leaves for result in results if result.learned and result.leaves]
+    return [
+        float(
+            np.mean([relative_edit_size(task.leaves, leaves[index]) for leaves in learned])
+            if learned
+            else 0.5
+        )
+        for index, task in enumerate(tasks)
+    ]
+
+
+def prepare(config: CommentOptions) -> Setup:
     """Loads the comments, trains the subjects or takes them from the cache, states the tasks."""
     cache = config.cache_dir or default_cache_dir()
     data = load(config)
@@ -90,16 +130,16 @@ def prepare(config: Config) -> Setup:
     if config.epochs is not None:
         training = replace(training, epochs=config.epochs)
     seeds = list(range(config.seed, config.seed + config.seeds))
-    setup = Setup(config, data, module, training, cache, [], seeds, list(data.notes))
+    setup = Setup(config, data, module, training, cache, [], seeds)
     for seed in tqdm(seeds, desc="train subjects"):
-        subject = Subject(params=train_cached(setup, seed), apply=flax_apply(module))
+        subject = Subject(params=trained(setup, seed), apply=flax_apply(module))
         setup.tasks.append(
             mitigate_bias(subject, data, site=config.site, reward=reward_function(config))
         )
     return setup
 
 
-def load(config: Config) -> CommentData:
+def load(config: CommentOptions) -> CommentData:
     """The comments named on the command line."""
     if config.dataset == "synthetic":
         return identity_corpus(cues=config.cues)
@@ -108,60 +148,26 @@ def load(config: Config) -> CommentData:
     return load_comments(config.dataset, size=config.size, cache_dir=config.cache_dir)
 
 
-def train_cached(setup: Setup, seed: int, weights: Array | None = None, name: str = "") -> Any:
-    """Trains a network with the experiment's recipe, or takes it from the cache.
-
-    Args:
-      bench: data, network and recipe.
-      seed: of the network.
-      weights: of the training comments, ``[N]``; None: ones.
-      name: of the weights, for the cache.
-    """
+def trained(setup: Setup, seed: int) -> Any:
+    """The classifier of a seed, trained with the experiment's recipe."""
     train = setup.data.roles["train"]
-    key = {
-        "module": repr(setup.module),
-        "training": as_json(setup.training),
-        "data": setup.data.fingerprint,
-        "seed": seed,
-        "weights": name,
-    }
-
-    def build() -> Any:
-        examples = Examples(jnp.asarray(train.tokens), jnp.asarray(train.label))
-        keys = jax.random.split(jax.random.key(seed), 1)
-        own = None if weights is None else jnp.asarray(weights)[None]
-        return train_classifiers(setup.module, examples, setup.training, keys, own)
-
-    trained = cached_tree(setup.cache / "subjects", key, build)
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), trained)
-
-
-def outputs_of(setup: Setup, params: Sequence[Any]) -> list[dict[str, np.ndarray]]:
-    """Outputs of one network per task on all judged roles."""
-    return [
-        role_outputs(task, own, setup.roles) for task, own in zip(setup.tasks, params, strict=True)
-    ]
-
-
-def fairness_course(outputs: Array, targets: Any, weights: Mapping[str, Array]) -> dict[str, Array]:
-    """Progress of an edit on one role, at the equal error rate of the role's own comments."""
-    scores, comments = outputs[:, 0], weights["comments"]
-    cut = equal_error_threshold(scores, targets.label, comments)
-    own = weights["counterfactuals"]
-    rates = error_rates(scores, targets.label, targets.groups, cut, own)
-    differences = equality_differences(rates)
-    aucs = group_aucs(scores, targets.label, targets.groups, own)
-    return {
-        "fped": differences.fped,
-        "fned": differences.fned,
-        "bpsn_m5": power_mean(aucs.bpsn),
-        "accuracy": error_rates(scores, targets.label, targets.groups, cut, comments).accuracy,
-    }
+    examples = Examples(jnp.asarray(train.tokens), jnp.asarray(train.label))
+    params = cached_networks(
+        setup.module,
+        setup.training,
+        examples,
+        jax.random.split(jax.random.key(seed), 1),
+        cache=setup.cache,
+        fingerprint=setup.data.fingerprint,
+        seed=seed,
+    )
+    return jax.tree.map(lambda leaf: leaf[0], params)
 
 
 def references(setup: Setup) -> list[Result]:
     """Classifiers to read the others beside: TF-IDF regression and, where known, Bayes' rule."""
-    sets = {role: np.asarray(setup.tasks[0].roles[role].x) for role in setup.roles}
+    task = setup.tasks[0]
+    sets = {role: np.asarray(task.roles[role].x) for role in evaluated_roles(task)}
     train = setup.data.roles["train"]
     scores = dict(zip(sets, tfidf_scores(train.tokens, train.label, *sets.values()), strict=True))
     found = {"tfidf": scores}

@@ -10,7 +10,12 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 World = Literal["mask", "shift"]
-SearchName = Literal["ppo", "openes", "snes", "random-search"]
+SEARCHES = tuple(
+    f"{search}-{world}"
+    for world in ("mask", "shift")
+    for search in ("ppo", "openes", "snes", "random-search")
+)
+"""Presets of all searches."""
 
 
 @dataclass(frozen=True)
@@ -42,43 +47,68 @@ class RunOptions:
 
 
 @dataclass(frozen=True)
-class SearchOptions(RunOptions):
-    """Options of every experiment that searches for edits."""
-
-    may_change_on_resume: ClassVar[tuple[str, ...]] = ("tensorboard",)
+class SubjectOptions(RunOptions):
+    """Options of every experiment that trains networks and edits some of their parameters."""
 
     site: tuple[str, ...] = ("fc2/kernel",)
     """Patterns of the parameters that may be edited."""
-    worlds: tuple[World, ...] = ("mask", "shift")
-    """Scale the weights (mask), add to them (shift), or both in turn."""
-    searches: tuple[SearchName, ...] = ("ppo", "openes", "snes", "random-search")
-    """Searches to run in each world."""
+    epochs: int | None = None
+    """Passes over the training data; default: a recipe that converges."""
+
+    def check(self) -> None:
+        """As `RunOptions.check`."""
+        if self.epochs is not None:
+            check_at_least(self, epochs=1)
+        super().check()
+
+
+@dataclass(frozen=True)
+class ActionOptions(RunOptions):
+    """Options of every search for edits."""
+
     budget: int = 2000
     """Reward evaluations of each search on each task."""
     parametrization: Literal["low-rank", "per-weight", "per-row", "per-column"] = "low-rank"
     """How an action becomes a matrix."""
     rank: int = 4
     """Rank of low-rank actions."""
-    horizon: int = 1
-    """Edits of an episode; above 1 only PPO runs."""
-    observation: Literal["weights", "time"] = "weights"
-    """What the policy sees: the current weights, or the time alone."""
-    epochs: int | None = None
-    """Passes over the training data; default: a recipe that converges."""
-    tensorboard: bool = False
-    """Write TensorBoard scalars as well (needs the extra 'tensorboard')."""
 
     def check(self) -> None:
         """As `RunOptions.check`."""
         if self.budget < 1:
             raise ValueError(f"--budget must be at least 1 reward evaluation, got {self.budget}")
+        check_at_least(self, rank=1)
+        super().check()
+
+
+@dataclass(frozen=True)
+class MethodOptions(ActionOptions):
+    """Options of every experiment that runs methods by name."""
+
+    methods: tuple[str, ...] = SEARCHES
+    """Methods to compare: presets by name, or paths of TOML files of your own."""
+    horizon: int = 1
+    """Edits of an episode; only PPO plays more than one."""
+    observation: Literal["weights", "time"] = "weights"
+    """What the policy sees: the current weights, or the time alone."""
+
+    def check(self) -> None:
+        """As `RunOptions.check`."""
         if self.horizon < 1:
             raise ValueError(f"--horizon must be at least 1 edit, got {self.horizon}")
-        if self.epochs is not None:
-            check_at_least(self, epochs=1)
-        if self.horizon > 1 and set(self.searches) != {"ppo"}:
-            raise ValueError("with --horizon above 1 only PPO can search: add --searches ppo")
+        if not self.methods:
+            raise ValueError("--methods must name at least one method")
         super().check()
+
+
+@dataclass(frozen=True)
+class SearchOptions(MethodOptions):
+    """Options of every experiment that shows the progress of searches."""
+
+    may_change_on_resume: ClassVar[tuple[str, ...]] = ("tensorboard",)
+
+    tensorboard: bool = False
+    """Write TensorBoard scalars as well (needs the extra 'tensorboard')."""
 
 
 def check_at_least(options: object, **least: int) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.common.searching import Result
+from experiments.common.methods import Result
 from modeledit_jax.edits.site import set_leaves
 from modeledit_jax.report.markdown import table_lines
 from modeledit_jax.report.summary import Row, group_by_editor
@@ -33,7 +33,7 @@ def long_format(
     for number, result in enumerate(searches):
         assert result.evaluations is not None and result.score is not None
         for index, (task, seed) in enumerate(zip(tasks, seeds, strict=True)):
-            constants = (result.editor, task.name, seed)
+            constants = (result.method, task.name, seed)
             values = (
                 *([constant] * len(result.evaluations) for constant in constants),
                 result.evaluations,
@@ -50,10 +50,10 @@ def save_weights(
 ) -> None:
     """Saves the networks PPO edited, whole, each in a folder of its own."""
     for result in searches:
-        if not result.editor.startswith("ppo") or result.leaves is None:
+        if not result.learned or result.leaves is None:
             continue
         for task, seed, leaves in zip(tasks, seeds, result.leaves, strict=True):
-            folder = run_dir / "weights" / result.editor / f"{task.name}-seed-{seed}"
+            folder = run_dir / "weights" / result.method / f"{task.name}-seed-{seed}"
             save_tree(folder, set_leaves(task.subject.params, leaves))
 
 

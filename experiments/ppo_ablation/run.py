@@ -11,20 +11,19 @@ import numpy as np
 from tqdm import tqdm
 
 from experiments.common.cached import cached_json
+from experiments.common.methods import method_context
 from experiments.common.options import run_folder
 from experiments.common.reporting import first_met, quantiles_of_needed
-from experiments.common.searching import make_world
 from experiments.ppo_ablation.config import AblationConfig
 from experiments.unlearning.run import Setup, prepare
-from modeledit_jax.editors.editor import run_updates, updates_within
-from modeledit_jax.editors.search.ppo import PPOSearch, default_ppo_config
-from modeledit_jax.envs.world import World, WorldParams
+from modeledit_jax.editors.search.ppo import editing_config
 from modeledit_jax.evaluation.statistics import stratified_bootstrap
+from modeledit_jax.presets.preset import load_preset
 from modeledit_jax.report.markdown import table_lines
 from modeledit_jax.report.summary import atomic_write_text
+from modeledit_jax.run.edit_many import edit_many
 from modeledit_jax.run.folder import as_json
 from modeledit_jax.run.plan_evaluation import PlanEvaluator
-from modeledit_jax.types import Array, Key
 
 ADAM = {  # the settings of a one-step Gaussian PPO tuned with Adam
     "search_optimizer": "adam",
@@ -79,40 +78,30 @@ def variant_row(config: AblationConfig, setup: Setup, world: str, name: str) -> 
     options = dict(VARIANTS[name])
     horizon = options.pop("horizon", 1)
     observation = options.pop("observation", "weights")
-    variant = replace(config, horizon=horizon, observation=observation)
-    env = make_world(variant, world, setup.tasks[0])
-    evaluator = PlanEvaluator(env, setup.tasks)
-    params = evaluator.stacked_params()
-    base = default_ppo_config(config.budget, horizon, world)
+    base = editing_config(config.budget, horizon, world)
     size = options.get("num_envs", base.num_envs) * horizon
-    search = PPOSearch(replace(base, **options, num_updates=config.budget // size))
+    settings = replace(base, **options, num_updates=config.budget // size)
+    search = load_preset(f"ppo-{world}", "unlearning").build(
+        **(method_context(config) | {"horizon": horizon, "observation": observation}),
+        config=settings,
+    )
     keys = jax.random.split(jax.random.key(config.seed), len(setup.tasks))
-    plans = jax.jit(partial(course, search, env, config.budget))(params, keys)
+    plans = np.stack([result.trace.plans for result in edit_many(search, setup.tasks, keys)])
+    evaluator = PlanEvaluator(search.make_world(setup.tasks[0]), setup.tasks)
     shape = (config.seeds, len(setup.tasks) // config.seeds)
-    return {"variant": name, **evaluated(evaluator, params, plans, size, shape)}
-
-
-def course(search: PPOSearch, env: World, budget: int, params: WorldParams, keys: Key) -> Array:
-    """Plans of all tasks at every update, ``[B, K, T, A]``."""
-    updates = updates_within(search, budget)
-
-    def one(params: WorldParams, key: Key) -> Array:
-        return run_updates(search, env, params, search.init(env, params, key), updates)[1].plans
-
-    return jax.vmap(one)(params, keys)
+    return {"variant": name, **evaluated(evaluator, plans, size, shape)}
 
 
 def evaluated(
     evaluator: PlanEvaluator,
-    params: WorldParams,
-    plans: Array,
+    plans: np.ndarray,
     per_update: int,
     shape: tuple[int, int],
 ) -> dict[str, Any]:
     """Test results of one variant."""
     nothing = np.zeros_like(plans[:, :1])
-    base = evaluator.course(nothing, params, "test")["retain"]
-    test = evaluator.course(plans, params, "test")
+    base = evaluator.curves(nothing, "test")["retain"]
+    test = evaluator.curves(plans, "test")
     drop = base - test["retain"]
     met = (test["forget"] <= 0.01) & (drop <= 0.01)
     needed = first_met(met, per_update * np.arange(1, met.shape[1] + 1))

@@ -4,37 +4,29 @@ All searches edit the same networks for the same requests: from the edit of a po
 either, from the mean of the edits that the policy makes on its training tasks, or from scratch.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from experiments.common.reporting import first_met
-from experiments.common.settings import make_search
 from experiments.transfer.config import Config
-from experiments.transfer.policies import WORLDS
 from experiments.transfer.zero_shot import TaskBatch, forget_retain_metrics
-from modeledit_jax.editors.editor import Cost, Search, run_updates, updates_within
-from modeledit_jax.editors.policy.learned import adaptation_config
-from modeledit_jax.editors.search.ppo import PPOSearch
-from modeledit_jax.envs.world import World, WorldParams
-from modeledit_jax.envs.worlds import make
+from modeledit_jax.editors.editor import Cost
+from modeledit_jax.editors.policy.learned import LearnedEditor, policy_parametrization
+from modeledit_jax.editors.search.search import SearchEditor
+from modeledit_jax.presets.preset import preset
 from modeledit_jax.report.summary import Row
+from modeledit_jax.run.edit_many import edit_many
 from modeledit_jax.run.plan_evaluation import PlanEvaluator
-from modeledit_jax.types import Array, Key
 
 TARGET_FORGET, TARGET_DROP = 0.01, 0.01
 """A task is solved at forget accuracy ≤ 1 % and retain accuracy ≥ original − 1 point (test)."""
 
 POINTS = 40  # of a curve that are judged on the test examples
 SEARCHES = ("ppo", "openes", "snes")
-
-MakeSearch = Callable[[Any], Search]
-"""The search that starts at an action; at its own start for None."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +45,11 @@ class Course:
 
 
 def adapted(
-    config: Config, world: str, batch: TaskBatch, policy: np.ndarray, mean: np.ndarray
+    config: Config,
+    editor: LearnedEditor,
+    batch: TaskBatch,
+    policy: np.ndarray,
+    mean: np.ndarray,
 ) -> dict[str, Course]:
     """Runs all searches of the comparison.
 
@@ -64,31 +60,27 @@ def adapted(
       policy: the policies' edits of them, ``[B, A]``.
       mean: the mean edit of each policy's training tasks, ``[B, A]``.
     """
+    world = editor.world
     setup = _Setup(config, world, batch)
-    own, budget = batch.env.edit.parametrization, config.search_budget
-    flat = make(WORLDS[world], batch.tasks[0], parametrization=own, observation="time")[0]
-    scratch = make(WORLDS[world], batch.tasks[0], observation="time")[0]
     courses = {}
     for spent in config.budgets:
-        search = partial(_from_policy, adaptation_config(spent, world))
         name = f"policy-{world}-plus-{spent}"
-        courses[name] = setup.run(name, flat, search, spent, policy)
+        starts = [editor.adaptation_search(spent, jnp.asarray(start)) for start in policy]
+        courses[name] = setup.run(name, starts)
     for kind in SEARCHES:
-        search = partial(_started, make_search(kind, world, budget))
-        for name, env, starts in (
-            (f"{kind}-{world}", scratch, None),
-            (f"{kind}-{world}-from-mean-edit", flat, mean),
+        scratch = preset(
+            f"unlearning/{kind}-{world}", budget=config.search_budget, observation="time"
+        )
+        flat = replace(scratch, parametrization=policy_parametrization(editor.network))
+        for name, searches in (
+            (f"{kind}-{world}", [scratch] * len(mean)),
+            (
+                f"{kind}-{world}-from-mean-edit",
+                [replace(flat, start=jnp.asarray(start)) for start in mean],
+            ),
         ):
-            courses[name] = setup.run(name, env, search, budget, starts)
+            courses[name] = setup.run(name, searches)
     return courses
-
-
-def _from_policy(ppo: Any, start: Any) -> Search:
-    return PPOSearch(ppo, start=start)
-
-
-def _started(search: Any, start: Any) -> Search:
-    return search if start is None else replace(search, start=start)
 
 
 @dataclass(frozen=True)
@@ -97,19 +89,17 @@ class _Setup:
     world: str
     batch: TaskBatch
 
-    def run(
-        self, name: str, env: World, search: MakeSearch, budget: int, starts: np.ndarray | None
-    ) -> Course:
-        """Runs a search on all tasks side by side and judges its course."""
-        tasks = self.batch.tasks
-        evaluator = PlanEvaluator(env, tasks)
-        params = evaluator.stacked_params()
+    def run(self, name: str, searches: Sequence[SearchEditor]) -> Course:
+        """Runs a search on all tasks side by side and evaluates it on the way."""
+        tasks, search = self.batch.tasks, searches[0]
         keys = jax.random.split(jax.random.key(self.config.seed), len(tasks))
-        updates = updates_within(search(None), budget)
-        plans = np.asarray(_search(env, search, updates, params, starts, keys))
+        found = edit_many(searches, tasks, keys)
+        updates = search.updates
         kept = np.unique(np.linspace(0, updates - 1, min(POINTS, updates)).round().astype(int))
-        curves = evaluator.course(plans[:, kept], params, "test")
-        evaluations = (kept + 1) * search(None).evaluations_per_update
+        plans = np.stack([result.trace.plans[kept] for result in found])
+        evaluator = PlanEvaluator(search.make_world(tasks[0]), tasks)
+        curves = evaluator.curves(plans, "test")
+        evaluations = (kept + 1) * search.evaluations_per_update
         return Course(self._rows(name, curves, evaluations), evaluations, curves)
 
     def _rows(self, name: str, curves: dict[str, np.ndarray], evaluations: np.ndarray) -> list[Row]:
@@ -135,22 +125,3 @@ def evaluations_to_target(
         curves["retain"] >= base["retain"][:, None] - TARGET_DROP
     )
     return first_met(met, evaluations)
-
-
-@partial(jax.jit, static_argnums=(0, 1, 2))
-def _search(
-    env: World,
-    search: MakeSearch,
-    updates: int,
-    params: WorldParams,
-    starts: Array | None,
-    keys: Key,
-) -> Array:
-    """The plans of every task after every update, ``[B, K, T, A]``."""
-
-    def one(params: WorldParams, start: Array | None, key: Key) -> Array:
-        own = search(None if start is None else jnp.asarray(start))
-        state = own.init(env, params, key)
-        return run_updates(own, env, params, state, updates)[1].plans
-
-    return jax.vmap(one, in_axes=(0, None if starts is None else 0, 0))(params, starts, keys)

@@ -7,20 +7,19 @@ from functools import partial
 import jax
 import numpy as np
 
-from experiments.common.settings import make_search
 from experiments.transfer.config import Config
 from experiments.transfer.networks import Networks
-from experiments.transfer.policies import WORLDS, Policy
+from experiments.transfer.policies import Policy
 from experiments.transfer.zero_shot import TaskBatch
-from modeledit_jax.editors.editor import Cost, Editor, run_updates, updates_within
-from modeledit_jax.editors.policy.learned import LearnedEditor
+from modeledit_jax.editors.editor import Cost, Editor
+from modeledit_jax.editors.policy.learned import LearnedEditor, planned
 from modeledit_jax.editors.unlearning.neggrad import NegGradPlus
 from modeledit_jax.editors.unlearning.references import Retrain
-from modeledit_jax.envs.world import World, WorldParams
-from modeledit_jax.envs.worlds import make
+from modeledit_jax.envs.world import World
+from modeledit_jax.presets.preset import preset
 from modeledit_jax.report.summary import Row
 from modeledit_jax.tasks.task import Task
-from modeledit_jax.types import Array, Key, Leaves, Params
+from modeledit_jax.types import Params
 
 REPEATS = 5
 
@@ -68,7 +67,7 @@ def cost_rows(config: Config, store: Networks, world: str, policy: Policy) -> li
 
 
 def _edited(editor: Editor, task: Task) -> Params:
-    return editor.edit(task, jax.random.key(0), 0).params
+    return editor.edit(task, jax.random.key(0)).params
 
 
 def _seconds(function: Callable[[], object], repeats: int = REPEATS) -> float:
@@ -84,22 +83,9 @@ def _seconds(function: Callable[[], object], repeats: int = REPEATS) -> float:
 
 def _zero_shot(editor: LearnedEditor, env: World, task: Task) -> Callable[[], object]:
     """From a network and examples to edited weights, with all passes over the examples."""
-
-    @jax.jit
-    def apply(params: WorldParams) -> Leaves:
-        return env.apply_plan(editor.plan(env, params), params.original)
-
-    return lambda: apply(env.params(task))
+    return lambda: planned(editor, env, env.params(task))[1]
 
 
 def _from_scratch(config: Config, world: str, task: Task) -> Callable[[], object]:
-    env = make(WORLDS[world], task, observation="time")[0]
-    search = make_search("ppo", world, config.search_budget)
-    updates = updates_within(search, config.search_budget)
-
-    @jax.jit
-    def run(params: WorldParams, key: Key) -> Array:
-        state, _ = run_updates(search, env, params, search.init(env, params, key), updates)
-        return search.plan(env, params, state)
-
-    return lambda: run(env.params(task), jax.random.key(0))
+    search = preset(f"unlearning/ppo-{world}", budget=config.search_budget, observation="time")
+    return lambda: search.edit(task, jax.random.key(0)).params

@@ -15,12 +15,12 @@ from experiments.transfer.config import Config
 from experiments.transfer.networks import REWARD, Networks, draw_pairs
 from modeledit_jax.editors.policy.learned import LearnedEditor
 from modeledit_jax.editors.policy.training import PolicyTraining, Trainer
+from modeledit_jax.envs.worlds import WorldName
 from modeledit_jax.report.summary import atomic_write_text
 from modeledit_jax.run.resumable import run_chunks
 from modeledit_jax.tasks.task import Task
 from modeledit_jax.tasks.unlearning import forget_in_turn
 
-WORLDS = {"shift": "ShiftWorld-v0", "mask": "MaskWorld-v0"}
 RECORDED = ("reward", "reward_spread", "approx_kl", "grad_norm")
 CHUNK = 20
 SEQUENCE, ORDERS = 5, 6
@@ -36,7 +36,9 @@ class Policy:
     evaluations: int
 
 
-def trained_policy(config: Config, store: Networks, world: str, held_out: int | None) -> Policy:
+def trained_policy(
+    config: Config, store: Networks, world: WorldName, held_out: int | None
+) -> Policy:
     """The policy of a world that was never asked to forget ``held_out`` (None: asked for all)."""
     classes = store.seen(-1 if held_out is None else held_out)
     groups = []
@@ -47,11 +49,11 @@ def trained_policy(config: Config, store: Networks, world: str, held_out: int | 
         groups.append(family.tasks(subjects, classes) + family.tasks(subjects, pairs))
     options = PolicyTraining(updates=config.updates, tasks=min(16, *map(len, groups)))
     name = world if held_out is None else f"{world}-without-{held_out}"
-    trainer = Trainer.of(options, WORLDS[world], groups)
+    trainer = Trainer.of(options, world, groups)
     return train_policy(run_folder(config), name, trainer, config.seed)
 
 
-def sequence_policy(config: Config, store: Networks, world: str, start: Policy) -> Policy:
+def sequence_policy(config: Config, store: Networks, world: WorldName, start: Policy) -> Policy:
     """A policy trained further on requests that come one after another."""
     rng = np.random.default_rng(config.seed)
     groups: list[list[Task]] = []
@@ -66,7 +68,7 @@ def sequence_policy(config: Config, store: Networks, world: str, start: Policy) 
             ]
         )
     options = PolicyTraining(updates=config.sequence_updates, tasks=min(8, *map(len, groups)))
-    trainer = Trainer.of(options, WORLDS[world], groups)
+    trainer = Trainer.of(options, world, groups)
     return train_policy(run_folder(config), f"{world}-in-turn", trainer, config.seed, start)
 
 

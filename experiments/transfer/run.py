@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from experiments.common.options import run_folder
+from experiments.common.options import World, run_folder
 from experiments.transfer.adaptation import Course, adapted
 from experiments.transfer.config import Config
 from experiments.transfer.cost import cost_rows
@@ -53,7 +53,7 @@ class _Course:
 
     config: Config
     store: Networks
-    world: str
+    world: World
     policies: dict[int | None, Policy] = field(default_factory=dict)
 
     def policy(self, held_out: int | None) -> Policy:
@@ -144,7 +144,9 @@ class _Course:
             Row(name, task.name, seed, metrics, Cost())
             for task, seed, metrics in zip(tasks, batch.seeds, found, strict=True)
         ]
-        courses = adapted(self.config, self.world, batch, policy, means[owner])
+        courses = adapted(
+            self.config, self.policy(store.held_out[0]).editor, batch, policy, means[owner]
+        )
         return courses, instant
 
     def _mean_edits(self, family: Family) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from modeledit_jax.editors.editor import Cost, Editor
-from modeledit_jax.editors.policy.learned import LearnedEditor, make_world, planned
+from modeledit_jax.editors.policy.learned import LearnedEditor, planned
 from modeledit_jax.edits.site import get_leaves
 from modeledit_jax.envs.world import World, WorldParams
 from modeledit_jax.evaluation.forgetting import relative_edit_size
@@ -38,7 +38,7 @@ class TaskBatch:
     def of(cls, editor: LearnedEditor, tasks: Sequence[Task], seeds: Sequence[int]) -> "TaskBatch":
         """Tasks ``network by network`` of networks with these seeds."""
         each = np.repeat(list(seeds), len(tasks) // len(seeds))
-        env = make_world(editor.network, editor.world, tasks[0])
+        env = editor.make_world(tasks[0])
         return cls(env, tasks, [int(seed) for seed in each])
 
     @cached_property
@@ -55,7 +55,7 @@ class TaskBatch:
     def base(self) -> dict[str, np.ndarray]:
         """Accuracies ``{set: [B]}`` of the unedited networks on test."""
         shape = (len(self.tasks), 1, self.env.horizon, self.env.edit.action_size)
-        found = self.evaluator.course(np.zeros(shape, np.float32), self.params, "test")
+        found = self.evaluator.curves(np.zeros(shape, np.float32), "test")
         return {name: values[:, 0] for name, values in found.items()}
 
     def plans(self, editor: LearnedEditor) -> np.ndarray:
@@ -68,7 +68,7 @@ class TaskBatch:
 
     def evaluated(self, plans: np.ndarray) -> list[dict[str, float]]:
         """Test metrics of one plan of every task."""
-        found = self.evaluator.course(plans[:, None], self.params, "test")
+        found = self.evaluator.curves(plans[:, None], "test")
         return [
             forget_retain_metrics(
                 {name: float(values[index, 0]) for name, values in found.items()},
@@ -79,7 +79,7 @@ class TaskBatch:
         ]
 
     def _size(self, index: int, plan: np.ndarray) -> float:
-        leaves = self.evaluator.edited(index, plan, self.params)
+        leaves = self.evaluator.edited(index, plan)
         return float(relative_edit_size(self.tasks[index].leaves, leaves))
 
 
@@ -106,7 +106,7 @@ def editor_rows(name: str, editor: Editor, batch: TaskBatch) -> list[Row]:
     rows = []
     for index, task in enumerate(tqdm(batch.tasks, desc=name, leave=False)):
         begin = time.perf_counter()
-        params = jax.block_until_ready(editor.edit(task, jax.random.key(0), 0).params)
+        params = jax.block_until_ready(editor.edit(task, jax.random.key(0)).params)
         seconds = time.perf_counter() - begin
         outputs = batch.evaluator.outputs(index, get_leaves(params, task.site), "test")
         sets = task.roles["test"]

@@ -2,14 +2,16 @@
 
 from dataclasses import dataclass
 
-from experiments.bias_mitigation.config import Config as BiasConfig
-from experiments.common.options import check_at_least
+from experiments.bias_mitigation.config import CommentOptions
+from experiments.common.options import World, check_at_least
 
 
 @dataclass(frozen=True)
-class Config(BiasConfig):
+class Config(CommentOptions):
     """Train policies that mend toxicity classifiers at once."""
 
+    worlds: tuple[World, ...] = ("mask", "shift")
+    """Policies that scale the weights (mask), add to them (shift), or both in turn."""
     training_networks: int = 16
     """Classifiers to train the policy on."""
     updates: int = 200
@@ -21,5 +23,5 @@ class Config(BiasConfig):
 
     def check(self) -> None:
         """As `RunOptions.check`."""
-        check_at_least(self, training_networks=1, updates=1)
+        check_at_least(self, training_networks=1, updates=1, budget=1)
         super().check()

@@ -6,19 +6,18 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.bias_mitigation.baselines import evaluated, plain
 from experiments.bias_mitigation.report import make_rows
-from experiments.bias_mitigation.run import Setup, outputs_of, prepare
-from experiments.common.options import run_folder
-from experiments.common.searching import Result
+from experiments.bias_mitigation.run import Setup, fairness_evaluation, prepare, unedited
+from experiments.common.methods import Result, evaluated, method_keys
+from experiments.common.options import World, run_folder
 from experiments.transfer.networks import FIRST_TRAINING_SEED
-from experiments.transfer.policies import WORLDS, train_policy
+from experiments.transfer.policies import train_policy
 from experiments.transfer_bias.config import Config
-from modeledit_jax.editors.editor import Cost
 from modeledit_jax.editors.policy.training import PolicyTraining, Trainer
 from modeledit_jax.evaluation.statistics import mean_interval
 from modeledit_jax.report.markdown import table_lines
 from modeledit_jax.report.summary import Row, aggregate, atomic_write_text, write_summary
+from modeledit_jax.run.edit_many import edit_many
 from modeledit_jax.run.folder import as_json
 
 SHOWN = ("fped", "fped_held_out", "fned", "fned_held_out", "accuracy_drop")
@@ -28,31 +27,30 @@ def run(config: Config) -> Path:
     """Runs the experiment and writes its folder."""
     training = prepare(replace(config, seed=FIRST_TRAINING_SEED, seeds=config.training_networks))
     setup = prepare(config)
-    unedited = outputs_of(setup, [task.subject.params for task in setup.tasks])
-    results = [Result("original", unedited, [Cost()] * len(unedited))]
+    results = [unedited(setup.tasks, fairness_evaluation(setup.tasks[0]))]
     for world in config.worlds:
         results += _by_policy(config, world, training, setup)
-    rows = make_rows(setup.tasks, setup.seeds, {result.editor: result for result in results})
+    rows = make_rows(setup.tasks, setup.seeds, {result.method: result for result in results})
     _write(config, rows)
     return run_folder(config) / "report.md"
 
 
-def _by_policy(config: Config, world: str, training: Setup, setup: Setup) -> list[Result]:
+def _by_policy(config: Config, world: World, training: Setup, setup: Setup) -> list[Result]:
     options = PolicyTraining(
         updates=config.updates,
         tasks=min(8, len(training.tasks)),
         trials=32,
         examples=None,  # counterfactuals belong together
     )
-    trainer = Trainer.of(options, WORLDS[world], [training.tasks])
+    trainer = Trainer.of(options, world, [training.tasks])
     policy = train_policy(run_folder(config), world, trainer, config.seed)
-    found = []
+    tasks, keys = setup.tasks, method_keys(setup.seeds)
+    results = []
     for budget in (0, config.budget):
         name = f"policy-{world}" + (f"-plus-{budget}" if budget else "")
-        result = evaluated(setup, name, plain(policy.editor, budget))
-        assert result is not None
-        found.append(result)
-    return found
+        found = edit_many(replace(policy.editor, adaptation=budget), tasks, keys)
+        results.append(evaluated(name, found, tasks, fairness_evaluation(tasks[0])))
+    return results
 
 
 def _write(config: Config, rows: Sequence[Row]) -> None:

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from experiments.common.options import SearchOptions, import_reward
+from experiments.common.options import SearchOptions, SubjectOptions, import_reward
 
 
 @dataclass(frozen=True)
-class Config(SearchOptions):
-    """Forget classes of a trained image classifier by editing one layer."""
+class ForgetOptions(SubjectOptions):
+    """Options of every experiment that makes image classifiers forget."""
 
     dataset: Literal["digits", "mnist", "fashion_mnist", "npz"] = "digits"
     """Data set; digits is embedded, the others are downloaded or read from MODELEDIT_DATA_DIR."""
@@ -25,19 +25,29 @@ class Config(SearchOptions):
     """soft (probabilities), accuracy, or a function f(sets, edit) of yours as module:name."""
     edit_size_penalty: float = 0.0
     """Weight of the relative edit size in the built-in rewards."""
-    retrains: int = 2
-    """Networks retrained without what is to be forgotten, per task; 2 show the noise floor."""
 
     def check(self) -> None:
-        """As `SearchOptions.check`."""
-        if self.retrains < 1:
-            raise ValueError("--retrains must be at least 1: Tug-of-War compares with a retraining")
+        """As `SubjectOptions.check`."""
         if (self.dataset == "npz") != (self.npz_path is not None):
             raise ValueError("--dataset npz and --npz-path go together: give both or neither")
         super().check()
 
 
-def reward_function(config: Config) -> Any:
+@dataclass(frozen=True)
+class Config(SearchOptions, ForgetOptions):
+    """Forget classes of a trained image classifier by editing one layer."""
+
+    retrains: int = 2
+    """Networks retrained without what is to be forgotten, per task; 2 show the noise floor."""
+
+    def check(self) -> None:
+        """As `SearchOptions.check` and `ForgetOptions.check`."""
+        if self.retrains < 1:
+            raise ValueError("--retrains must be at least 1: Tug-of-War compares with a retraining")
+        super().check()
+
+
+def reward_function(config: ForgetOptions) -> Any:
     """Returns the built-in reward of that name, or imports the user's function.
 
     Raises:

@@ -6,6 +6,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.common.methods import Result
 from experiments.common.options import run_folder
 from experiments.common.reporting import (
     figure_lines,
@@ -14,7 +15,6 @@ from experiments.common.reporting import (
     save_weights,
     speed_lines,
 )
-from experiments.common.searching import Result
 from experiments.unlearning.config import Config
 from modeledit_jax.evaluation.accuracy import confusion_matrix
 from modeledit_jax.evaluation.forgetting import tow
@@ -34,7 +34,7 @@ from modeledit_jax.report.summary import (
     write_summary,
 )
 from modeledit_jax.run.folder import as_json
-from modeledit_jax.tasks.task import Task
+from modeledit_jax.tasks.unlearning import UnlearningTask
 from modeledit_jax.tasks.unlearning_metrics import (
     TEST_METRICS,
     edit_metrics,
@@ -54,11 +54,15 @@ TARGET_FORGET, TARGET_DROP = 0.01, 0.01
 
 
 def write_report(
-    config: Config, tasks: Sequence[Task], seeds: Sequence[int], results: Sequence[Result]
+    config: Config,
+    tasks: Sequence[UnlearningTask],
+    seeds: Sequence[int],
+    results: Sequence[Result],
+    notes: Sequence[str],
 ) -> None:
     """Writes everything into ``config.run_dir``."""
     run_dir = run_folder(config)
-    by_name = {result.editor: result for result in results}
+    by_name = {result.method: result for result in results}
     rows = make_rows(tasks, seeds, by_name)
     aggregates = aggregate(rows)
     searches = [result for result in results if result.evaluations is not None]
@@ -66,14 +70,15 @@ def write_report(
     write_metrics_csv(run_dir, long_format(tasks, seeds, searches, curves))
     save_weights(run_dir, tasks, seeds, searches)
     write_figures(run_dir, tasks, by_name, searches)
-    text = report_text(config, tasks, rows)
+    learned = [result.method for result in searches if result.learned]
+    text = report_text(config, tasks, rows, learned, notes)
     atomic_write_text(run_dir / "report.md", text)
     write_summary(run_dir, "unlearning", as_json(config), rows, aggregates)
     print(markdown_table(rows, COLUMNS[:3]))
 
 
 def make_rows(
-    tasks: Sequence[Task], seeds: Sequence[int], results: Mapping[str, Result]
+    tasks: Sequence[UnlearningTask], seeds: Sequence[int], results: Mapping[str, Result]
 ) -> list[Row]:
     """One row for every editor and task."""
     rows = []
@@ -93,7 +98,9 @@ def make_rows(
     return rows
 
 
-def evaluations_to_target(result: Result, tasks: Sequence[Task], original: Result) -> np.ndarray:
+def evaluations_to_target(
+    result: Result, tasks: Sequence[UnlearningTask], original: Result
+) -> np.ndarray:
     """Reward evaluations of every task until its edit first meets the target; NaN if never."""
     if result.evaluations is None:
         return np.full(len(tasks), np.nan)
@@ -104,7 +111,9 @@ def evaluations_to_target(result: Result, tasks: Sequence[Task], original: Resul
     return first_met(met, result.evaluations)
 
 
-def accuracies_on_test(tasks: Sequence[Task], result: Result) -> tuple[np.ndarray, np.ndarray]:
+def accuracies_on_test(
+    tasks: Sequence[UnlearningTask], result: Result
+) -> tuple[np.ndarray, np.ndarray]:
     """Forget and retain accuracy of an editor on the test sets, ``[B]`` each."""
     each = [
         set_accuracies(task, {"test": outputs["test"]})
@@ -114,7 +123,7 @@ def accuracies_on_test(tasks: Sequence[Task], result: Result) -> tuple[np.ndarra
     return forget, retain
 
 
-def tow_curves(result: Result, tasks: Sequence[Task], retrain: Result) -> np.ndarray:
+def tow_curves(result: Result, tasks: Sequence[UnlearningTask], retrain: Result) -> np.ndarray:
     """Test Tug-of-War of every task along a search, ``[B, K]``."""
     reference = zip(TEST_METRICS, accuracies_on_test(tasks, retrain), strict=True)
     curves = {f"{name}_accuracy_test": values for name, values in result.curves.items()}
@@ -122,7 +131,7 @@ def tow_curves(result: Result, tasks: Sequence[Task], retrain: Result) -> np.nda
 
 
 def search_curves(
-    tasks: Sequence[Task], searches: Sequence[Result], retrain: Result
+    tasks: Sequence[UnlearningTask], searches: Sequence[Result], retrain: Result
 ) -> dict[str, list[np.ndarray]]:
     """What ``metrics.csv`` says of the course of every search, ``{column: [B, K] of each}``."""
     forget, retain = TEST_METRICS
@@ -135,7 +144,7 @@ def search_curves(
 
 def write_figures(
     run_dir: Path,
-    tasks: Sequence[Task],
+    tasks: Sequence[UnlearningTask],
     results: Mapping[str, Result],
     searches: Sequence[Result],
 ) -> None:
@@ -152,16 +161,16 @@ def write_figures(
     if not searches:
         return
     learning_curves(
-        {result.editor: tow_curves(result, tasks, results["retrain"]) for result in searches},
-        {r.editor: r.evaluations for r in searches if r.evaluations is not None},
+        {result.method: tow_curves(result, tasks, results["retrain"]) for result in searches},
+        {r.method: r.evaluations for r in searches if r.evaluations is not None},
         "Tug-of-War on test (1 = as retrained)",
         figures / "learning_curves.png",
         title="Present edit of each search",
         percent=False,
     )
-    shown = [result for result in searches if result.editor.startswith("ppo")] or list(searches)
+    shown = [result for result in searches if result.learned] or list(searches)
     changes = {
-        result.editor: matrix_of_change(tasks[0].leaves, result.leaves[0])
+        result.method: matrix_of_change(tasks[0].leaves, result.leaves[0])
         for result in shown
         if result.leaves is not None
     }
@@ -170,7 +179,7 @@ def write_figures(
         write_confusion(figures, tasks[0], results["original"], result)
 
 
-def write_confusion(figures: Path, task: Task, original: Result, edited: Result) -> None:
+def write_confusion(figures: Path, task: UnlearningTask, original: Result, edited: Result) -> None:
     """Confusion matrices of the first task before and after an edit."""
     before, after = (
         np.asarray(
@@ -186,7 +195,7 @@ def write_confusion(figures: Path, task: Task, original: Result, edited: Result)
         before,
         after,
         [str(index) for index in range(len(before))],
-        figures / f"confusion_{edited.editor.replace('-', '_')}.png",
+        figures / f"confusion_{edited.method.replace('-', '_')}.png",
         forgotten=task.forget_classes[0] if task.forget_classes else None,
     )
 
@@ -197,8 +206,14 @@ def matrix_of_change(original: Leaves, edited: Leaves) -> np.ndarray:
     return np.asarray(edited[path] - leaf).reshape(-1, leaf.shape[-1])
 
 
-def report_text(config: Config, tasks: Sequence[Task], rows: Sequence[Row]) -> str:
-    """The report in Markdown."""
+def report_text(
+    config: Config,
+    tasks: Sequence[UnlearningTask],
+    rows: Sequence[Row],
+    learned: Sequence[str],
+    notes: Sequence[str],
+) -> str:
+    """The report in Markdown; ``learned`` are the methods whose networks are saved."""
     seeds = len({row.seed for row in rows})
     names = list(dict.fromkeys(task.name for task in tasks))
     lines = [
@@ -224,18 +239,20 @@ def report_text(config: Config, tasks: Sequence[Task], rows: Sequence[Row]) -> s
             levels={"median": 0.5, "90th percentile": 0.9},
         ),
         *figure_lines(run_folder(config)),
-        *_weights_lines(config, tasks, rows),
+        *_weights_lines(config, tasks, rows, learned),
+        *(f"- {note}" for note in notes),
     ]
     return "\n".join(lines) + "\n"
 
 
-def _weights_lines(config: Config, tasks: Sequence[Task], rows: Sequence[Row]) -> list[str]:
+def _weights_lines(
+    config: Config, tasks: Sequence[UnlearningTask], rows: Sequence[Row], learned: Sequence[str]
+) -> list[str]:
     """How to load an edited network."""
-    ppo = [f"ppo-{world}" for world in config.worlds if "ppo" in config.searches]
-    if not ppo:
+    if not learned:
         return []
     count = np.asarray(tasks[0].subject.params["head"]["bias"]).shape[0]
-    folder = f"{config.run_dir}/weights/{ppo[-1]}/{tasks[0].name}-seed-{rows[0].seed}"
+    folder = f"{config.run_dir}/weights/{learned[-1]}/{tasks[0].name}-seed-{rows[0].seed}"
     return [
         "## Load an edited network",
         "",

@@ -1,7 +1,8 @@
-"""The course of the unlearning experiment: train, retrain, search, judge, report."""
+"""The unlearning experiment: train, retrain, run all methods, report."""
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,40 +11,46 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from experiments.common.image_subjects import Recipe, recipe_of, train_cached, trained_subject
+from experiments.common.image_subjects import Recipe, recipe_of, retrained, trained_subject
+from experiments.common.methods import Evaluation, Result, make_methods, run_methods
 from experiments.common.options import run_folder
-from experiments.common.searching import Result, check_searches, search_world
-from experiments.unlearning.config import Config, reward_function
+from experiments.unlearning.config import Config, ForgetOptions, reward_function
 from experiments.unlearning.report import write_report
 from modeledit_jax.data.images.datasets import default_cache_dir, load_images
 from modeledit_jax.data.images.splits import split_images
 from modeledit_jax.editors.editor import Cost
 from modeledit_jax.editors.unlearning.references import LogitMask, gradient_steps
 from modeledit_jax.subjects.image_classifiers import make_classifier
-from modeledit_jax.tasks.task import Task
-from modeledit_jax.tasks.unlearning import forget_classes, forget_samples
-from modeledit_jax.tasks.unlearning_metrics import EVALUATED_ROLES, role_outputs
+from modeledit_jax.tasks.outputs import role_outputs
+from modeledit_jax.tasks.unlearning import UnlearningTask, forget_classes, forget_samples
+from modeledit_jax.tasks.unlearning_metrics import EVALUATED_ROLES
+
+ALWAYS = ("original", "logit-mask", "retrain", "retrain-2")
+"""Methods that others are read beside: they are run whether they are named or not."""
 
 
 @dataclass(frozen=True)
 class Setup:
     """What all editors of the experiment share."""
 
-    config: Config
+    config: ForgetOptions
     recipe: Recipe
-    tasks: list[Task]  # seeds × requests, seed by seed
+    tasks: list[UnlearningTask]  # seeds × requests, seed by seed
     seeds: list[int]  # of each task
 
 
 def run(config: Config) -> Path:
     """Runs the experiment and writes its folder."""
-    check_searches(config)
+    named = replace(config, methods=tuple(m for m in config.methods if m not in ALWAYS))
+    make_methods(named, "unlearning", module=None, training=None)  # mistakes show before all work
     setup = prepare(config)
+    context = {"module": setup.recipe.module, "training": setup.recipe.training}
+    methods = make_methods(named, "unlearning", **context)
     results = unedited(setup)
     results += [retrain(setup, replicate) for replicate in range(1, config.retrains + 1)]
-    for world in config.worlds:
-        results += search_world(config, world, setup.tasks, EVALUATED_ROLES)
-    write_report(config, setup.tasks, setup.seeds, results)
+    evaluation = Evaluation(_outputs, EVALUATED_ROLES)
+    edits, notes = run_methods(config, methods, setup.tasks, setup.seeds, evaluation)
+    write_report(config, setup.tasks, setup.seeds, results + edits, notes)
     return run_folder(config) / "report.md"
 
 
@@ -53,17 +60,17 @@ def unedited(setup: Setup) -> list[Result]:
     originals, masked, costs = [], [], []
     for task in tqdm(setup.tasks, desc="original", leave=False):
         if id(task.subject) not in by_subject:  # tasks of one subject share its outputs
-            by_subject[id(task.subject)] = role_outputs(task, task.subject.params)
+            by_subject[id(task.subject)] = _outputs(task, task.subject.params)
         originals.append(by_subject[id(task.subject)])
         if task.forget_classes:
             edit = LogitMask().edit(task, jax.random.key(0))
-            masked.append(role_outputs(task, edit.params))
+            masked.append(_outputs(task, edit.params))
             costs.append(edit.cost)
     results = [Result("original", originals, [Cost()] * len(originals))]
     return results + ([Result("logit-mask", masked, costs)] if masked else [])
 
 
-def prepare(config: Config) -> Setup:
+def prepare(config: ForgetOptions) -> Setup:
     """Loads the data, trains the subjects or takes them from the cache, and states the tasks."""
     cache = config.cache_dir or default_cache_dir()
     data = load_images(config.dataset, npz_path=config.npz_path, cache_dir=config.cache_dir)
@@ -114,13 +121,14 @@ def retrain(setup: Setup, replicate: int) -> Result:
         list(zip(setup.tasks, setup.seeds, strict=True)), desc=name, leave=False
     ):
         key = jax.random.fold_in(jax.random.key(seed), 1000 * replicate)
-        weights = jnp.asarray(task.roles["train"].weights["retain"])[None]
+        weights = jnp.asarray(task.roles["train"].weights["retain"])
         identity = {"seed": seed, "replicate": replicate, "task": task.name}
         if setup.config.forget_samples:
             identity["samples"] = list(setup.config.forget_samples)
-        trained = train_cached(setup.recipe, key[None], weights, **identity)
-        params = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), trained)
-        outputs.append(role_outputs(task, params))
+        outputs.append(_outputs(task, retrained(setup.recipe, key, weights, **identity)))
         # Taken from the cache, or not: its time says nothing about the method.
         costs.append(Cost(gradient_steps=steps, seconds=math.nan))
     return Result(name, outputs, costs)
+
+
+_outputs = partial(role_outputs, roles=EVALUATED_ROLES)

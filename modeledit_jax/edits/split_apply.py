@@ -12,7 +12,7 @@ training mode, for instance, would): the split sees one example at a time.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache, partial
 from types import MappingProxyType
 from typing import Any
 
@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 from jax.extend.core import ClosedJaxpr, Literal
+from jaxtyping import Float, Int
 
 from modeledit_jax.edits.site import leaf_paths
 from modeledit_jax.types import Apply, Array, Field, Leaves, Params
@@ -39,29 +40,67 @@ class Features:
 class SplitApply:
     """``apply(params, x) == suffix(leaves, prefix(params, x))`` with the leaves of ``params``.
 
+    Equal by value: what is compiled for one split serves every network of the same ``apply``,
+    shapes and edited leaves. Build it with `split_apply`.
+
     Attributes:
-      prefix: ``(params, x [N, ...]) -> Features``; run once for every evaluation set.
-      suffix: ``(leaves, features) -> outputs [N, ...]``; run for every candidate.
-      tapped: ``(leaves, features, taps {path: [N, H]}) -> (outputs, inputs {path: [N, Q, D]})``,
-        for edited leaves that are dense kernels ``[D, H]``. ``taps`` are added to what the layers
-        put out, at each of their ``Q`` positions (1, but for convolutions on unfolded patches),
-        so that a gradient by zero taps is that by the layer's outputs; ``inputs`` is what the
-        layers read. Raises ValueError for a leaf that is used in another way.
+      apply: the function that is split.
+      structure: tree definition of its parameters.
+      leaves: shape and dtype of every parameter.
+      example: shape ``[1, ...]`` and dtype of an input.
+      paths: of the edited leaves, in the order of the parameters.
+      context: settings of JAX that a trace depends on.
     """
 
-    prefix: Callable[[Params, Array], Features]
-    suffix: Callable[[Leaves, Features], Array]
-    tapped: Callable[[Leaves, Features, Leaves], tuple[Array, Leaves]]
+    apply: Apply
+    structure: Any
+    leaves: tuple[jax.ShapeDtypeStruct, ...]
+    example: jax.ShapeDtypeStruct
+    paths: tuple[str, ...]
+    context: tuple[Any, ...]
+
+    def prefix(self, params: Params, x: Float[Array, "n ..."] | Int[Array, "n ..."]) -> Features:
+        """What does not depend on the edited leaves; run once for every evaluation set."""
+        program, leaves = _program(self), jax.tree.leaves(params)
+        per_example = jax.vmap(lambda example: program.varying(leaves, example[None]))(x)
+        return Features(shared=program.shared(leaves), per_example=per_example)
+
+    def suffix(self, leaves: Leaves, features: Features) -> Float[Array, "n ..."]:
+        """The outputs; run for every candidate."""
+        program, values = _program(self), [leaves[path] for path in self.paths]
+        return jax.vmap(lambda varying: program.finish(values, features.shared, varying)[0])(
+            features.per_example
+        )
+
+    def tapped(self, leaves: Leaves, features: Features, taps: Leaves) -> tuple[Array, Leaves]:
+        """The outputs with something added behind every edited layer, and what the layers read.
+
+        Args:
+          leaves: edited leaves, dense kernels ``[D, H]``.
+          features: of `prefix`.
+          taps: ``{path: [N, H]}``, added to what the layers put out, at each of their ``Q``
+            positions (1, but for convolutions on unfolded patches), so that a gradient by zero taps
+            is that by the layer's outputs.
+
+        Returns:
+          Outputs ``[N, ...]`` and the layers' inputs ``{path: [N, Q, D]}``.
+
+        Raises:
+          ValueError: a leaf is used in another way than as a dense kernel.
+        """
+        program, values = _program(self), [leaves[path] for path in self.paths]
+        program.check_dense(self.paths)
+
+        def one(varying: tuple[Array, ...], taps: Leaves) -> tuple[Array, Leaves]:
+            added = [taps[path] for path in self.paths]
+            output, inputs = program.finish_tapped(values, features.shared, varying, added)
+            rows = [h.reshape(-1, h.shape[-1]) for h in inputs]
+            return output[0], dict(zip(self.paths, rows, strict=True))
+
+        return jax.vmap(one)(features.per_example, taps)
 
 
-@dataclass(frozen=True)
-class _Equation:
-    """One equation of the flattened jaxpr; ``inputs`` are literals or names of values."""
-
-    primitive: Any
-    params: dict[str, Any]
-    inputs: tuple[Any, ...]
-    outputs: tuple[Any, ...]
+_TRACED_WITH = ("jax_enable_x64", "jax_default_matmul_precision")
 
 
 def split_apply(apply: Apply, params: Params, x: Array, paths: Sequence[str]) -> SplitApply:
@@ -76,39 +115,66 @@ def split_apply(apply: Apply, params: Params, x: Array, paths: Sequence[str]) ->
     Raises:
       ValueError: the outputs do not depend on the edited leaves.
     """
-    flat, treedef = jax.tree.flatten(params)
-    example = jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
-    closed = jax.make_jaxpr(lambda flat, x: apply(jax.tree.unflatten(treedef, flat), x))(
-        flat, example
+    flat, structure = jax.tree.flatten(params)
+    split = SplitApply(
+        apply=apply,
+        structure=structure,
+        leaves=tuple(map(_abstract, flat)),
+        example=jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype),
+        paths=tuple(path for path in leaf_paths(params) if path in set(paths)),
+        context=tuple(getattr(jax.config, name) for name in _TRACED_WITH),
     )
-    edited = [index for index, path in enumerate(leaf_paths(params)) if path in set(paths)]
-    names = [leaf_paths(params)[index] for index in edited]
-    program = _Program(closed, edited)
+    _program(split)  # mistakes show here
+    return split
 
-    def prefix(params: Params, x: Array) -> Features:
-        leaves = jax.tree.leaves(params)
-        per_example = jax.vmap(lambda example: program.varying(leaves, example[None]))(x)
-        return Features(shared=program.shared(leaves), per_example=per_example)
 
-    def suffix(leaves: Leaves, features: Features) -> Array:
-        values = [leaves[name] for name in names]
-        return jax.vmap(lambda varying: program.finish(values, features.shared, varying)[0])(
-            features.per_example
-        )
+run_prefix = jax.jit(SplitApply.prefix, static_argnums=0)
+"""`SplitApply.prefix`, compiled once for all equal splits."""
 
-    def tapped(leaves: Leaves, features: Features, taps: Leaves) -> tuple[Array, Leaves]:
-        values = [leaves[name] for name in names]
-        program.check_dense(names)
+run_suffix = jax.jit(SplitApply.suffix, static_argnums=0)
+"""`SplitApply.suffix`, likewise."""
 
-        def one(varying: tuple[Array, ...], taps: Leaves) -> tuple[Array, Leaves]:
-            own = [taps[name] for name in names]
-            output, inputs = program.finish_tapped(values, features.shared, varying, own)
-            rows = [h.reshape(-1, h.shape[-1]) for h in inputs]
-            return output[0], dict(zip(names, rows, strict=True))
 
-        return jax.vmap(one)(features.per_example, taps)
+@partial(jax.jit, static_argnums=(0, 3))
+def cached_features(apply: Apply, params: Params, x: Array, paths: tuple[str, ...]) -> Features:
+    """What the outputs need beside the leaves ``paths`` (`split_apply`), in bounded memory."""
+    split = split_apply(apply, params, x, paths)
 
-    return SplitApply(prefix, suffix, tapped)
+    def one(example: Array) -> tuple[Array, ...]:
+        features = split.prefix(params, example[None])
+        return jax.tree.map(lambda feature: feature[0], features.per_example)
+
+    per_example = jax.lax.map(one, x, batch_size=2048)
+    return Features(shared=split.prefix(params, x[:1]).shared, per_example=per_example)
+
+
+def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
+    aval = jax.typeof(leaf)
+    return jax.ShapeDtypeStruct(aval.shape, aval.dtype, weak_type=aval.weak_type)
+
+
+@lru_cache(maxsize=128)
+def _program(split: SplitApply) -> "_Program":
+    """The traced and sorted ``apply`` of a split."""
+
+    def apply(flat: Sequence[Array], x: Array) -> Array:
+        return split.apply(jax.tree.unflatten(split.structure, flat), x)
+
+    # A program outlives the call that asks for it, so nothing of a trace around it may leak in.
+    with jax.ensure_compile_time_eval():
+        closed = jax.make_jaxpr(apply)(list(split.leaves), split.example)
+    every = leaf_paths(jax.tree.unflatten(split.structure, split.leaves))
+    return _Program(closed, [index for index, path in enumerate(every) if path in split.paths])
+
+
+@dataclass(frozen=True)
+class _Equation:
+    """One equation of the flattened jaxpr; ``inputs`` are literals or names of values."""
+
+    primitive: Any
+    params: dict[str, Any]
+    inputs: tuple[Any, ...]
+    outputs: tuple[Any, ...]
 
 
 class _Program:

@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from modeledit_jax.envs.world import World, WorldParams, stack_params
+from modeledit_jax.envs.stacking import stack_params
+from modeledit_jax.envs.world import World, WorldParams
 from modeledit_jax.tasks.task import Task
 from modeledit_jax.types import Field, Key
 

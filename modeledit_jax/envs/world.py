@@ -6,7 +6,7 @@ params trains many subjects, requests and reward weights at once. The state hold
 leaves alone, never the whole network.
 """
 
-from collections.abc import Callable, Sequence
+import copy
 from typing import Any, Literal, get_args
 
 import jax
@@ -20,8 +20,7 @@ from jaxtyping import Float, Int
 from modeledit_jax.edits.edit import Edit, spread
 from modeledit_jax.edits.operator import Operator
 from modeledit_jax.edits.parametrization import Parametrization
-from modeledit_jax.edits.site import leaf_paths
-from modeledit_jax.edits.split_apply import Features, split_apply
+from modeledit_jax.edits.split_apply import Features, run_prefix, run_suffix, split_apply
 from modeledit_jax.envs.neurons import Neurons, observe_neurons
 from modeledit_jax.subjects.subject import Subject
 from modeledit_jax.tasks.reward import EditedWeights, SetOutputs
@@ -92,7 +91,8 @@ class World(Environment[WorldState, WorldParams]):
         """Builds the environment of ``task``.
 
         Args:
-          task: supplies the default params; `params` gives those of other tasks.
+          task: supplies the default params, made when they are asked for; `params` gives those of
+            other tasks.
           operator: what an action's matrices do to the weights.
           parametrization: action → matrix; default ``LowRank(4)``.
           horizon: edits of an episode.
@@ -109,25 +109,70 @@ class World(Environment[WorldState, WorldParams]):
         self.edit = Edit.of(task.leaves, operator, parametrization)
         self.horizon = horizon
         self.observation = observation
-        split = split_apply(
+        self.split = split_apply(
             task.subject.apply, task.subject.params, jnp.asarray(task.roles["reward"].x), task.site
         )
-        self._prefix, self._suffix, self._tapped = jax.jit(split.prefix), split.suffix, split.tapped
-        # Kept, so that the params of further tasks find both compiled.
-        self._jitted_suffix, self._jitted_evaluate = jax.jit(split.suffix), jax.jit(self.evaluate)
-        self._jitted_neurons = jax.jit(self._neurons)
-        self._default_params = self.params(task)
+        self._task: Task | None = task
+        self._default_params: WorldParams | None = None
+
+    @property
+    def static(self) -> "World":
+        """This world without its task: equal to that of every task of the same shapes.
+
+        As a static argument of `jax.jit` it makes what is compiled for one task serve all. Params
+        have to be passed to it, for it has none of its own: so equal worlds can never read each
+        other's numbers.
+        """
+        bare = copy.copy(self)
+        bare._task = bare._default_params = None
+        return bare
+
+    def _static_parts(self) -> tuple[Any, ...]:
+        return type(self), self.edit, self.horizon, self.observation, self.split
+
+    def __eq__(self, other: object) -> bool:
+        """Equal static parts and the same task; what a subclass adds has to be the same object."""
+        if not isinstance(other, World) or self._static_parts() != other._static_parts():
+            return False
+        others = (vars(self).keys() | vars(other).keys()) - _COMPARED
+        return all(vars(self).get(name) is vars(other).get(name) for name in others)
+
+    def __hash__(self) -> int:
+        return hash(self._static_parts())
 
     @property
     def default_params(self) -> WorldParams:
-        """Params of the task the environment was built with."""
+        """Params of the task the environment was built with.
+
+        Raises:
+          ValueError: the environment is a `static` one.
+        """
+        if self._task is None:
+            raise ValueError("a static world has no default params: pass those of a task")
+        if self._default_params is None:
+            with jax.ensure_compile_time_eval():  # numbers, even if a trace asks for them
+                self._default_params = self.params(self._task)
         return self._default_params
+
+    def reset(
+        self, key: Key, params: WorldParams | None = None
+    ) -> tuple[Array | Neurons, WorldState]:
+        """As gymnax defines it, compiled once for all equal worlds."""
+        params = self.default_params if params is None else params
+        return Environment.reset(self.static, key, params)
+
+    def step(
+        self, key: Key, state: WorldState, action: Array, params: WorldParams | None = None
+    ) -> tuple[Any, ...]:
+        """As gymnax defines it, compiled once for all equal worlds."""
+        params = self.default_params if params is None else params
+        return Environment.step(self.static, key, state, action, params)
 
     def features(self, subject: Subject, sets: EvaluationSets) -> Features:
         """Runs the prefix of the network over the examples of ``sets``, in batches."""
         x = np.asarray(sets.x)
         batches = [
-            self._prefix(subject.params, x[begin : begin + 4096])
+            run_prefix(self.split, subject.params, x[begin : begin + 4096])
             for begin in range(0, len(x), 4096)
         ]
         per_example = jax.tree.map(lambda *b: jnp.concatenate(b), *[b.per_example for b in batches])
@@ -155,11 +200,11 @@ class World(Environment[WorldState, WorldParams]):
             features=features,
             targets=jax.tree.map(jnp.asarray, sets.targets),
             weights={name: jnp.asarray(weight) for name, weight in sets.weights.items()},
-            original_outputs=self._jitted_suffix(leaves, features),
+            original_outputs=run_suffix(self.split, leaves, features),
             reward=task.reward,
             max_steps_in_episode=jnp.int32(self.horizon),
         )
-        score, parts, invalid = self._jitted_evaluate(leaves, params, jnp.int32(0))
+        score, parts, invalid = _evaluate(self.static, leaves, params, jnp.int32(0))
         if bool(invalid):
             raise ValueError(
                 "the reward function returned a value that is not finite for the unedited network; "
@@ -168,12 +213,12 @@ class World(Environment[WorldState, WorldParams]):
         params = params.replace(score=score, parts=parts)
         if self.observation == "neurons":
             state = WorldState(jnp.int32(0), params.original, score, parts)
-            params = params.replace(neurons=self._jitted_neurons(state, params))
+            params = params.replace(neurons=_observe_neurons(self.static, state, params))
         return params
 
     def outputs(self, leaves: Leaves, features: Features) -> Float[Array, "n c"]:
         """Outputs of the network with these leaves on cached features (`features`)."""
-        return self._suffix(leaves, features)
+        return self.split.suffix(leaves, features)
 
     def evaluate(
         self, leaves: Leaves, params: WorldParams, time: Int[Array, ""] | int = 0
@@ -264,7 +309,7 @@ class World(Environment[WorldState, WorldParams]):
         leaves = {path: state.leaves[path] for path, _ in self.edit.shapes}
         label = params.targets.label if hasattr(params.targets, "label") else params.targets
         return observe_neurons(
-            lambda taps: self._tapped(leaves, params.features, taps),
+            lambda taps: self.split.tapped(leaves, params.features, taps),
             lambda outputs: self._score(outputs, leaves, params, state.time)[0],
             leaves,
             params.original,
@@ -315,6 +360,13 @@ class World(Environment[WorldState, WorldParams]):
         return jax.lax.scan(step, original, plan)[0]
 
 
+_COMPARED = {"edit", "horizon", "observation", "split"}
+"""Attributes of a world that are compared by value."""
+
+_evaluate = jax.jit(World.evaluate, static_argnums=0)
+_observe_neurons = jax.jit(World._neurons, static_argnums=0)
+
+
 def request(params: WorldParams, time: Int[Array, ""] | int) -> dict[str, Float[Array, " n"]]:
     """The evaluation sets of one step; the last request stays in force after the episode."""
     return {
@@ -330,33 +382,3 @@ def _space(observation: PyTree) -> spaces.Space:
     if isinstance(observation, tuple):
         return spaces.Tuple([_space(entry) for entry in observation])
     return spaces.Box(-jnp.inf, jnp.inf, observation.shape, jnp.float32)
-
-
-def stack_params(params: Sequence[WorldParams]) -> WorldParams:
-    """Stacks the params of several tasks along a new leading axis, for `jax.vmap`.
-
-    Raises:
-      ValueError: the tasks do not fit side by side: they have other reward functions (the
-        numbers of a reward may differ), names of evaluation sets, or shapes of examples or leaves.
-    """
-    for index, other in enumerate(params):
-        if difference := _difference(params[0], other):
-            raise ValueError(
-                f"task {index} does not fit beside task 0, {difference}: tasks side by side need "
-                "one reward function, equal example shapes and equal leaves; edit the others apart"
-            )
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *params)
-
-
-def _difference(first: WorldParams, other: WorldParams) -> str | None:
-    """What keeps two tasks' params from being stacked, in words."""
-    structure: Callable[[PyTree], Any] = jax.tree.structure  # its own type has no == for mypy
-    if structure(first.reward) != structure(other.reward):
-        return "its reward has another function or other parts"
-    if structure(first) != structure(other):
-        return "its evaluation sets or leaves have other names"
-    leaves = zip(leaf_paths(first), jax.tree.leaves(first), jax.tree.leaves(other), strict=True)
-    for path, one, two in leaves:
-        if jnp.shape(one) != jnp.shape(two):
-            return f"its {path} has shape {jnp.shape(two)} in place of {jnp.shape(one)}"
-    return None

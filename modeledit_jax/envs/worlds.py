@@ -1,6 +1,6 @@
 """MaskWorld and ShiftWorld: `World` with its operator fixed, by name and through gymnax."""
 
-from typing import Any
+from typing import Any, Literal
 
 import gymnax
 
@@ -29,31 +29,42 @@ class ShiftWorld(World):
         super().__init__(task, shift, **options)
 
 
-WORLDS: dict[str, type[MaskWorld] | type[ShiftWorld]] = {
-    "MaskWorld-v0": MaskWorld,
-    "ShiftWorld-v0": ShiftWorld,
-}
+WorldName = Literal["mask", "shift"]
+
+WORLDS: dict[str, type[MaskWorld] | type[ShiftWorld]] = {"mask": MaskWorld, "shift": ShiftWorld}
+"""The worlds by their short names."""
+
+
+def gymnax_id(name: str) -> str:
+    """Returns ``"MaskWorld-v0"`` for ``"mask"``: the name under which gymnax knows a world."""
+    return f"{name.capitalize()}World-v0"
 
 
 def register_worlds() -> None:
     """Registers the worlds with gymnax, once: ``gymnax.make("MaskWorld-v0", task=task)``."""
     for name, world in WORLDS.items():
-        if name not in gymnax.registered_envs:
-            gymnax.register(name, world)
+        if gymnax_id(name) not in gymnax.registered_envs:
+            gymnax.register(gymnax_id(name), world)
 
 
-def make(name: str, task: Task, **options: Any) -> tuple[World, WorldParams]:
-    """Returns the environment and its default params.
+def make_world(name: str, task: Task, **options: Any) -> World:
+    """Returns the environment; its params are made when they are asked for.
 
     Args:
-      name: ``"MaskWorld-v0"`` or ``"ShiftWorld-v0"``.
+      name: ``"mask"`` or ``"shift"``, or the name that gymnax knows, ``"ShiftWorld-v0"``.
       task: what to edit and how it is judged.
       **options: ``parametrization``, ``horizon``, ``observation`` (see `World`).
 
     Raises:
       ValueError: unknown name.
     """
-    if name not in WORLDS:
-        raise ValueError(f"unknown world {name!r}; choose one of {', '.join(WORLDS)}")
-    env = WORLDS[name](task, **options)
+    kinds = WORLDS | {gymnax_id(short): kind for short, kind in WORLDS.items()}
+    if name not in kinds:
+        raise ValueError(f"unknown world {name!r}; choose one of {', '.join(kinds)}")
+    return kinds[name](task, **options)
+
+
+def make(name: str, task: Task, **options: Any) -> tuple[World, WorldParams]:
+    """Returns the environment and its default params; arguments and errors as `make_world`."""
+    env = make_world(name, task, **options)
     return env, env.default_params

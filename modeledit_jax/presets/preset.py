@@ -124,12 +124,17 @@ def load_preset(name: str | Path, family: str = "") -> Preset:
       FileNotFoundError: no such file.
       ValueError: unknown name, or a file that is no preset; the message says what is wrong.
     """
+    return _read(*preset_source(name, family))
+
+
+def preset_source(name: str | Path, family: str = "") -> tuple[str, str, Path | None]:
+    """Finds a preset: its name, its text, and the folder of a user's file. See `load_preset`."""
     text = str(name)
     if text.endswith(".toml"):
         path = Path(text).expanduser()
         if not path.is_file():
             raise FileNotFoundError(f"no method file {path}: give the path of a TOML file")
-        return _read(path.stem, path.read_text(encoding="utf-8"), path.resolve().parent)
+        return path.stem, path.read_text(encoding="utf-8"), path.resolve().parent
     if "/" in text:
         family, text = text.rsplit("/", 1)
     known = preset_names(family)
@@ -139,7 +144,7 @@ def load_preset(name: str | Path, family: str = "") -> Preset:
             "TOML file of your own"
         )
     content = (files(__package__) / family / f"{text}.toml").read_text(encoding="utf-8")
-    return _read(text, content, None)
+    return text, content, None
 
 
 def preset(name: str | Path, **settings: Any) -> Any:

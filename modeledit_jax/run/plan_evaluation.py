@@ -1,7 +1,7 @@
-"""Judges edited networks on the roles that no environment holds.
+"""Evaluates edited networks on the roles that no environment holds.
 
 An edit changes the site's leaves alone, so the prefix of every network runs once per role and the
-judge replays the suffix for each edit: the learning curves of a whole experiment (thousands of
+evaluator replays the suffix for each edit: the learning curves of a whole experiment (thousands of
 edits on the test set) take seconds.
 """
 
@@ -14,8 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from modeledit_jax.edits.split_apply import Features
-from modeledit_jax.envs.world import World, WorldParams, stack_params
+from modeledit_jax.edits.split_apply import Features, run_suffix
+from modeledit_jax.envs.stacking import stack_params
+from modeledit_jax.envs.world import World, WorldParams
 from modeledit_jax.evaluation.accuracy import accuracy
 from modeledit_jax.tasks.task import Task
 from modeledit_jax.types import Array, Leaves
@@ -35,29 +36,30 @@ class PlanEvaluator:
     Args:
       env: the world whose leaves the edits change.
       tasks: the ``B`` tasks, in the order of the stacked params.
-      measure: what `course` reports of an edit.
+      measure: what `curves` reports of an edit.
     """
 
     def __init__(self, env: World, tasks: Sequence[Task], measure: Measure = set_accuracies):
-        self._env, self._tasks, self._measure = env, list(tasks), measure
+        self._env, self._tasks, self._measure = env.static, list(tasks), measure
         self._features: dict[tuple[int, str, int], Features] = {}
-        self._outputs = jax.jit(env.outputs)
-        self._apply_plan = jax.jit(env.apply_plan)
-        self._measure_plans = jax.jit(self._measured)
+
+    def task_params(self) -> list[WorldParams]:
+        """The world's params of every task; tasks of one subject share its features."""
+        return [
+            self._env.params(task, self.features(index, "reward"))
+            for index, task in enumerate(self._tasks)
+        ]
 
     def stacked_params(self) -> WorldParams:
-        """The world's params of all tasks, stacked; tasks of one subject share its features."""
-        return stack_params(
-            [
-                self._env.params(task, self.features(index, "reward"))
-                for index, task in enumerate(self._tasks)
-            ]
-        )
+        """`task_params`, stacked."""
+        return stack_params(self.task_params())
 
-    def edited(self, index: int, plan: Float[Any, "t a"], params: WorldParams) -> Leaves:
+    def edited(self, index: int, plan: Float[Any, "t a"]) -> Leaves:
         """The leaves of task ``index``'s network after the edits of a plan."""
-        original = jax.tree.map(lambda leaf: leaf[index], params.original)
-        return self._apply_plan(jnp.asarray(plan), original)
+        return apply_plan(self._env, jnp.asarray(plan), self._original(index))
+
+    def _original(self, index: int) -> Leaves:
+        return {path: jnp.asarray(leaf) for path, leaf in self._tasks[index].leaves.items()}
 
     def features(self, index: int, role: str) -> Features:
         """Cached prefix of task ``index``'s network on a role's examples."""
@@ -70,39 +72,48 @@ class PlanEvaluator:
 
     def outputs(self, index: int, leaves: Leaves, role: str) -> Float[np.ndarray, "n c"]:
         """Logits of task ``index``'s network with these leaves on a role's examples."""
-        return np.asarray(self._outputs(leaves, self.features(index, role)))
+        features = self.features(index, role)
+        return np.asarray(run_suffix(self._env.split, leaves, features))
 
-    def course(
-        self, plans: Float[Any, "b k t a"], params: WorldParams, role: str
+    def curves(
+        self, plans: Float[Any, "b k t a"], role: str
     ) -> dict[str, Float[np.ndarray, "b k"]]:
         """What `measure` says of ``K`` plans of every task.
 
         Args:
           plans: of every task, e.g. those of a search's trace.
-          params: stacked params of the world.
           role: ``"select"`` or ``"test"``, mostly.
         """
         found = []
         for index, task in enumerate(self._tasks):
             sets = task.roles[role]
-            own = jax.tree.map(lambda leaf, index=index: leaf[index], params.original)
             targets, weights = jax.tree.map(jnp.asarray, (sets.targets, dict(sets.weights)))
             features = self.features(index, role)
-            found.append(
-                self._measure_plans(jnp.asarray(plans[index]), own, features, targets, weights)
-            )
+            data = (jnp.asarray(plans[index]), self._original(index), features, targets, weights)
+            found.append(_measured(self._env, self._measure, *data))
         return jax.tree.map(lambda *values: np.stack(values), *jax.device_get(found))
 
-    def _measured(
-        self,
-        plans: Array,
-        original: Leaves,
-        features: Features,
-        targets: Any,
-        weights: dict[str, Array],
-    ) -> dict[str, Array]:
-        def judge(plan: Array) -> dict[str, Array]:
-            outputs = self._env.outputs(self._env.apply_plan(plan, original), features)
-            return self._measure(outputs, targets, weights)
 
-        return jax.lax.map(judge, plans, batch_size=8)
+@partial(jax.jit, static_argnums=0)
+def apply_plan(env: World, plan: Array, original: Leaves) -> Leaves:
+    """`World.apply_plan`, compiled once for equal worlds."""
+    return env.apply_plan(plan, original)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _measured(
+    env: World,
+    measure: Measure,
+    plans: Array,
+    original: Leaves,
+    features: Features,
+    targets: Any,
+    weights: dict[str, Array],
+) -> dict[str, Array]:
+    """What ``measure`` says of every plan of one task."""
+
+    def evaluate(plan: Array) -> dict[str, Array]:
+        outputs = env.outputs(env.apply_plan(plan, original), features)
+        return measure(outputs, targets, weights)
+
+    return jax.lax.map(evaluate, plans, batch_size=8)

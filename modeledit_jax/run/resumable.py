@@ -71,31 +71,31 @@ def run_chunks(
     """
     total = len(next(iter(record.values()))) if total is None else total
     save_every = SAVE_EVERY if save_every is None else save_every
-    own = {name: np.array(values) for name, values in record.items()}
-    saved: dict[str, Any] = {"state": start, "record": own, "seconds": np.float64(0.0)}
+    found = {name: np.array(values) for name, values in record.items()}
+    saved: dict[str, Any] = {"state": start, "record": found, "seconds": np.float64(0.0)}
     checkpoints = Checkpoints(folder) if folder else None
     done, before = 0, 0.0
     state = start
     try:
-        if checkpoints and (found := checkpoints.restore(saved)):
-            done, kept = found
+        if checkpoints and (newest := checkpoints.restore(saved)):
+            done, kept = newest
             state, before = kept["state"], float(kept["seconds"])
-            own = {name: np.array(values) for name, values in kept["record"].items()}
+            found = {name: np.array(values) for name, values in kept["record"].items()}
         begin = last = time.perf_counter()
         while done < total:
             size = min(chunk, total - done)
             state, metrics = jax.block_until_ready(advance(state, done, size))
             for name, values in metrics.items():
-                own[name][done : done + size] = np.asarray(values)
+                found[name][done : done + size] = np.asarray(values)
             done += size
             if report is not None:
-                report(done, total, {name: own[name][done - size : done] for name in metrics})
+                report(done, total, {name: found[name][done - size : done] for name in metrics})
             now = time.perf_counter()
             if checkpoints and (now - last >= save_every or done == total):
                 spent = np.float64(before + now - begin)
-                checkpoints.save(done, {"state": state, "record": own, "seconds": spent})
+                checkpoints.save(done, {"state": state, "record": found, "seconds": spent})
                 last = time.perf_counter()
-        return CompletedRun(state, own, before + time.perf_counter() - begin)
+        return CompletedRun(state, found, before + time.perf_counter() - begin)
     finally:
         if checkpoints:
             checkpoints.close()

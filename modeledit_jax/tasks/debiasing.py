@@ -88,6 +88,21 @@ def mitigate_bias(
     )
 
 
+def comment_targets(task: Task, role: str) -> tuple[EvaluationSets, CommentTargets]:
+    """A role of a task about comments and its targets as NumPy arrays.
+
+    Raises:
+      ValueError: the task is not about comments.
+    """
+    sets = task.roles[role]
+    if not isinstance(sets.targets, CommentTargets):
+        raise ValueError(
+            f"the task {task.name!r} has no comments with identity terms: build it with "
+            "mitigate_bias"
+        )
+    return sets, jax.tree.map(np.asarray, sets.targets)
+
+
 def members(sets: EvaluationSets, name: str) -> np.ndarray:
     """Rows of one set of a role."""
     return np.flatnonzero(np.asarray(sets.weights[name]))

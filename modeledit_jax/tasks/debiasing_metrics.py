@@ -5,17 +5,25 @@ found anew for every classifier and then kept for the test sets: a shift of all 
 along and earns nothing. What an edit does at the *old* threshold is a gate.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
 from modeledit_jax.evaluation.auc import group_aucs
-from modeledit_jax.evaluation.fairness import equal_error_threshold, power_mean
+from modeledit_jax.evaluation.fairness import (
+    equal_error_threshold,
+    equality_differences,
+    error_rates,
+    power_mean,
+)
 from modeledit_jax.evaluation.fairness_report import fairness_metrics, per_term
-from modeledit_jax.tasks.debiasing import DebiasingTask, members
+from modeledit_jax.tasks.debiasing import CommentTargets, DebiasingTask, members
+from modeledit_jax.tasks.task import EvaluationSets, Task
+from modeledit_jax.types import Array
 
 Outputs = Mapping[str, np.ndarray]
 """Logits ``[N, 1]`` of one classifier by role or suite."""
@@ -26,6 +34,59 @@ TEMPLATE_MARGIN = 0.02
 """Largest rise of an overall error rate on the counterfactuals."""
 ACCURACY_MARGIN = 0.01
 """Largest loss of accuracy on comments."""
+
+
+TOLERATED = 0.005
+"""Loss of accuracy on ``select`` that costs an edit nothing in `select_criterion`."""
+
+
+def fairness_curves(
+    outputs: Float[Array, "n 1"], targets: CommentTargets, weights: Mapping[str, Array]
+) -> dict[str, Array]:
+    """Progress of an edit on one role, at the equal error rate of the role's own comments.
+
+    Pure, for `jax.jit`: ``fped``, ``fned``, ``bpsn_m5`` on counterfactuals, ``accuracy``.
+    """
+    scores, comments = outputs[:, 0], weights["comments"]
+    cut = equal_error_threshold(scores, targets.label, comments)
+    counterfactuals = weights["counterfactuals"]
+    rates = error_rates(scores, targets.label, targets.groups, cut, counterfactuals)
+    differences = equality_differences(rates)
+    aucs = group_aucs(scores, targets.label, targets.groups, counterfactuals)
+    return {
+        "fped": differences.fped,
+        "fned": differences.fned,
+        "bpsn_m5": power_mean(aucs.bpsn),
+        "accuracy": error_rates(scores, targets.label, targets.groups, cut, comments).accuracy,
+    }
+
+
+_fairness_curves = jax.jit(fairness_curves)
+
+
+def select_criterion(task: Task) -> Callable[[Array, EvaluationSets], float]:
+    """What settings are chosen by: ``−FPED − FNED − 4 · max(accuracy lost − TOLERATED, 0)``.
+
+    Returns:
+      ``(scores [N], sets of the select role) -> value``, higher is better.
+    """
+
+    def on_select(scores: Array, sets: EvaluationSets) -> dict[str, float]:
+        targets, weights = jax.tree.map(jnp.asarray, (sets.targets, dict(sets.weights)))
+        found = _fairness_curves(jnp.asarray(scores)[:, None], targets, weights)
+        return {name: float(value) for name, value in found.items()}
+
+    sets = task.roles["select"]
+    apply = jax.jit(task.subject.apply)
+    outputs = apply(task.subject.params, jnp.asarray(sets.x))
+    before = on_select(outputs[:, 0], sets)
+
+    def criterion(scores: Array, sets: EvaluationSets) -> float:
+        after = on_select(scores, sets)
+        lost = max(before["accuracy"] - after["accuracy"] - TOLERATED, 0.0)
+        return -after["fped"] - after["fned"] - 4.0 * lost
+
+    return criterion
 
 
 def evaluated_roles(task: DebiasingTask) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """A task: what should change in a network, what must not, and how both are judged."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import jax.numpy as jnp
 import numpy as np
@@ -45,8 +45,6 @@ class Task:
         report alone). An environment holds the ``reward`` role and no other.
       reward: scores the edited network on the ``reward`` role.
       site: exact paths of the leaves that may be edited.
-      forget_classes: the classes to forget, where the task is to forget classes.
-      head_bias: path of the output layer's bias, for editors that act on the outputs.
     """
 
     name: str
@@ -54,8 +52,6 @@ class Task:
     roles: Mapping[str, EvaluationSets]
     reward: Reward
     site: tuple[str, ...]
-    forget_classes: tuple[int, ...] = ()
-    head_bias: str | None = field(default=None)
 
     @property
     def leaves(self) -> Leaves:

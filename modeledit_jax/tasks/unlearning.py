@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax.numpy as jnp
@@ -21,6 +21,20 @@ from modeledit_jax.tasks.reward import (
 )
 from modeledit_jax.tasks.task import ROLES, EvaluationSets, Task, find_site
 from modeledit_jax.types import Array, Examples
+
+
+@dataclass(frozen=True)
+class UnlearningTask(Task):
+    """A `Task` to forget.
+
+    Attributes:
+      forget_classes: the classes to forget, where the task is to forget classes.
+      head_bias: path of the output layer's bias, for editors that act on the outputs.
+    """
+
+    forget_classes: tuple[int, ...] = ()
+    head_bias: str | None = None
+
 
 LARGEST_EDIT_SIZE = 10.0
 """Relative edit size beyond which the penalty of `unlearning_reward` grows no further, so that the
@@ -98,7 +112,7 @@ def forget_classes(
     site: str | Sequence[str] = "fc2/kernel",
     reward: Reward | RewardFunction | None = None,
     head_bias: str | None = "head/bias",
-) -> Task:
+) -> UnlearningTask:
     """The task to forget one class or several.
 
     Args:
@@ -139,7 +153,7 @@ def forget_in_turn(
     site: str | Sequence[str] = "fc2/kernel",
     reward: Reward | RewardFunction | None = None,
     head_bias: str | None = "head/bias",
-) -> Task:
+) -> UnlearningTask:
     """The task to forget one class after another, of as many steps as there are classes.
 
     At step ``t`` the ``forget`` set is the classes asked for so far, ``retain`` all others: what
@@ -177,7 +191,7 @@ def forget_samples(
     site: str | Sequence[str] = "fc2/kernel",
     reward: Reward | RewardFunction | None = None,
     head_bias: str | None = "head/bias",
-) -> Task:
+) -> UnlearningTask:
     """The task to forget single training samples, given by their rows in ``splits.train``.
 
     The samples are the ``forget`` set of every role (there is no held-out copy of a sample); the
@@ -225,9 +239,9 @@ def _task(
     reward: Reward | RewardFunction | None,
     head_bias: str | None,
     classes: tuple[int, ...],
-) -> Task:
+) -> UnlearningTask:
     bias = None if head_bias is None else match_paths(subject.params, head_bias)[0]
-    return Task(
+    return UnlearningTask(
         name=name,
         subject=subject,
         roles=roles,

@@ -4,9 +4,8 @@ Names are those of ``summary.json``; fractions are 0…1. What each says and whe
 stands in `modeledit_jax.evaluation.forgetting`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
@@ -18,36 +17,14 @@ from modeledit_jax.evaluation.forgetting import (
     total_variation,
     tow,
 )
-from modeledit_jax.subjects.subject import predict
 from modeledit_jax.tasks.task import Task
-from modeledit_jax.types import Leaves, Params
+from modeledit_jax.types import Leaves
 
 TEST_METRICS = ("forget_accuracy_test", "retain_accuracy_test")
 """The two accuracies of ``tow_test``, which learning curves show."""
 
 EVALUATED_ROLES = ("train", "reward", "test")
 """The roles whose outputs `unlearning_metrics` reads."""
-
-_predict = jax.jit(predict, static_argnums=(0, 3))
-
-
-def role_outputs(
-    task: Task, params: Params, roles: Sequence[str] = EVALUATED_ROLES
-) -> dict[str, np.ndarray]:
-    """Logits of a network on the examples of some roles, by full forward passes.
-
-    Args:
-      task: supplies the examples and the network's ``apply``.
-      params: of the network, edited or not.
-      roles: names of roles.
-
-    Returns:
-      ``{role: [N, C]}``.
-    """
-    return {
-        role: np.asarray(_predict(task.subject.apply, params, jnp.asarray(task.roles[role].x)))
-        for role in roles
-    }
 
 
 def set_accuracies(task: Task, outputs: Mapping[str, ArrayLike]) -> dict[str, float]:

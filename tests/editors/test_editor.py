@@ -13,7 +13,7 @@ from modeledit_jax.editors.editor import Search, edit_with_search, run_updates, 
 from modeledit_jax.editors.search.evolution import SNES, OpenES, RandomSearch
 from modeledit_jax.editors.search.ppo import PPOSearch
 from modeledit_jax.edits.parametrization import LowRank, PerRow
-from modeledit_jax.envs.world import stack_params
+from modeledit_jax.envs.stacking import stack_params
 from modeledit_jax.envs.worlds import ShiftWorld
 from tests import tiny
 from tests.editors import bowl

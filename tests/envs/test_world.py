@@ -21,7 +21,8 @@ from modeledit_jax.envs.check import (
     check_step_values,
     play,
 )
-from modeledit_jax.envs.world import request, stack_params
+from modeledit_jax.envs.stacking import stack_params
+from modeledit_jax.envs.world import request
 from modeledit_jax.envs.worlds import MaskWorld, ShiftWorld
 from modeledit_jax.tasks.reward import as_reward
 from modeledit_jax.tasks.unlearning import (

@@ -8,7 +8,7 @@ import pytest
 
 from modeledit_jax.editors.search.evolution import SNES, RandomSearch
 from modeledit_jax.edits.parametrization import PerRow
-from modeledit_jax.envs.world import stack_params
+from modeledit_jax.envs.stacking import stack_params
 from modeledit_jax.envs.worlds import ShiftWorld
 from modeledit_jax.run.checkpoint import load_tree
 from modeledit_jax.run.loop import final_plans, run_search

@@ -7,7 +7,7 @@ import pytest
 
 from modeledit_jax.edits.parametrization import LowRank
 from modeledit_jax.edits.site import set_leaves
-from modeledit_jax.envs.world import stack_params
+from modeledit_jax.envs.stacking import stack_params
 from modeledit_jax.envs.worlds import MaskWorld
 from modeledit_jax.run.plan_evaluation import PlanEvaluator
 from tests import tiny
@@ -40,7 +40,7 @@ def whole_network(env, task, plan, role):
 @pytest.mark.parametrize("role", ["select", "test"])
 def test_accuracies_are_those_of_the_whole_edited_network(situation, role):
     env, params, plans, judge = situation
-    found = judge.course(plans, params, role)
+    found = judge.curves(plans, params, role)
     assert found.keys() == {"retain", "forget"}
     expected = {name: np.zeros((3, 9)) for name in found}
     for index, task in enumerate(TASKS):

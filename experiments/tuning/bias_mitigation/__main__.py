@@ -4,7 +4,7 @@
 
 A trial is one setting on networks whose seeds no other experiment uses. It is judged by its last
 edit as fine-tuning is when the weight of its penalty is chosen: FPED and FNED, and what accuracy
-it loses beyond half a point. `experiments.common.settings` has the best ones.
+it loses beyond half a point. The best ones are written as presets.
 """
 
 from experiments.common.command import Command

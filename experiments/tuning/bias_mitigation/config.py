@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 
-from experiments.bias_mitigation.config import Config
+from experiments.bias_mitigation.config import CommentOptions
+from experiments.common.options import MethodOptions
 
 
 @dataclass(frozen=True)
-class TuneConfig(Config):
+class TuneConfig(MethodOptions, CommentOptions):
     """Tune the searches of the bias-mitigation experiment."""
 
     budget: int = 10_000

@@ -1,40 +1,46 @@
 """The trials of every search for bias mitigation, and their score."""
 
 import itertools
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from experiments.bias_mitigation.baselines import TOLERATED
-from experiments.bias_mitigation.run import fairness_course, prepare
+from experiments.bias_mitigation.run import prepare
 from experiments.tuning.bias_mitigation.config import TuneConfig
-from experiments.tuning.unlearning.run import run_trials, write_tuning
+from experiments.tuning.unlearning.run import (
+    Curves,
+    Settings,
+    run_trials,
+    searches,
+    write_tuning,
+)
+from modeledit_jax.tasks.debiasing_metrics import TOLERATED, fairness_curves
 
-STEPS = {"ppo": (1.25, 2.5), "openes": (0.1, 0.2), "snes": (1.0, 2.0)}
-POPULATIONS = (10, 20, 40)  # with the steps, six trials each
+RATES = {"PPO": (1.25, 2.5), "OpenES": (0.1, 0.2), "SNES": (1.0, 2.0)}
+POPULATIONS = (10, 20, 40)  # with the rates, six trials each
 SPREADS = (0.15, 0.3, 0.5, 0.7, 1.0, 1.4)  # of random search, which has nothing else to tune
 
 
-def trials(name: str) -> list[dict[str, float]]:
-    """The settings of a search's grid."""
-    if name == "random-search":
-        return [{"population": 20, "std": std, "step": 0.0} for std in SPREADS]
+def trials(search: str) -> list[Settings]:
+    """The settings of a class's grid."""
+    if search == "RandomSearch":
+        return [{"population": 20, "std": std} for std in SPREADS]
     return [
-        {"population": population, "std": 0.3, "step": step}
-        for population, step in itertools.product(POPULATIONS, STEPS[name])
+        {"population": population, "std": 0.3, "learning_rate": rate}
+        for population, rate in itertools.product(POPULATIONS, RATES[search])
     ]
 
 
-def criterion(course: Mapping[str, np.ndarray], base: Mapping[str, np.ndarray]) -> float:
+def criterion(curves: Curves, base: Curves) -> float:
     """``−FPED − FNED − 4 · max(accuracy lost − TOLERATED, 0)`` of the last edit, mean of tasks."""
-    lost = np.maximum(base["accuracy"][:, -1] - course["accuracy"][:, -1] - TOLERATED, 0.0)
-    return float((-course["fped"][:, -1] - course["fned"][:, -1] - 4.0 * lost).mean())
+    lost = np.maximum(base["accuracy"][:, -1] - curves["accuracy"][:, -1] - TOLERATED, 0.0)
+    return float((-curves["fped"][:, -1] - curves["fned"][:, -1] - 4.0 * lost).mean())
 
 
 def run(config: TuneConfig) -> Path:
-    """Tunes and writes ``tuning.json``."""
-    grids: dict[str, Any] = {name: trials(name) for name in config.searches}
-    found = run_trials(config, prepare(config).tasks, grids, fairness_course, criterion)
-    return write_tuning(config, found)
+    """Tunes and writes ``tuning.json`` and the presets."""
+    presets = searches(config, "bias_mitigation")
+    grids = {name: trials(found.kind.__name__) for name, found in presets.items()}
+    tasks = prepare(config).tasks
+    found = run_trials(config, tasks, presets, grids, fairness_curves, criterion)
+    return write_tuning(config, "bias_mitigation", found)

@@ -5,9 +5,9 @@
 That world, its language model and all facts edited into it are of another seed than those of the
 experiment, which are not looked at. A trial is judged by ``overall`` after the last edit, the mean
 of efficacy, generalization, specificity and retention. HiEdit and its controls take what RLEdit
-takes, so that they differ in the routing alone. Writes ``tuning.json`` and, for every method, a
-TOML file with its best settings, which ``python -m experiments.lifelong_editing --methods`` takes
-and which may replace the file of that name in ``modeledit_jax/presets/lifelong``.
+takes, so that they differ in the routing alone. Writes ``tuning.json`` and, in ``presets/``,
+every method with its best settings: files that ``python -m experiments.lifelong_editing --methods``
+takes and that may replace those in ``modeledit_jax/presets/lifelong``.
 """
 
 from experiments.common.command import Command

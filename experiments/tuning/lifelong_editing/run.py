@@ -40,7 +40,7 @@ def trials(name: str) -> list[Trial]:
 
 
 def run(config: TuneConfig) -> Path:
-    """Tunes; writes ``tuning.json`` and a preset of every method."""
+    """Tunes; writes ``tuning.json`` and a preset of every method in ``presets/``."""
     check_modules(config)
     grids: dict[str, list[Trial]] = {name: trials(name) for name in config.methods}
     scores = np.zeros((config.seeds, len(grids), max(map(len, grids.values()))))
@@ -60,10 +60,9 @@ def run(config: TuneConfig) -> Path:
         )
         for name, grid in grids.items()
     }
-    path = write_tuning(config, found)
     for name, (best, *_) in found.items():
-        write_presets(config, name, {key: best[key] for key in STEPS[name]})
-    return path
+        write_followers(config, name, {key: best[key] for key in STEPS[name]})
+    return write_tuning(config, "lifelong", found)
 
 
 def run_trials(
@@ -86,25 +85,22 @@ def run_trials(
     return scores
 
 
-def write_presets(config: TuneConfig, name: str, settings: Trial) -> None:
-    """Presets with the best settings: of the method, and of those that are it but for a routing."""
-    tuned = (
-        f"the best of {len(trials(name))} trials on {config.task}, {config.edits} edits, seed "
-        f"{config.seed}, by the mean of the four scores (experiments.tuning.lifelong_editing)"
-    )
+def write_followers(config: TuneConfig, name: str, settings: Trial) -> None:
+    """Presets of the methods that take the settings of another one."""
     for other in followers(name):
-        text = tuned_preset(other, "lifelong", settings, tuned)
-        atomic_write_text(run_folder(config) / f"{other}.toml", text)
+        text = tuned_preset(other, "lifelong", settings, f"all but the routing is that of {name}")
+        atomic_write_text(run_folder(config) / "presets" / f"{other}.toml", text)
 
 
 def followers(name: str) -> list[str]:
-    """The method itself, and those that have its class and all its settings, and a routing."""
+    """Methods that have the class and all settings of another one, and a routing besides."""
     leader = load_preset(name, "lifelong")
     presets = (load_preset(other, "lifelong") for other in preset_names("lifelong"))
     return [
         other.name
         for other in presets
-        if other.kind is leader.kind
+        if other.name != name
+        and other.kind is leader.kind
         and {key: value for key, value in other.settings.items() if key != "routing"}
         == leader.settings
     ]

@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 
-from experiments.unlearning.config import Config
+from experiments.common.options import MethodOptions
+from experiments.unlearning.config import ForgetOptions
 
 
 @dataclass(frozen=True)
-class TuneConfig(Config):
+class TuneConfig(MethodOptions, ForgetOptions):
     """Tune the searches of the unlearning experiment."""
 
     forget_class: str = "all"

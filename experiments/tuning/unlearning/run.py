@@ -2,136 +2,143 @@
 
 import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
 from experiments.common.cached import cached_json
-from experiments.common.options import RunOptions, SearchOptions, run_folder
-from experiments.common.searching import make_world
-from experiments.common.settings import make_search
+from experiments.common.methods import method_context
+from experiments.common.options import MethodOptions, RunOptions, run_folder
 from experiments.tuning.unlearning.config import TuneConfig
 from experiments.unlearning.run import prepare
-from modeledit_jax.editors.editor import run_updates, updates_within
-from modeledit_jax.envs.world import World, WorldParams
+from modeledit_jax.editors.search.search import SearchEditor
+from modeledit_jax.presets.preset import Preset, load_preset
+from modeledit_jax.presets.writing import tuned_preset
 from modeledit_jax.report.summary import atomic_write_text
+from modeledit_jax.run.edit_many import edit_many
 from modeledit_jax.run.folder import as_json
 from modeledit_jax.run.plan_evaluation import Measure, PlanEvaluator, set_accuracies
 from modeledit_jax.tasks.task import Task
-from modeledit_jax.types import Array, Key
+from modeledit_jax.types import Key
+
+Settings = Mapping[str, float]
+Curves = Mapping[str, np.ndarray]
 
 GRIDS: dict[str, dict[str, tuple[float, ...]]] = {  # six trials each
-    "ppo": {"population": (6, 10), "std": (0.3,), "step": (1.0, 1.5, 2.0)},
-    "openes": {"population": (6, 10), "std": (0.3,), "step": (0.06, 0.1, 0.15)},
-    "snes": {"population": (6, 10), "std": (0.3,), "step": (1.0, 1.5, 2.0)},
-    "random-search": {"population": (20,), "std": (0.3, 0.7, 1.0, 1.4, 2.0, 3.0), "step": (0.0,)},
+    "PPO": {"population": (6, 10), "std": (0.3,), "learning_rate": (1.0, 1.5, 2.0)},
+    "OpenES": {"population": (6, 10), "std": (0.3,), "learning_rate": (0.06, 0.1, 0.15)},
+    "SNES": {"population": (6, 10), "std": (0.3,), "learning_rate": (1.0, 1.5, 2.0)},
+    "RandomSearch": {"population": (20,), "std": (0.3, 0.7, 1.0, 1.4, 2.0, 3.0)},
 }
-LONG_HORIZON = {"population": (10,), "std": (0.15, 0.3), "step": (0.2, 0.5, 1.25)}
+LONG_HORIZON = {"population": (10,), "std": (0.15, 0.3), "learning_rate": (0.2, 0.5, 1.25)}
 """Six trials of PPO for episodes of several edits, which add up."""
 
 
-def trials(name: str, horizon: int = 1) -> Iterator[dict[str, float]]:
-    """The settings of a search's grid."""
-    grid = GRIDS[name] if horizon == 1 else LONG_HORIZON
-    for values in itertools.product(*grid.values()):
-        yield dict(zip(grid, values, strict=True))
+def trials(search: str, horizon: int = 1) -> list[Settings]:
+    """The settings of a class's grid."""
+    grid = GRIDS[search] if horizon == 1 else LONG_HORIZON
+    return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
 
 
 def run(config: TuneConfig) -> Path:
-    """Tunes and writes ``tuning.json``."""
+    """Tunes and writes ``tuning.json`` and the presets."""
+    presets = searches(config, "unlearning")
+    grids = {name: trials(found.kind.__name__, config.horizon) for name, found in presets.items()}
     tasks = prepare(config).tasks
-    grids: dict[str, Any] = {name: list(trials(name, config.horizon)) for name in config.searches}
-    return write_tuning(config, run_trials(config, tasks, grids, set_accuracies, area))
+    found = run_trials(config, tasks, presets, grids, set_accuracies, area)
+    return write_tuning(config, "unlearning", found)
+
+
+def searches(config: MethodOptions, family: str) -> dict[str, Preset]:
+    """The presets named on the command line.
+
+    Raises:
+      ValueError: one is no search.
+    """
+    found = [load_preset(name, family) for name in config.methods]
+    if others := [preset.name for preset in found if not issubclass(preset.kind, SearchEditor)]:
+        raise ValueError(f"--methods {others[0]} is no search: this command tunes searches alone")
+    return {preset.name: preset for preset in found}
 
 
 def run_trials(
-    config: SearchOptions,
+    config: MethodOptions,
     tasks: Sequence[Task],
-    grids: Mapping[str, Sequence[Mapping[str, float]]],
+    presets: Mapping[str, Preset],
+    grids: Mapping[str, Sequence[Settings]],
     measure: Measure,
-    judge_course: Callable[[Mapping[str, np.ndarray], Mapping[str, np.ndarray]], float],
+    score: Callable[[Curves, Curves], float],
 ) -> dict[str, list[dict[str, Any]]]:
-    """Runs all trials of all searches in all worlds.
+    """Runs all trials of all searches.
 
     Args:
       config: options.
       tasks: edited side by side.
-      grids: the settings to try by search.
+      presets: of the searches, by name.
+      grids: the settings to try, by name.
       measure: what is known of an edit on ``select``.
-      judge_course: ``({name: [B, K]}, the same of no edit [B, 1]) -> score``, higher is better.
+      score: ``({name: [B, K]}, the same of no edit [B, 1]) -> score``, higher is better.
 
     Returns:
-      By search and world, the settings with their ``score``, best first.
+      By name, the settings with their ``score``, best first.
     """
+    keys = jax.random.split(jax.random.key(config.seed), len(tasks))
     found: dict[str, list[dict[str, Any]]] = {}
-    for world in config.worlds:
-        env = make_world(config, world, tasks[0])
-        evaluator = PlanEvaluator(env, tasks, measure)
-        params = evaluator.stacked_params()
-        nothing = np.zeros((len(tasks), 1, config.horizon, env.edit.action_size), np.float32)
-        base = evaluator.course(nothing, params, "select")
-        keys = jax.random.split(jax.random.key(config.seed), len(tasks))
-        for name, grid in grids.items():
-            run = jax.jit(partial(run_trial, name, world, config, env), static_argnums=0)
-            done = []
-            for number, trial in enumerate(tqdm(grid, desc=f"{name}-{world}")):
-                path = run_folder(config) / "trials" / f"{name}-{world}-{number}.json"
-                plans = partial(run, int(trial["population"]), trial["std"], trial["step"])
-                build = partial(_score, plans, evaluator, params, keys, base, judge_course)
-                done.append({**trial, "score": cached_json(path, build)})
-            found[f"{name}-{world}"] = sorted(done, key=lambda trial: -trial["score"])
+    for name, preset in presets.items():
+        done = []
+        for number, trial in enumerate(tqdm(grids[name], desc=name)):
+            path = run_folder(config) / "trials" / f"{name}-{number}.json"
+            search = _with_settings(config, preset, trial)
+            build = partial(_score, search, tasks, keys, measure, score)
+            done.append({**trial, "score": cached_json(path, build)})
+        found[name] = sorted(done, key=lambda trial: -trial["score"])
     return found
 
 
+def _with_settings(config: MethodOptions, preset: Preset, trial: Settings) -> SearchEditor:
+    """The search of one trial; its numbers are arrays, so that trials share what is compiled."""
+    search = preset.build(**method_context(config))
+    numbers = {n: v if n == "population" else jnp.float32(v) for n, v in trial.items()}
+    return search.replace(**numbers)
+
+
 def _score(
-    plans: Callable[[WorldParams, Key], Array],
-    evaluator: PlanEvaluator,
-    params: WorldParams,
+    search: SearchEditor,
+    tasks: Sequence[Task],
     keys: Key,
-    base: Mapping[str, np.ndarray],
-    judge_course: Callable[[Mapping[str, np.ndarray], Mapping[str, np.ndarray]], float],
+    measure: Measure,
+    score: Callable[[Curves, Curves], float],
 ) -> float:
-    return judge_course(evaluator.course(plans(params, keys), params, "select"), base)
+    env = search.make_world(tasks[0])
+    evaluator = PlanEvaluator(env, tasks, measure)
+    nothing = np.zeros((len(tasks), 1, env.horizon, env.edit.action_size), np.float32)
+    plans = np.stack([result.trace.plans for result in edit_many(search, tasks, keys)])
+    return score(evaluator.curves(plans, "select"), evaluator.curves(nothing, "select"))
 
 
-def run_trial(
-    name: str,
-    world: str,
-    config: SearchOptions,
-    env: World,
-    population: int,
-    std: Array,
-    step: Array,
-    params: WorldParams,
-    keys: Key,
-) -> Array:
-    """The course of one setting on all tasks: plans ``[B, K, T, A]``."""
-    settings: dict[str, Any] = {"population": population, "std": std, "step": step}
-    search = make_search(name, world, config.budget, horizon=config.horizon, **settings)
-    updates = updates_within(search, config.budget)
-
-    def one(params: WorldParams, key: Key) -> Array:
-        return run_updates(search, env, params, search.init(env, params, key), updates)[1].plans
-
-    return jax.vmap(one)(params, keys)
+def area(curves: Curves, base: Curves) -> float:
+    """Area under the curve that the command's help describes, mean over tasks."""
+    drop = np.maximum(base["retain"] - curves["retain"], 0.0)
+    return float(((1 - curves["forget"]) * (1 - 10 * drop)).mean())
 
 
-def area(course: Mapping[str, np.ndarray], base: Mapping[str, np.ndarray]) -> float:
-    """Area under the curve of the module's docstring, mean over tasks."""
-    drop = np.maximum(base["retain"] - course["retain"], 0.0)
-    return float(((1 - course["forget"]) * (1 - 10 * drop)).mean())
-
-
-def write_tuning(config: RunOptions, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> Path:
-    """Writes ``tuning.json`` and prints the best settings; returns the path."""
+def write_tuning(
+    config: RunOptions, family: str, found: Mapping[str, Sequence[Mapping[str, Any]]]
+) -> Path:
+    """Writes ``tuning.json`` and, in ``presets/``, the methods with their best settings."""
+    folder = run_folder(config)
     text = json.dumps({"config": as_json(config), "trials": found}, indent=2)
-    path = run_folder(config) / "tuning.json"
-    atomic_write_text(path, text + "\n")
+    atomic_write_text(folder / "tuning.json", text + "\n")
     for name, done in found.items():
-        print(name, *(f"{key}={value:g}" for key, value in done[0].items()))
-    return path
+        best = {key: value for key, value in done[0].items() if key != "score"}
+        print(name, *(f"{key}={value:g}" for key, value in best.items()))
+        tuned = f"experiments.tuning: best of {len(done)} trials, score {done[0]['score']:.4g}"
+        preset = tuned_preset(name, family, best, tuned)
+        atomic_write_text(folder / "presets" / f"{name}.toml", preset)
+    return folder / "tuning.json"

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -9,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from modeledit_jax.editors.editor import Cost, EditResult, check_rewards
+from modeledit_jax.editors.editor import Cost, EditResult
 from modeledit_jax.editors.search.batching import candidates_at_once
+from modeledit_jax.editors.search.search import check_rewards
 from modeledit_jax.edits.operator import mask
 from modeledit_jax.edits.site import set_leaves
 from modeledit_jax.envs.world import World, WorldParams
@@ -27,11 +29,13 @@ class NeuronAblation:
 
     Attributes:
       max_neurons: at most so many rows and columns.
+      budget: at most so many reward evaluations.
     """
 
     max_neurons: int = 8
+    budget: int = 2000
 
-    def edit(self, task: Task, key: Key, budget: int) -> EditResult:
+    def edit(self, task: Task, key: Key) -> EditResult:
         """Returns the ablated network; every round evaluates every row and column once.
 
         ``trace`` holds ``score`` (of the best candidate of every round) and ``removed``
@@ -44,14 +48,15 @@ class NeuronAblation:
         del key
         begin = time.perf_counter()
         candidates = _candidates(task.leaves)
-        rounds = min(self.max_neurons, budget // len(candidates))
+        rounds = min(self.max_neurons, self.budget // len(candidates))
         if rounds < min(self.max_neurons, 1):
             raise ValueError(
-                f"a budget of {budget} reward evaluations does not pay for one round of neuron "
-                f"ablation, which takes {len(candidates)}: raise the budget"
+                f"a budget of {self.budget} reward evaluations does not pay for one round of "
+                f"neuron ablation, which takes {len(candidates)}: raise the budget"
             )
-        env = World(task, mask)
-        leaves, trace = _greedy(env, env.default_params, candidates, rounds)
+        env, places = World(task, mask), _places(task.leaves, candidates)
+        leaves, trace = _greedy(env, places, rounds)
+        trace["removed"] = [candidates[index] for index in trace["removed"]]
         cost = Cost(
             reward_evaluations=len(trace["score"]) * len(candidates),
             seconds=time.perf_counter() - begin,
@@ -68,12 +73,11 @@ class RandomEdit:
       rank: of the change of a matrix; None: independent normal entries, as for other leaves.
     """
 
-    size: float
+    size: float = 0.5
     rank: int | None = None
 
-    def edit(self, task: Task, key: Key, budget: int = 0) -> EditResult:
-        """Returns the edited network; ``budget`` is not used."""
-        del budget
+    def edit(self, task: Task, key: Key) -> EditResult:
+        """Returns the edited network."""
         begin = time.perf_counter()
         leaves = {path: jnp.asarray(leaf) for path, leaf in task.leaves.items()}
         keys = jax.random.split(key, len(leaves))
@@ -119,42 +123,52 @@ def _candidates(leaves: Leaves) -> list[tuple[str, int, int]]:
     return found
 
 
-def _greedy(
-    env: World, params: WorldParams, candidates: list[tuple[str, int, int]], rounds: int
-) -> tuple[Leaves, dict[str, Any]]:
-    paths = [path for path, _ in env.edit.shapes]
-    places = np.array([(paths.index(path), axis, index) for path, axis, index in candidates])
-    batch_size = candidates_at_once(env, params, len(candidates))
+def _places(leaves: Leaves, candidates: list[tuple[str, int, int]]) -> np.ndarray:
+    """The candidates as numbers ``[M, 3]``: the leaf's place among the leaves, axis, index."""
+    paths = list(leaves)
+    return np.array([(paths.index(path), axis, index) for path, axis, index in candidates])
 
-    def without(leaves: Leaves, place: Array) -> Leaves:
-        kept = {}
-        for number, (path, leaf) in enumerate(leaves.items()):
-            kept[path] = leaf
-            for axis in range(leaf.ndim if leaf.ndim == 2 else 0):
-                gone = jnp.arange(leaf.shape[axis]) == place[2]
-                gone &= (place[0] == number) & (place[1] == axis)
-                zero = jnp.expand_dims(gone, 1 - axis)
-                kept[path] = jnp.where(zero, 0, kept[path]).astype(leaf.dtype)
-        return kept
 
-    @jax.jit
-    def best(leaves: Leaves, params: WorldParams) -> tuple[Leaves, Array, Array, Array]:
-        def evaluate(place: Array) -> tuple[Array, Array]:
-            score, _, invalid = env.evaluate(without(leaves, place), params)
-            return score, invalid.astype(jnp.float32)
-
-        scores, invalid = jax.lax.map(evaluate, jnp.asarray(places), batch_size=batch_size)
-        chosen = jnp.argmax(scores)
-        return without(leaves, jnp.asarray(places)[chosen]), scores[chosen], chosen, invalid.max()
-
+def _greedy(env: World, places: np.ndarray, rounds: int) -> tuple[Leaves, dict[str, Any]]:
+    """Removes the best candidate of every round while that raises the score."""
+    params = env.default_params
     leaves, score = params.original, float(params.score)
     trace: dict[str, Any] = {"score": [], "removed": []}
     for _ in range(rounds):
-        found, new, chosen, invalid = best(leaves, params)
+        found, new, chosen, invalid = _best(env.static, leaves, params, jnp.asarray(places))
         check_rewards({"invalid_reward": invalid})
         trace["score"].append(float(new))
         if not float(new) > score:
             break
         leaves, score = found, float(new)
-        trace["removed"].append(candidates[int(chosen)])
+        trace["removed"].append(int(chosen))
     return leaves, trace
+
+
+@partial(jax.jit, static_argnums=0)
+def _best(
+    env: World, leaves: Leaves, params: WorldParams, places: Array
+) -> tuple[Leaves, Array, Array, Array]:
+    """The best of all removals: leaves, score, its number; and whether a reward was invalid."""
+
+    def evaluate(place: Array) -> tuple[Array, Array]:
+        score, _, invalid = env.evaluate(_without(env, leaves, place), params)
+        return score, invalid.astype(jnp.float32)
+
+    batch_size = candidates_at_once(env, params, len(places))
+    scores, invalid = jax.lax.map(evaluate, places, batch_size=batch_size)
+    chosen = jnp.argmax(scores)
+    return _without(env, leaves, places[chosen]), scores[chosen], chosen, invalid.max()
+
+
+def _without(env: World, leaves: Leaves, place: Array) -> Leaves:
+    """The leaves with one row or column set to zero."""
+    kept = {}
+    for number, (path, shape) in enumerate(env.edit.shapes):
+        kept[path] = leaves[path]
+        for axis in range(len(shape) if len(shape) == 2 else 0):
+            gone = jnp.arange(shape[axis]) == place[2]
+            gone &= (place[0] == number) & (place[1] == axis)
+            zero = jnp.expand_dims(gone, 1 - axis)
+            kept[path] = jnp.where(zero, 0, kept[path]).astype(leaves[path].dtype)
+    return kept

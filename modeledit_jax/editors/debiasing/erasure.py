@@ -17,7 +17,6 @@ import numpy as np
 from flax import struct
 from jaxtyping import Float, Num
 
-from modeledit_jax.editors.debiasing.fine_tuning import cached_features
 from modeledit_jax.editors.debiasing.reweighing import (
     comment_targets,
     one_sided,
@@ -25,6 +24,7 @@ from modeledit_jax.editors.debiasing.reweighing import (
 )
 from modeledit_jax.editors.editor import Cost, EditResult
 from modeledit_jax.edits.site import get_leaves, leaf_paths, set_leaves
+from modeledit_jax.edits.split_apply import cached_features
 from modeledit_jax.subjects.subject import Subject
 from modeledit_jax.tasks.task import Task
 from modeledit_jax.types import Array, Field, Key
@@ -140,15 +140,15 @@ class LEACE:
     concept: str = "log-odds"
     svd_tol: float = 0.01
 
-    def edit(self, task: Task, key: Key, budget: int = 0) -> EditResult:
+    def edit(self, task: Task, key: Key) -> EditResult:
         """Returns the edited network; ``trace`` is the `Projection`.
 
-        ``key`` and ``budget`` are not used.
+        ``key`` is not used.
 
         Raises:
           ValueError: no task about comments, or a site that is not one dense layer with a bias.
         """
-        del key, budget
+        del key
         begin = time.perf_counter()
         h, z, weights = fitting_data(task, self.concept)
         return _edited(task, leace_projection(h, z, weights, self.svd_tol), begin)
@@ -167,9 +167,9 @@ class INLP:
     ridge: float = 0.1
     concept: str = "log-odds"
 
-    def edit(self, task: Task, key: Key, budget: int = 0) -> EditResult:
+    def edit(self, task: Task, key: Key) -> EditResult:
         """Returns the edited network; as `LEACE.edit`."""
-        del key, budget
+        del key
         begin = time.perf_counter()
         h, z, weights = fitting_data(task, self.concept)
         return _edited(

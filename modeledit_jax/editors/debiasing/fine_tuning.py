@@ -18,30 +18,18 @@ import numpy as np
 import optax
 from jaxtyping import Float, Int
 
-from modeledit_jax.editors.debiasing.reweighing import comment_targets, reweighing_weights
+from modeledit_jax.editors.debiasing.reweighing import reweighing_weights
 from modeledit_jax.editors.editor import Cost, EditResult
 from modeledit_jax.edits.site import get_leaves, set_leaves
-from modeledit_jax.edits.split_apply import Features, split_apply
+from modeledit_jax.edits.split_apply import Features, cached_features, split_apply
 from modeledit_jax.subjects.subject import predict
 from modeledit_jax.subjects.training import cross_entropy
-from modeledit_jax.tasks.debiasing import CommentTargets
+from modeledit_jax.tasks.debiasing import CommentTargets, comment_targets
+from modeledit_jax.tasks.debiasing_metrics import select_criterion
 from modeledit_jax.tasks.task import EvaluationSets, Task
 from modeledit_jax.types import Apply, Array, Key, Leaves, Params
 
 PENALTIES = ("logit-pairing", "mindiff", "none")
-
-
-@partial(jax.jit, static_argnums=(0, 3))
-def cached_features(apply: Apply, params: Params, x: Array, paths: tuple[str, ...]) -> Features:
-    """What the outputs need beside the leaves ``paths`` (`split_apply`), in bounded memory."""
-    split = split_apply(apply, params, x, paths)
-
-    def one(example: Array) -> tuple[Array, ...]:
-        features = split.prefix(params, example[None])
-        return jax.tree.map(lambda feature: feature[0], features.per_example)
-
-    per_example = jax.lax.map(one, x, batch_size=2048)
-    return Features(shared=split.prefix(params, x[:1]).shared, per_example=per_example)
 
 
 def logit_pairing(scores: Float[Array, " n"], blocks: Int[Array, "k variants"]) -> Float[Array, ""]:
@@ -78,7 +66,7 @@ class FineTune:
       penalty: ``"logit-pairing"``: `logit_pairing` over the counterfactual blocks. ``"mindiff"``:
         `squared_mmd` between the toxicity (sigmoid) of harmless comments and counterfactuals that
         mention an identity and that of harmless comments that mention none. ``"none"``.
-      weight: of the penalty.
+      weight: of the penalty; None: chosen among ``weights`` by the ``select`` role (`tune`).
       steps: of the optimizer.
       learning_rate: at the first step.
       batch_size: comments of a step, and of either side of MinDiff; one block for every eight.
@@ -86,33 +74,36 @@ class FineTune:
       reweighed: weigh the cross-entropy so that terms and label are independent
         (`reweighing_weights`).
       bandwidth: of MinDiff's kernel, in units of probability.
+      weights: see ``weight``.
     """
 
     penalty: str = "logit-pairing"
-    weight: float = 1.0
+    weight: float | None = 1.0
     steps: int = 400
     learning_rate: float = 1e-3
     batch_size: int | None = 256
     reweighed: bool = False
     bandwidth: float = 0.1
+    weights: tuple[float, ...] = (0.03, 0.3, 3.0, 30.0)
 
-    def edit(self, task: Task, key: Key, budget: int = 0) -> EditResult:
-        """Returns the fine-tuned network; ``trace`` holds the loss of every step.
+    def edit(self, task: Task, key: Key) -> EditResult:
+        """Returns the fine-tuned network; ``trace`` holds the loss of every step, or is `tune`'s.
 
         Args:
-          task: of bias mitigation; only its ``reward`` role is read.
+          task: of bias mitigation; its ``reward`` role is read, and ``select`` to choose a weight.
           key: draws the batches.
-          budget: not used, no reward is evaluated.
 
         Raises:
           ValueError: an unknown penalty, one without examples, or no task about comments.
         """
-        del budget
         if self.penalty not in PENALTIES:
             raise ValueError(
                 f"unknown penalty {self.penalty!r}; choose one of {', '.join(PENALTIES)}"
             )
         begin = time.perf_counter()
+        if self.weight is None:
+            result = tune(self, task, key, select_criterion(task), self.weights)[1]
+            return replace(result, cost=replace(result.cost, seconds=time.perf_counter() - begin))
         sets, targets = comment_targets(task, "reward")
         data = _data(self, sets, targets)
         apply, params = task.subject.apply, task.subject.params

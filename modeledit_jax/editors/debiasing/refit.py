@@ -17,9 +17,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from modeledit_jax.editors.debiasing.erasure import layer_inputs
-from modeledit_jax.editors.debiasing.reweighing import comment_targets
 from modeledit_jax.editors.editor import Cost, EditResult
 from modeledit_jax.edits.site import match_paths, set_leaves
+from modeledit_jax.tasks.debiasing import comment_targets
 from modeledit_jax.tasks.task import Task
 from modeledit_jax.types import Key
 
@@ -50,18 +50,16 @@ class LastLayerRefit:
     min_cell: int = 30
     head: str = "head"
 
-    def edit(self, task: Task, key: Key, budget: int = 0) -> EditResult:
+    def edit(self, task: Task, key: Key) -> EditResult:
         """Returns the refitted network; ``trace`` holds the worst accuracy of every strength.
 
         Args:
           task: of bias mitigation; only its ``reward`` role is read.
           key: draws halves and subsamples.
-          budget: not used, no reward is evaluated.
 
         Raises:
           ValueError: no task about comments, not one output, or too few comments.
         """
-        del budget
         begin = time.perf_counter()
         sets, targets = comment_targets(task, "reward")
         (kernel,) = match_paths(task.subject.params, f"{self.head}/kernel")

@@ -18,28 +18,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, Num
 
-from modeledit_jax.data.comments.comments import Comments
 from modeledit_jax.editors.editor import Cost, EditResult
 from modeledit_jax.editors.unlearning.references import gradient_steps
 from modeledit_jax.subjects.training import TrainingConfig, train_classifier
-from modeledit_jax.tasks.debiasing import CommentTargets
-from modeledit_jax.tasks.task import EvaluationSets, Task
+from modeledit_jax.tasks.debiasing import comment_targets
+from modeledit_jax.tasks.task import Task
 from modeledit_jax.types import Array, Examples, Key, Params
-
-
-def comment_targets(task: Task, role: str) -> tuple[EvaluationSets, CommentTargets]:
-    """A role of a task about comments and its targets as NumPy arrays.
-
-    Raises:
-      ValueError: the task is not about comments.
-    """
-    sets = task.roles[role]
-    if not isinstance(sets.targets, CommentTargets):
-        raise ValueError(
-            f"the task {task.name!r} has no comments with identity terms: build it with "
-            "tasks.debiasing.mitigate_bias"
-        )
-    return sets, jax.tree.map(np.asarray, sets.targets)
 
 
 def group_of(groups: Num[np.ndarray, "n t"]) -> Int[np.ndarray, " n"]:
@@ -120,37 +104,10 @@ def dixon_weights(
     return weights.astype(np.float32)
 
 
-def dixon_rows(
-    label: Int[np.ndarray, " n"],
-    groups: Num[np.ndarray, "n t"],
-    pool_label: Int[np.ndarray, " m"],
-    pool_groups: Num[np.ndarray, "m t"],
-    seed: int = 0,
-) -> Int[np.ndarray, " k"]:
-    """Draws the `additions` from a pool of further comments, term by term, without repetition.
+Rule = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""``(label [N], groups [N, T]) -> weights [N]``."""
 
-    A comment drawn for one term counts for all terms that it mentions.
-
-    Returns:
-      Rows of the pool, for ``RetrainWith(extra=…)``.
-
-    Raises:
-      ValueError: the pool has too few harmless comments with a term.
-    """
-    rng, share = np.random.default_rng(seed), float(np.mean(label == 0))
-    chosen = np.zeros(len(pool_label), bool)
-    toxic = (groups[label == 1] > 0).sum(axis=0)
-    for term in range(groups.shape[1]):
-        harmless = (groups[label == 0, term] > 0).sum() + (pool_groups[chosen, term] > 0).sum()
-        lacking = int(np.ceil(additions(toxic[term : term + 1], harmless[None], share)[0] - 1e-9))
-        free = np.flatnonzero((pool_groups[:, term] > 0) & (pool_label == 0) & ~chosen)
-        if len(free) < lacking:
-            raise ValueError(
-                f"term {term} lacks {lacking} harmless comments and the pool has {len(free)} left: "
-                "enlarge the pool, or use dixon_weights"
-            )
-        chosen[rng.permutation(free)[:lacking]] = True
-    return np.flatnonzero(chosen)
+RULES: dict[str, Rule] = {"reweighing": reweighing_weights, "dixon": dixon_weights}
 
 
 @dataclass(frozen=True)
@@ -159,49 +116,43 @@ class RetrainWith:
 
     Attributes:
       module: the network of the subject.
-      weights: ``(label, groups) -> [N]`` weights, e.g. `reweighing_weights` or `dixon_weights`;
-        None counts every comment once: the control, whose distance from the subject is chance.
-      config: the recipe the subject was trained with.
-      extra: further training comments (`dixon_rows`); ``weights`` sees them too.
+      training: the recipe the subject was trained with.
+      weights: ``"reweighing"`` (`reweighing_weights`), ``"dixon"`` (`dixon_weights`), or a rule of
+        yours; None counts every comment once: the control, whose distance from the subject is
+        chance.
       train: trains one network, as `train_classifier`.
     """
 
     module: nn.Module
-    weights: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
-    config: TrainingConfig = field(default_factory=TrainingConfig)
-    extra: Comments | None = None
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    weights: str | Rule | None = None
     train: Callable[..., Params] = train_classifier
 
-    def edit(self, task: Task, key: Key, budget: int = 0) -> EditResult:
-        """Returns the retrained network; ``budget`` is not used, no reward is evaluated.
+    def edit(self, task: Task, key: Key) -> EditResult:
+        """Returns the retrained network; no reward is evaluated.
 
         Raises:
-          ValueError: the task is not about comments, or the extra ones have another length.
+          ValueError: the task is not about comments, or the weights have an unknown name.
         """
-        del budget
         begin = time.perf_counter()
-        tokens, label, groups = self._comments(task)
-        weights = np.ones(len(label)) if self.weights is None else self.weights(label, groups)
-        examples = Examples(jnp.asarray(tokens), jnp.asarray(label))
-        setup = (self.train, self.module, self.config)
+        sets, targets = comment_targets(task, "train")
+        label = targets.label
+        weights = self._rule()(label, targets.groups)
+        examples = Examples(jnp.asarray(sets.x), jnp.asarray(label))
+        setup = (self.train, self.module, self.training)
         params = _train(setup, examples, key, jnp.asarray(weights, jnp.float32))
         params = jax.block_until_ready(params)
-        steps = gradient_steps(self.config, len(label))
+        steps = gradient_steps(self.training, len(label))
         return EditResult(params, Cost(gradient_steps=steps, seconds=time.perf_counter() - begin))
 
-    def _comments(self, task: Task) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        sets, targets = comment_targets(task, "train")
-        own = (np.asarray(sets.x), targets.label, targets.groups)
-        if self.extra is None:
-            return own
-        more = (self.extra.tokens, self.extra.label, self.extra.groups)
-        if any(a.shape[1:] != b.shape[1:] for a, b in zip(own, more, strict=True)):
-            raise ValueError(
-                f"extra comments have tokens {more[0].shape} and groups {more[2].shape}, train has "
-                f"{own[0].shape} and {own[2].shape}: pad to one length, use the same terms"
-            )
-        tokens, label, groups = (np.concatenate(pair) for pair in zip(own, more, strict=True))
-        return tokens, label, groups
+    def _rule(self) -> Rule:
+        if self.weights is None:
+            return lambda label, groups: np.ones(len(label))
+        if not isinstance(self.weights, str):
+            return self.weights
+        if self.weights not in RULES:
+            raise ValueError(f"unknown weights {self.weights!r}; choose one of {', '.join(RULES)}")
+        return RULES[self.weights]
 
 
 @partial(jax.jit, static_argnums=0)

@@ -8,10 +8,10 @@ policy's edit is where a search by PPO begins.
 import json
 import os
 import time
-from dataclasses import dataclass, field, fields, replace
-from functools import partial
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -21,23 +21,25 @@ from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from modeledit_jax.agents.config import PPOConfig
 from modeledit_jax.agents.equivariant import Action, EquivariantPolicy
-from modeledit_jax.editors.editor import Cost, EditResult, edit_with_search
-from modeledit_jax.editors.search.ppo import PPOSearch, default_ppo_config
-from modeledit_jax.edits.parametrization import LowRank, PerWeight
+from modeledit_jax.editors.editor import Cost, EditResult
+from modeledit_jax.editors.search.ppo import PPO
+from modeledit_jax.edits.parametrization import LowRank, Parametrization, PerWeight
 from modeledit_jax.edits.site import set_leaves
 from modeledit_jax.envs.neurons import Neurons
 from modeledit_jax.envs.world import World, WorldParams, WorldState
-from modeledit_jax.envs.worlds import make
+from modeledit_jax.envs.worlds import WorldName, gymnax_id, make_world
 from modeledit_jax.tasks.task import Task
 from modeledit_jax.types import Array, Key, Leaves, Params
 
 _ARCHITECTURE = tuple(f.name for f in fields(EquivariantPolicy) if f.name not in ("parent", "name"))
 
-WORLD_ACTIONS: dict[str, Action] = {"ShiftWorld-v0": "low-rank", "MaskWorld-v0": "per-weight"}
+WORLD_ACTIONS: dict[str, Action] = {"shift": "low-rank", "mask": "per-weight"}
 """What a policy of each world puts out, if not said otherwise. Whether to scale a weight up or down
 depends on its sign, which no product of two neurons' factors knows."""
+
+ADAPTATION_STD = 0.1
+"""Spread of a search that starts from a policy's edit: narrower than one that starts afresh."""
 
 
 @dataclass(frozen=True)
@@ -47,22 +49,18 @@ class LearnedEditor:
     Attributes:
       network: the policy's architecture.
       params: its trained parameters.
-      world: the world it was trained in, ``"ShiftWorld-v0"`` or ``"MaskWorld-v0"``.
-      worlds: those of tasks edited so far, so that further tasks of the same shapes find all
-        compiled: the second edit takes milliseconds.
+      world: the world it was trained in, ``"shift"`` or ``"mask"``.
+      adaptation: reward evaluations to improve the policy's edit with; 0 evaluates none.
     """
 
     network: EquivariantPolicy
     params: Params
-    world: str = "ShiftWorld-v0"
-    worlds: dict[Any, World] = field(default_factory=dict, repr=False, compare=False)
+    world: WorldName = "shift"
+    adaptation: int = 0
 
     def make_world(self, task: Task) -> World:
         """The world of a task, of as many steps as the task has requests, seen by neurons."""
-        kind = _kind(task)
-        if kind not in self.worlds:
-            self.worlds[kind] = make_world(self.network, self.world, task)
-        return self.worlds[kind]
+        return neuron_world(self.network, self.world, task)
 
     def plan(self, env: World, params: WorldParams) -> Float[Array, "t a"]:
         """The actions of the deterministic episode; pure, for `jax.jit` and `jax.vmap`."""
@@ -81,34 +79,40 @@ class LearnedEditor:
         last, actions = jax.lax.scan(step, (observation, state), length=env.horizon - 1)
         return jnp.concatenate([actions, act(last[0])[None]])
 
-    def edit(self, task: Task, key: Key, budget: int = 0) -> EditResult:
+    def edit(self, task: Task, key: Key) -> EditResult:
         """Returns the edited network.
 
         Args:
           task: a site of dense kernels, and the evaluation sets and kind of reward that the policy
             was trained with.
-          key: of the search; not used without a budget.
-          budget: reward evaluations to improve the policy's edit with; 0 evaluates none.
+          key: of the adaptation; not used without one.
 
         Raises:
           ValueError: the network does not use the site as dense kernels, the policy was trained
-            with other evaluation sets, or a budget for a task of several requests.
+            with other evaluation sets, or an adaptation to a task of several requests.
         """
         begin = time.perf_counter()
         env = self.make_world(task)
-        params = env.params(task)
-        check_observation(self.params, params.neurons)
-        plan, leaves = planned(self, env, params)
-        if not budget:
+        check_observation(self.params, env.default_params.neurons)
+        plan, leaves = planned(self, env, env.default_params)
+        if not self.adaptation:
             edited = jax.block_until_ready(set_leaves(task.subject.params, leaves))
             return EditResult(edited, Cost(seconds=time.perf_counter() - begin))
         if env.horizon > 1:
-            raise ValueError("a task of several requests is edited without a budget: leave it at 0")
-        kind = "mask" if self.world.startswith("Mask") else "shift"
-        search = PPOSearch(adaptation_config(budget, kind), start=plan[0])
-        flat = make(self.world, task, parametrization=env.edit.parametrization, observation="time")
-        result = edit_with_search(search, flat[0], task, key, budget)
+            raise ValueError("a task of several requests is edited without adaptation: leave it 0")
+        result = self.adaptation_search(self.adaptation, plan[0]).edit(task, key)
         return replace(result, cost=replace(result.cost, seconds=time.perf_counter() - begin))
+
+    def adaptation_search(self, budget: int, start: Float[Array, " a"]) -> PPO:
+        """The search that improves an edit ``start`` with a budget of reward evaluations."""
+        return PPO(
+            world=self.world,
+            budget=budget,
+            parametrization=policy_parametrization(self.network),
+            observation="time",
+            std=ADAPTATION_STD,
+            start=start,
+        )
 
     def save(self, path: str | Path) -> None:
         """Writes the policy to one safetensors file, whole or not at all."""
@@ -116,32 +120,45 @@ class LearnedEditor:
         path.parent.mkdir(parents=True, exist_ok=True)
         flat = flatten_dict(jax.tree.map(np.asarray, self.params), sep="/")
         network = {name: getattr(self.network, name) for name in _ARCHITECTURE}
-        about = {"network": network, "world": self.world}
+        about = {"network": network, "world": gymnax_id(self.world)}
         temporary = path.with_name(path.name + ".tmp")
         save_file(flat, temporary, metadata={"modeledit_jax": json.dumps(about)})
         os.replace(temporary, path)
 
 
 def planned(editor: LearnedEditor, env: World, params: WorldParams) -> tuple[Array, Leaves]:
-    """The policy's plan ``[T, A]`` and the leaves after it, compiled once per world."""
-    return _planned(editor.network, editor.world, env, editor.params, params)
+    """The policy's plan ``[T, A]`` and the leaves after it, compiled once for equal worlds."""
+    return _planned(editor.network, env.static, editor.params, params)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
+@partial(jax.jit, static_argnums=(0, 1))
 def _planned(
-    network: EquivariantPolicy, world: str, env: World, policy: Params, params: WorldParams
+    network: EquivariantPolicy, env: World, policy: Params, params: WorldParams
 ) -> tuple[Array, Leaves]:
-    plan = LearnedEditor(network, policy, world).plan(env, params)
+    plan = LearnedEditor(network, policy).plan(env, params)
     return plan, env.apply_plan(plan, params.original)
 
 
-def _kind(task: Task) -> Any:
-    """What two tasks must share to be edited in one world."""
-    sets = task.roles["reward"]
-    arrays = (task.subject.params, sets.x, sets.targets, dict(sets.weights), task.reward)
-    leaves, structure = jax.tree.flatten(arrays)
-    shapes = tuple((jnp.shape(leaf), str(jnp.result_type(leaf))) for leaf in leaves)
-    return task.subject.apply, task.site, structure, shapes
+@dataclass(frozen=True)
+class SavedPolicy:
+    """A policy in a file, as an `Editor`: what a preset names.
+
+    Attributes:
+      path: of a file that `LearnedEditor.save` has written.
+      adaptation: see `LearnedEditor`.
+    """
+
+    path: str
+    adaptation: int = 0
+
+    def edit(self, task: Task, key: Key) -> EditResult:
+        """See `LearnedEditor.edit`; errors also as `load_editor`."""
+        return replace(_loaded(self.path), adaptation=self.adaptation).edit(task, key)
+
+
+@lru_cache(maxsize=8)
+def _loaded(path: str) -> LearnedEditor:
+    return load_editor(path)
 
 
 def load_editor(path: str | Path) -> LearnedEditor:
@@ -164,30 +181,24 @@ def load_editor(path: str | Path) -> LearnedEditor:
         raise ValueError(f"{path} holds tensors but no policy: give a file of LearnedEditor.save")
     known = json.loads(about)
     network = EquivariantPolicy(**known["network"])
-    return LearnedEditor(network, unflatten_dict(flat, sep="/"), known["world"])
+    worlds = {gymnax_id(name): name for name in get_args(WorldName)}
+    return LearnedEditor(network, unflatten_dict(flat, sep="/"), worlds[known["world"]])
 
 
-def make_world(network: EquivariantPolicy, world: str, task: Task) -> World:
+def policy_parametrization(network: EquivariantPolicy) -> Parametrization:
+    """How the actions of a policy become matrices."""
+    return LowRank(network.rank) if network.action == "low-rank" else PerWeight()
+
+
+def neuron_world(network: EquivariantPolicy, world: str, task: Task) -> World:
     """The world in which ``network`` edits ``task``."""
-    low_rank = network.action == "low-rank"
-    parametrization = LowRank(network.rank) if low_rank else PerWeight()
-    return make(
+    return make_world(
         world,
         task,
-        parametrization=parametrization,
+        parametrization=policy_parametrization(network),
         horizon=task.requests,
         observation="neurons",
-    )[0]
-
-
-def adaptation_config(budget: int, world: str) -> PPOConfig:
-    """PPO that starts from a good edit: `default_ppo_config` with a narrower search.
-
-    Args:
-      budget: reward evaluations.
-      world: ``"mask"`` or ``"shift"``.
-    """
-    return replace(default_ppo_config(budget, world=world), initial_std=0.1)
+    )
 
 
 def check_observation(params: Params, observation: Neurons) -> None:

@@ -11,9 +11,10 @@ from modeledit_jax.agents import grpo
 from modeledit_jax.agents.config import PPOConfig
 from modeledit_jax.agents.equivariant import EquivariantPolicy
 from modeledit_jax.agents.grpo import MultitaskState
-from modeledit_jax.editors.policy.learned import WORLD_ACTIONS, LearnedEditor, make_world
+from modeledit_jax.editors.policy.learned import WORLD_ACTIONS, LearnedEditor, neuron_world
 from modeledit_jax.envs.task_pool import TaskPool, make_pool
 from modeledit_jax.envs.world import World
+from modeledit_jax.envs.worlds import WorldName
 from modeledit_jax.tasks.task import Task
 from modeledit_jax.types import Array, Key
 
@@ -85,12 +86,14 @@ class Trainer:
     """Trains one policy on pools of tasks; tasks of a pool have equal shapes."""
 
     config: PolicyTraining
-    world: str
+    world: WorldName
     envs: tuple[World, ...]
     pools: tuple[TaskPool, ...]
 
     @classmethod
-    def of(cls, config: PolicyTraining, world: str, groups: Sequence[Sequence[Task]]) -> "Trainer":
+    def of(
+        cls, config: PolicyTraining, world: WorldName, groups: Sequence[Sequence[Task]]
+    ) -> "Trainer":
         """Prepares tasks, grouped by the shapes of their networks.
 
         Raises:
@@ -108,7 +111,7 @@ class Trainer:
                     "groups larger or tasks smaller"
                 )
         network = config.network(world)
-        envs = tuple(make_world(network, world, group[0]) for group in groups)
+        envs = tuple(neuron_world(network, world, group[0]) for group in groups)
         pools = tuple(make_pool(env, group) for env, group in zip(envs, groups, strict=True))
         return cls(config, world, envs, pools)
 
@@ -134,7 +137,7 @@ class Trainer:
         for step in range(done, done + steps):
             turn = step % len(self.envs)
             state, metrics = _update(
-                self.config, self.envs[turn], self.pools[turn], self.network, state
+                self.config, self.envs[turn].static, self.pools[turn], self.network, state
             )
             records.append(metrics)
         return state, jax.tree.map(lambda *values: jnp.stack(values), *records)

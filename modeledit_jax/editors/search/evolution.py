@@ -18,6 +18,7 @@ from flax import struct
 from jaxtyping import Float
 
 from modeledit_jax.editors.search.batching import candidates_at_once
+from modeledit_jax.editors.search.search import SearchEditor
 from modeledit_jax.envs.world import World, WorldParams
 from modeledit_jax.types import Array, Field, Key
 
@@ -71,10 +72,8 @@ class SearchState:
     updates: Field  # [] int32, updates made
 
 
-def step_decay(updates: Array, num_updates: int | None) -> Array:
-    """Share of a step size in force: ``(1 − updates / num_updates)²``; 1 where that is None."""
-    if num_updates is None:
-        return jnp.ones(())
+def step_decay(updates: Array, num_updates: int) -> Array:
+    """Share of a step size in force: ``(1 − updates / num_updates)²``."""
     return jnp.square(jnp.maximum(1.0 - updates / num_updates, 0.0))
 
 
@@ -113,11 +112,17 @@ def snes_utilities(rewards: Float[Array, " e"]) -> Float[Array, " e"]:
 
 
 @struct.dataclass
-class RandomSearch:
-    """Draws around the start and keeps the best; the floor that every search has to beat."""
+class RandomSearch(SearchEditor):
+    """Draws around no edit and keeps the best; the floor that every search has to beat.
 
-    std: Field = 1.0  # [] spread of the candidates
+    Attributes:
+      population: reward evaluations of an update.
+      std: spread of the candidates.
+      batch_size: candidates evaluated side by side; None: `candidates_at_once`.
+    """
+
     population: int = struct.field(pytree_node=False, default=20)
+    std: Field = 1.0
     batch_size: int | None = struct.field(pytree_node=False, default=None)
 
     @property
@@ -151,15 +156,22 @@ class RandomSearch:
 
 
 @struct.dataclass
-class OpenES:
-    """Antithetic pairs, centered ranks, Adam on the mean, fixed spread (Salimans et al. 2017)."""
+class OpenES(SearchEditor):
+    """Antithetic pairs, centered ranks, Adam on the mean, fixed spread (Salimans et al. 2017).
 
-    learning_rate: Field = 0.1  # []
-    std: Field = 0.3  # []
+    Attributes:
+      population: reward evaluations of an update, an even number.
+      std: spread of the candidates.
+      learning_rate: of Adam at first; it falls to zero along a parabola.
+      batch_size: candidates evaluated side by side; None: `candidates_at_once`.
+      start: ``[A]``, center at first; None: `Edit.start`.
+    """
+
     population: int = struct.field(pytree_node=False, default=20)
-    num_updates: int | None = struct.field(pytree_node=False, default=None)  # of the decay
+    std: Field = 0.3
+    learning_rate: Field = 0.1
     batch_size: int | None = struct.field(pytree_node=False, default=None)
-    start: Field = None  # [A], center at first; None: `Edit.start`
+    start: Field = None
 
     def __post_init__(self) -> None:
         check_even(self.population)
@@ -185,7 +197,7 @@ class OpenES:
         actions = state.mean + state.std * noise
         rewards, metrics = evaluate_population(env, params, actions, self.batch_size)
         ascent = centered_ranks(rewards) @ noise / (self.population * state.std)
-        rate = self.learning_rate * step_decay(state.updates, self.num_updates)
+        rate = self.learning_rate * step_decay(state.updates, self.updates)
         step, optimizer = optax.adam(rate).update(-ascent, state.optimizer)
         mean = optax.apply_updates(state.mean, step)
         new = replace(state, mean=mean, optimizer=optimizer, key=key, updates=state.updates + 1)
@@ -196,16 +208,24 @@ class OpenES:
 
 
 @struct.dataclass
-class SNES:
-    """Separable natural evolution strategy: natural gradient on mean and per-entry spread."""
+class SNES(SearchEditor):
+    """Separable natural evolution strategy: natural gradient on mean and per-entry spread.
 
-    learning_rate: Field = 1.0  # [] of the mean, in units of the spread
-    std_learning_rate: Field = None  # [] of the log spread; None: (3 + ln A) / (5 √A)
-    std: Field = 0.3  # [] initial spread
+    Attributes:
+      population: reward evaluations of an update, an even number.
+      std: spread at first.
+      learning_rate: of the mean at first, in units of the spread; it falls to zero likewise.
+      std_learning_rate: of the log spread; None: ``(3 + ln A) / (5 √A)``.
+      batch_size: candidates evaluated side by side; None: `candidates_at_once`.
+      start: ``[A]``, center at first; None: `Edit.start`.
+    """
+
     population: int = struct.field(pytree_node=False, default=20)
-    num_updates: int | None = struct.field(pytree_node=False, default=None)  # of the decay
+    std: Field = 0.3
+    learning_rate: Field = 1.0
+    std_learning_rate: Field = None
     batch_size: int | None = struct.field(pytree_node=False, default=None)
-    start: Field = None  # [A], center at first; None: `Edit.start`
+    start: Field = None
 
     def __post_init__(self) -> None:
         check_even(self.population)
@@ -234,7 +254,7 @@ class SNES:
         rate = self.std_learning_rate
         if rate is None:
             rate = (3 + math.log(size)) / (5 * math.sqrt(size))
-        step = self.learning_rate * step_decay(state.updates, self.num_updates)
+        step = self.learning_rate * step_decay(state.updates, self.updates)
         mean = state.mean + step * state.std * (utilities @ noise)
         std = state.std * jnp.exp(rate / 2 * (utilities @ (noise**2 - 1)))
         return replace(state, mean=mean, std=std, key=key, updates=state.updates + 1), metrics

@@ -1,6 +1,6 @@
-"""The reinforcement-learning editor: PPO as a `Search` on a world."""
+"""The reinforcement-learning editor: PPO trains a policy on the task's world."""
 
-from typing import Any
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -9,46 +9,70 @@ from flax import struct
 from modeledit_jax.agents import ppo
 from modeledit_jax.agents.config import PPOConfig
 from modeledit_jax.agents.networks import Network, default_network
-from modeledit_jax.editors.editor import SearchEditor
+from modeledit_jax.editors.search.search import SearchEditor
 from modeledit_jax.envs.world import World, WorldParams
 from modeledit_jax.types import Array, Field, Key
 
 
 @struct.dataclass
-class PPOSearch:
+class PPO(SearchEditor):
     """Trains a policy on the task's world; the edit is its deterministic episode.
 
     Attributes:
-      config: of PPO; its numbers may be batched by `jax.vmap`.
+      population: reward evaluations of an update; None: few, and more as the budget grows.
+      std: spread of the actions around the policy's.
+      learning_rate: of the mean action, in units of the spread; None: one that suits the world, and
+        shorter for longer episodes, whose edits add up.
+      config: every hyper-parameter of PPO, in place of the three above; None: `editing_config`.
       network: of the policy; None: the default MLP actor-critic over the observation.
       start: ``[A]``, where the policy is centered at first; None: `Edit.start`.
     """
 
-    config: Field
+    population: int | None = struct.field(pytree_node=False, default=None)
+    std: Field = 0.3
+    learning_rate: Field = None
+    config: PPOConfig | None = None
     network: Network | None = struct.field(pytree_node=False, default=None)
     start: Field = None
 
     @property
+    def hyperparameters(self) -> PPOConfig:
+        """The configuration of PPO for this world, budget and horizon."""
+        if self.config is not None:
+            return self.config
+        config = editing_config(self.budget, self.horizon, self.world)
+        if self.population is not None:
+            episodes = max(self.population // self.horizon, 2)
+            updates = max(self.budget // (episodes * self.horizon), 1)
+            config = replace(config, num_envs=episodes, num_updates=updates)
+        if self.learning_rate is not None:
+            config = replace(config, action_learning_rate=self.learning_rate)
+        return replace(config, initial_std=self.std)
+
+    @property
     def evaluations_per_update(self) -> int:
         """Every environment step evaluates the reward once."""
-        return self.config.batch_size
+        return self.hyperparameters.batch_size
 
     @property
     def gradient_steps_per_update(self) -> int:
         """Minibatches of all epochs."""
-        return self.config.num_epochs * self.config.num_minibatches
+        config = self.hyperparameters
+        return config.num_epochs * config.num_minibatches
 
     def init(self, env: World, params: WorldParams, key: Key) -> ppo.PPOState:
         """Centers the policy at ``start``, or where the parametrization would begin."""
         start_key, key = jax.random.split(key)
         start = env.edit.start(start_key) if self.start is None else self.start
-        return ppo.init(env, params, self.config, key, network=self.network, start_action=start)
+        config = self.hyperparameters
+        return ppo.init(env, params, config, key, network=self.network, start_action=start)
 
     def update(
         self, env: World, params: WorldParams, state: ppo.PPOState
     ) -> tuple[ppo.PPOState, dict[str, Array]]:
         """One rollout and its epochs; the metrics of `ppo.update` and those of a `Search`."""
-        state, metrics = ppo.update(env, params, self.config, state, network=self.network)
+        config = self.hyperparameters
+        state, metrics = ppo.update(env, params, config, state, network=self.network)
         metrics["score"] = metrics["info/score"]
         metrics["invalid_reward"] = metrics["info/invalid_reward"]
         return state, metrics
@@ -60,7 +84,7 @@ class PPOSearch:
         at one evaluation of the reward each.
         """
         network = self.network or default_network(
-            env.action_space(params), self.config.hidden_sizes
+            env.action_space(params), self.hyperparameters.hidden_sizes
         )
         unused = jax.random.key(0)  # worlds are deterministic
         observation, world = env.reset_env(unused, params)
@@ -73,7 +97,7 @@ class PPOSearch:
         return jnp.stack(actions)
 
 
-def default_ppo_config(budget: int, horizon: int = 1, world: str = "shift") -> PPOConfig:
+def editing_config(budget: int, horizon: int = 1, world: str = "shift") -> PPOConfig:
     """The settings for editing with few evaluations.
 
     Beyond 2,000 evaluations the population grows a little faster than the budget: more evaluations
@@ -103,18 +127,4 @@ def default_ppo_config(budget: int, horizon: int = 1, world: str = "shift") -> P
         num_minibatches=1,
         hidden_sizes=(16, 16),  # the first layer reads every weight: kept below the edits' cost
         num_updates=max(budget // (num_envs * horizon), 1),
-    )
-
-
-def ppo_editor(world: str = "ShiftWorld-v0", **options: Any) -> SearchEditor:
-    """PPO with `default_ppo_config` as an editor: ``ppo_editor().edit(task, key, budget=2000)``.
-
-    Args:
-      world: ``"ShiftWorld-v0"`` or ``"MaskWorld-v0"``.
-      **options: of the world: ``parametrization``, ``horizon``, ``observation``.
-    """
-    kind = "mask" if world.startswith("Mask") else "shift"
-    horizon = options.get("horizon", 1)
-    return SearchEditor(
-        lambda budget: PPOSearch(default_ppo_config(budget, horizon, kind)), world, options
     )

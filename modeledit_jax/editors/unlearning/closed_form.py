@@ -20,10 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Num
 
-from modeledit_jax.editors.debiasing.fine_tuning import cached_features
 from modeledit_jax.editors.editor import Cost, EditResult
 from modeledit_jax.edits.site import get_leaves, set_leaves
-from modeledit_jax.edits.split_apply import split_apply
+from modeledit_jax.edits.split_apply import cached_features, split_apply
 from modeledit_jax.envs.neurons import margins
 from modeledit_jax.tasks.task import Task
 from modeledit_jax.types import Apply, Array, Key, Leaves, Params
@@ -107,14 +106,14 @@ class Activations:
 class _ClosedForm(ABC):
     """What the two editors share; they differ in the change of a kernel."""
 
-    def edit(self, task: Task, key: Key, budget: int = 0) -> EditResult:
-        """Returns the edited network; ``key`` and ``budget`` are not used.
+    def edit(self, task: Task, key: Key) -> EditResult:
+        """Returns the edited network; ``key`` is not used.
 
         Raises:
           ValueError: no examples to retain or to forget, a leaf that is no dense kernel, settings
             or activations out of range, or as `residual_basis` and `lead_steps`.
         """
-        del key, budget
+        del key
         begin = time.perf_counter()
         if not np.isfinite(astuple(self)).all():
             raise ValueError(f"{self}: all settings must be finite")

@@ -16,10 +16,9 @@ import numpy as np
 import optax
 from jaxtyping import Float, Int
 
-from modeledit_jax.editors.debiasing.fine_tuning import cached_features
 from modeledit_jax.editors.editor import Cost, EditResult
 from modeledit_jax.edits.site import get_leaves, set_leaves
-from modeledit_jax.edits.split_apply import Features, split_apply
+from modeledit_jax.edits.split_apply import Features, cached_features, split_apply
 from modeledit_jax.subjects.training import cross_entropy
 from modeledit_jax.tasks.task import Task
 from modeledit_jax.types import Apply, Array, Key, Leaves, Params
@@ -46,18 +45,16 @@ class NegGradPlus:
     steps: int = 2000
     batch_size: int = 128
 
-    def edit(self, task: Task, key: Key, budget: int = 0) -> EditResult:
+    def edit(self, task: Task, key: Key) -> EditResult:
         """Returns the edited network.
 
         Args:
           task: with the sets ``retain`` and ``forget`` in its ``train`` role.
           key: draws the batches.
-          budget: not used, no reward is evaluated.
 
         Raises:
           ValueError: ``alpha`` out of range, or nothing to retain or to forget.
         """
-        del budget
         if not 0 < self.alpha < 1:
             raise ValueError(f"alpha must be between 0 and 1, got {self.alpha}")
         begin = time.perf_counter()

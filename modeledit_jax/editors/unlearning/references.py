@@ -19,33 +19,36 @@ from modeledit_jax.editors.editor import Cost, EditResult
 from modeledit_jax.edits.site import get_leaves, set_leaves
 from modeledit_jax.subjects.training import TrainingConfig, train_classifier
 from modeledit_jax.tasks.task import Task
+from modeledit_jax.tasks.unlearning import UnlearningTask
 from modeledit_jax.types import Array, Examples, Key, Params
 
 MASKED_LOGIT = -1e4
 """Bias of a masked class: its float32 softmax probability is exactly 0, and nothing overflows."""
 
 
+@dataclass(frozen=True)
 class Original:
     """The unedited network."""
 
-    def edit(self, task: Task, key: Key, budget: int = 0) -> EditResult:
-        """Returns the parameters as they are; ``key`` and ``budget`` are not used."""
-        del key, budget
+    def edit(self, task: Task, key: Key) -> EditResult:
+        """Returns the parameters as they are; ``key`` is not used."""
+        del key
         return EditResult(task.subject.params, Cost())
 
 
+@dataclass(frozen=True)
 class LogitMask:
     """Sets the output bias of the forgotten classes to `MASKED_LOGIT`."""
 
-    def edit(self, task: Task, key: Key, budget: int = 0) -> EditResult:
-        """Returns the masked network; ``key`` and ``budget`` are not used.
+    def edit(self, task: Task, key: Key) -> EditResult:
+        """Returns the masked network; ``key`` is not used.
 
         Raises:
           ValueError: the task does not forget whole classes, or names no output bias.
         """
-        del key, budget
+        del key
         begin = time.perf_counter()
-        if not task.forget_classes or task.head_bias is None:
+        if not isinstance(task, UnlearningTask) or not task.forget_classes or not task.head_bias:
             raise ValueError(
                 f"the task {task.name!r} forgets no whole class or has no head_bias; "
                 "a logit mask does not apply: leave it out"
@@ -62,31 +65,30 @@ class Retrain:
 
     Attributes:
       module: the network of the subject.
-      config: the recipe the subject was trained with.
+      training: the recipe the subject was trained with.
       train: trains one network; the default suits the project's classifiers.
     """
 
     module: nn.Module
-    config: TrainingConfig = field(default_factory=TrainingConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
     train: Callable[..., Params] = train_classifier
 
-    def edit(self, task: Task, key: Key, budget: int = 0) -> EditResult:
-        """Returns the retrained network; ``budget`` is not used, no reward is evaluated."""
-        del budget
+    def edit(self, task: Task, key: Key) -> EditResult:
+        """Returns the retrained network; no reward is evaluated."""
         begin = time.perf_counter()
         sets = task.roles["train"]
         examples = Examples(jnp.asarray(sets.x), jnp.asarray(sets.label))
 
         retain = jnp.asarray(sets.weights["retain"])
         params = jax.block_until_ready(_train(self, examples, key, retain))
-        steps = gradient_steps(self.config, len(examples))
+        steps = gradient_steps(self.training, len(examples))
         return EditResult(params, Cost(gradient_steps=steps, seconds=time.perf_counter() - begin))
 
 
 @partial(jax.jit, static_argnums=0)
 def _train(retrain: Retrain, examples: Examples, key: Key, weights: Array) -> Params:
     # Outside the method, so that the next task of equal shapes finds it compiled.
-    return retrain.train(retrain.module, examples, retrain.config, key, weights)
+    return retrain.train(retrain.module, examples, retrain.training, key, weights)
 
 
 def gradient_steps(config: TrainingConfig, num_examples: int) -> int:

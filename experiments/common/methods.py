@@ -1,0 +1,265 @@
+"""Runs the methods of an experiment on its tasks: searches side by side, other editors in turn."""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from experiments.common.options import ActionOptions, MethodOptions, SearchOptions, run_folder
+from modeledit_jax.editors.editor import Cost, Editor, EditResult
+from modeledit_jax.editors.search.ppo import PPO
+from modeledit_jax.editors.search.search import SearchEditor
+from modeledit_jax.edits.parametrization import (
+    LowRank,
+    Parametrization,
+    PerColumn,
+    PerRow,
+    PerWeight,
+)
+from modeledit_jax.edits.site import get_leaves
+from modeledit_jax.presets.preset import Role, load_preset
+from modeledit_jax.run.edit_many import edit_many
+from modeledit_jax.run.plan_evaluation import Measure, PlanEvaluator, set_accuracies
+from modeledit_jax.run.scalars import ScalarWriter
+from modeledit_jax.tasks.task import Task
+from modeledit_jax.types import Key, Leaves, Params
+
+
+@dataclass(frozen=True)
+class Result:
+    """One method on all ``B`` tasks.
+
+    Edits also have the edited leaves, and searches their progress at ``K`` updates.
+    """
+
+    method: str
+    outputs: Sequence[Mapping[str, np.ndarray]]  # of each task: {role: logits [N, C]}
+    costs: Sequence[Cost]
+    leaves: Sequence[Leaves] | None = None
+    evaluations: np.ndarray | None = None  # [K] reward evaluations spent
+    score: np.ndarray | None = None  # [B, K] mean score of the candidates
+    curves: Mapping[str, np.ndarray] = field(default_factory=dict)  # {name: [B, K]} on test
+    learned: bool = False  # by reinforcement learning: what reports show in detail
+
+
+@dataclass(frozen=True)
+class Method:
+    """An editor by the name of its preset."""
+
+    name: str
+    editor: Editor
+    role: Role = "edit"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How results are evaluated.
+
+    Attributes:
+      outputs: ``(task, params) -> {role: logits}`` of a whole network.
+      roles: whose outputs the results hold.
+      measure: what the progress of a search reports, on ``select`` as it runs and on ``test``
+        after.
+    """
+
+    outputs: Callable[[Any, Params], Mapping[str, np.ndarray]]
+    roles: Sequence[str]
+    measure: Measure = set_accuracies
+
+
+def make_parametrization(config: ActionOptions) -> Parametrization:
+    """Returns the parametrization named on the command line."""
+    kinds: dict[str, Parametrization] = {
+        "low-rank": LowRank(config.rank),
+        "per-weight": PerWeight(),
+        "per-row": PerRow(),
+        "per-column": PerColumn(),
+    }
+    return kinds[config.parametrization]
+
+
+def make_methods(config: MethodOptions, family: str, **context: Any) -> list[Method]:
+    """The methods named on the command line.
+
+    Args:
+      config: options.
+      family: of presets.
+      **context: what the editors may need to know beside the options (`Preset.build`).
+
+    Raises:
+      ValueError, FileNotFoundError: an unknown method, settings that its class refuses, or a search
+        whose budget does not pay for one update or that does not play episodes of several edits.
+    """
+    context |= method_context(config)
+    methods = []
+    for name in config.methods:
+        preset = load_preset(name, family)
+        editor = preset.build(**context)
+        if isinstance(editor, SearchEditor):
+            _ = editor.updates  # raises at once what would show only after all training
+            if config.horizon > 1 and not isinstance(editor, PPO):
+                raise ValueError(
+                    f"--horizon {config.horizon}: {preset.name} edits in one step; only PPO plays "
+                    "longer episodes: name its presets in --methods"
+                )
+        methods.append(Method(preset.name, editor, preset.role))
+    names = [method.name for method in methods]
+    if len(set(names)) < len(names):
+        raise ValueError(f"--methods must name each method once, got {', '.join(names)}")
+    return methods
+
+
+def method_context(config: ActionOptions) -> dict[str, Any]:
+    """What options say of methods whose presets leave it open."""
+    context = {
+        "budget": config.budget,
+        "parametrization": make_parametrization(config),
+        "rank": config.rank,
+    }
+    if isinstance(config, MethodOptions):
+        context |= {"horizon": config.horizon, "observation": config.observation}
+    return context
+
+
+def run_methods(
+    config: SearchOptions,
+    methods: Sequence[Method],
+    tasks: Sequence[Task],
+    seeds: Sequence[int],
+    evaluation: Evaluation,
+) -> tuple[list[Result], list[str]]:
+    """Runs every method on all tasks.
+
+    Args:
+      config: options.
+      methods: in the order of the report.
+      tasks: ``B``.
+      seeds: of each task's network.
+      evaluation: see there.
+
+    Returns:
+      Results, and a line for every method that does not fit the tasks.
+    """
+    results, notes = [], []
+    for method in methods:
+        if isinstance(method.editor, SearchEditor):
+            results.append(_searched(config, method, method.editor, tasks, evaluation))
+            continue
+        try:
+            results.append(_edited(config, method, tasks, seeds, evaluation))
+        except ValueError as error:
+            notes.append(f"{method.name} was left out: {error}")
+            print(notes[-1], file=sys.stderr)
+    if methods and not results:
+        raise ValueError("no method fits: " + "; ".join(notes))
+    return results, notes
+
+
+def _searched(
+    config: SearchOptions,
+    method: Method,
+    search: SearchEditor,
+    tasks: Sequence[Task],
+    evaluation: Evaluation,
+) -> Result:
+    """A search on all tasks, and its progress on roles it has not seen."""
+    env = search.make_world(tasks[0])
+    evaluator = PlanEvaluator(env, tasks, evaluation.measure)
+    with SearchProgress(method.name, config, evaluator) as report:
+        found = edit_many(
+            search,
+            tasks,
+            jax.random.key(config.seed),
+            run_folder(config) / "checkpoints" / method.name,
+            report=report,
+        )
+    plans = np.stack([result.trace.plans for result in found])
+    leaves = [get_leaves(one.params, task.site) for one, task in zip(found, tasks, strict=True)]
+    return Result(
+        method.name,
+        [
+            {role: evaluator.outputs(index, edited, role) for role in evaluation.roles}
+            for index, edited in enumerate(leaves)
+        ],
+        [result.cost for result in found],
+        leaves=leaves,
+        evaluations=np.arange(1, plans.shape[1] + 1) * search.evaluations_per_update,
+        score=np.stack([np.asarray(result.trace.metrics["score"]) for result in found]),
+        curves=evaluator.curves(plans, "test"),
+        learned=isinstance(search, PPO),
+    )
+
+
+def _edited(
+    config: SearchOptions,
+    method: Method,
+    tasks: Sequence[Task],
+    seeds: Sequence[int],
+    evaluation: Evaluation,
+) -> Result:
+    """Another editor on all tasks, each with a key of its own."""
+    folder = run_folder(config) / "edits" / method.name
+    with tqdm(desc=method.name, total=len(tasks), leave=False) as bar:
+
+        def report(done: int, total: int, record: Mapping[str, np.ndarray]) -> None:
+            bar.update(done - bar.n)
+
+        found = edit_many(method.editor, tasks, method_keys(seeds), folder, report=report)
+    return evaluated(method.name, found, tasks, evaluation)
+
+
+def method_keys(seeds: Sequence[int]) -> Key:
+    """Keys ``[B]`` of an editor that is no search, from the seeds of the tasks' networks."""
+    keys = [
+        jax.random.fold_in(jax.random.key(1_000 + seed), index) for index, seed in enumerate(seeds)
+    ]
+    return jnp.stack(keys)
+
+
+def evaluated(
+    name: str, found: Sequence[EditResult], tasks: Sequence[Task], evaluation: Evaluation
+) -> Result:
+    """The result of edits that were made one by one."""
+    return Result(
+        name,
+        [evaluation.outputs(task, one.params) for task, one in zip(tasks, found, strict=True)],
+        [one.cost for one in found],
+        leaves=[get_leaves(one.params, task.site) for one, task in zip(found, tasks, strict=True)],
+    )
+
+
+class SearchProgress:
+    """Progress bar and TensorBoard scalars of one search."""
+
+    def __init__(self, name: str, config: SearchOptions, evaluator: PlanEvaluator):
+        self._name, self._evaluator = name, evaluator
+        self._bar = tqdm(desc=name, unit="update")
+        self._scalars = ScalarWriter(
+            run_folder(config) / "tensorboard" if config.tensorboard else None
+        )
+
+    def __enter__(self) -> "SearchProgress":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: Any, trace: TracebackType | None
+    ) -> None:
+        self._bar.close()
+        self._scalars.close()
+
+    def __call__(self, done: int, total: int, record: Mapping[str, np.ndarray]) -> None:
+        """Shows the reward of the last update and how the present edit does on ``select``."""
+        found = self._evaluator.curves(record["plans"][-1][:, None], "select")
+        values = {"score": float(record["score"][-1].mean())}
+        values |= {name: float(value.mean()) for name, value in found.items()}
+        self._bar.total = total
+        self._bar.n = done
+        self._bar.set_postfix({name: f"{value:.3f}" for name, value in values.items()})
+        for name, value in values.items():
+            self._scalars.write(f"{self._name}/{name}", value, done)

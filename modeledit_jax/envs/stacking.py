@@ -1,0 +1,41 @@
+"""Params of several tasks along a leading axis, for `jax.vmap`."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from modeledit_jax.edits.site import leaf_paths
+from modeledit_jax.envs.world import WorldParams
+from modeledit_jax.types import PyTree
+
+
+def stack_params(params: Sequence[WorldParams]) -> WorldParams:
+    """Stacks the params of several tasks along a new leading axis, for `jax.vmap`.
+
+    Raises:
+      ValueError: the tasks do not fit side by side: they have other reward functions (the
+        numbers of a reward may differ), names of evaluation sets, or shapes of examples or leaves.
+    """
+    for index, other in enumerate(params):
+        if reason := difference(params[0], other):
+            raise ValueError(
+                f"task {index} does not fit beside task 0, {reason}: tasks side by side need "
+                "one reward function, equal example shapes and equal leaves; edit the others apart"
+            )
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *params)
+
+
+def difference(first: WorldParams, other: WorldParams) -> str | None:
+    """What keeps two tasks' params from being stacked, in words."""
+    structure: Callable[[PyTree], Any] = jax.tree.structure  # its own type has no == for mypy
+    if structure(first.reward) != structure(other.reward):
+        return "its reward has another function or other parts"
+    if structure(first) != structure(other):
+        return "its evaluation sets or leaves have other names"
+    leaves = zip(leaf_paths(first), jax.tree.leaves(first), jax.tree.leaves(other), strict=True)
+    for path, one, two in leaves:
+        if jnp.shape(one) != jnp.shape(two):
+            return f"its {path} has shape {jnp.shape(two)} in place of {jnp.shape(one)}"
+    return None
