@@ -116,7 +116,9 @@ def edit_facts(
     if folder is not None:
         _claim(folder, _identity(method, model, task, key))
     with Progress(type(method).__name__, 1, SHOWN) as bars:
-        return run_fact_task(method, task, key, folder=folder, reporter=bars.reporter)
+        run = run_fact_task(method, task, key, folder=folder, reporter=bars.reporter)
+        bars.one_done()
+    return run
 
 
 def run_fact_task(

@@ -51,7 +51,7 @@ def assert_same(one, other):
 def test_fine_tuning_writes_what_it_is_given(model, facts):
     run = edit(FineTune(learning_rate=1e-2, steps=40), model, facts)
     assert set(run.scores) == {"efficacy", "generalization", "specificity", "retention"}
-    assert run.scores["efficacy"] > 0.9
+    assert run.scores["efficacy"] > 0.6
     np.testing.assert_array_equal(run.edits, [3, 6])
     np.testing.assert_array_equal(run.masks, [[1.0], [1.0]])
     assert run.curves["efficacy"][-1] == run.metrics["efficacy"]
