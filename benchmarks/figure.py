@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from modeledit_jax.report.figures import DPI
-from modeledit_jax.report.summary import atomic_write_bytes
+from modeledit_jax.report.style import DPI
+from modeledit_jax.run.files import atomic_write_bytes
 
 _WORLDS = {"shift": ("ShiftWorld", "#0072B2", "o"), "mask": ("MaskWorld", "#56B4E9", "s")}
 _BASELINES = {

@@ -10,23 +10,31 @@ from experiments.bias_mitigation.gains import gains
 from experiments.bias_mitigation.text import report_text
 from experiments.common.methods import Result
 from experiments.common.options import run_folder
-from experiments.common.reporting import first_met, long_format, save_weights
+from experiments.common.reporting import save_weights
 from modeledit_jax.data.comments.comments import CommentData
 from modeledit_jax.evaluation.fairness_report import per_term
+from modeledit_jax.evaluation.targets import first_met
+from modeledit_jax.presets.preset import Style
+from modeledit_jax.report.curves import learning_curves
 from modeledit_jax.report.fairness_figures import dumbbell, score_distributions
-from modeledit_jax.report.figures import learning_curves
-from modeledit_jax.report.summary import (
-    Row,
-    aggregate,
-    atomic_write_text,
-    write_metrics_csv,
-    write_summary,
-)
-from modeledit_jax.report.utility_plane import utility_fairness_plane
+from modeledit_jax.report.planes import utility_fairness_plane
+from modeledit_jax.report.summary import write_metrics_csv, write_summary
+from modeledit_jax.report.table import Row
+from modeledit_jax.run.files import atomic_write_text
 from modeledit_jax.run.folder import as_json
 from modeledit_jax.tasks.debiasing import DebiasingTask
 from modeledit_jax.tasks.debiasing_metrics import debiasing_metrics, rows, threshold
 from modeledit_jax.tasks.unlearning_metrics import edit_metrics
+
+REFERENCE_STYLES = {
+    "tfidf": Style("#A0A0A0", "s", ":"),
+    "fair-oracle": Style("#000000", "*", ":"),
+    "biased-oracle": Style("#BFBFBF", "*", ":"),
+}
+"""Of classifiers that are no networks, to read the others beside."""
+
+NOT_EDITS = ("dixon-rebalancing", "reweighing", "other-seed", *REFERENCE_STYLES)
+"""Classifiers that are trained anew or are no network: no competitors of an edit."""
 
 HALVED, ACCURACY_LOSS = 0.5, 0.01
 """A network counts as mended once FPED is halved, FNED no higher and accuracy lost ≤ 1 point."""
@@ -49,14 +57,12 @@ def write_report(
         for name, result in by_name.items()
     }  # fmt: skip
     searches = [result for result in results if result.evaluations is not None]
-    measured = searches[0].curves if searches else ()
-    curves = {name: [result.curves[name] for result in searches] for name in measured}
-    write_metrics_csv(run_dir, long_format(tasks, seeds, searches, curves))
+    write_metrics_csv(run_dir, table)
     save_weights(run_dir, tasks, seeds, searches)
     write_figures(run_dir, data, tasks, by_name, table, searches)
     text = report_text(config, data, table, found, terms_table(tasks, by_name))
     atomic_write_text(run_dir / "report.md", text)
-    write_summary(run_dir, "bias-mitigation", as_json(config), table, aggregate(table))
+    write_summary(run_dir, "bias-mitigation", as_json(config), table)
     print(text.split("## Figures")[0])
 
 
@@ -75,12 +81,21 @@ def make_rows(
                 values |= edit_metrics(task.leaves, result.leaves[index])
             if result.evaluations is not None:
                 values["evaluations_to_target"] = float(reached[index])
-            table.append(Row(name, task.name, seed, values, result.costs[index]))
+            curves = search_curves(result, index)
+            table.append(Row(name, task.name, seed, values, result.costs[index], curves=curves))
     return table
 
 
+def search_curves(result: Result, index: int) -> dict[str, np.ndarray]:
+    """What is kept of the way of a search on one task; nothing of what is no search."""
+    if result.evaluations is None or result.score is None:
+        return {}
+    measured = {name: values[index] for name, values in result.curves.items()}
+    return {"reward_evaluations": result.evaluations, "score": result.score[index], **measured}
+
+
 def _metrics(table: Sequence[Row], editor: str) -> list[Mapping[str, float]]:
-    return [row.metrics for row in table if row.editor == editor]
+    return [row.metrics for row in table if row.method == editor]
 
 
 def evaluations_to_target(
@@ -148,6 +163,8 @@ def write_figures(
         original=(float(unfairness.mean()), float(auc.mean())),
         xlabel="FPED + FNED on held-out templates (lower is fairer)",
         ylabel="AUC on test comments",
+        off_front=NOT_EDITS,
+        styles=REFERENCE_STYLES,
     )
     if searches:
         learning_curves(

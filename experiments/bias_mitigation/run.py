@@ -28,7 +28,7 @@ from experiments.common.networks import cached_networks
 from experiments.common.options import run_folder
 from modeledit_jax.data.comments.comments import CommentData
 from modeledit_jax.data.comments.synthetic import identity_corpus, oracle_scores
-from modeledit_jax.data.images.datasets import default_cache_dir
+from modeledit_jax.data.folders import default_cache_dir
 from modeledit_jax.editors.debiasing.ablation import RandomEdit
 from modeledit_jax.editors.editor import Cost
 from modeledit_jax.evaluation.forgetting import relative_edit_size

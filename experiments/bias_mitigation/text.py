@@ -10,8 +10,8 @@ from experiments.common.options import run_folder
 from experiments.common.reporting import figure_lines, speed_lines
 from modeledit_jax.data.comments.comments import CommentData
 from modeledit_jax.evaluation.statistics import Interval, mean_interval
-from modeledit_jax.report.markdown import table_lines
-from modeledit_jax.report.summary import Column, Row, group_by_editor, markdown_table
+from modeledit_jax.report.markdown import Column, interval_cell, markdown_table, table_lines
+from modeledit_jax.report.table import Row, group_by
 
 COLUMNS = (
     Column("accuracy", "lowest"),
@@ -49,7 +49,7 @@ def report_text(
         "",
         *_gains_table(found),
         *_against_ppo(table),
-        "## Editors",
+        "## Methods",
         "",
         markdown_table(table, COLUMNS, costs=True),
         "",
@@ -88,10 +88,12 @@ def _setting(config: Config, data: CommentData, table: Sequence[Row]) -> list[st
 
 def _verdicts(table: Sequence[Row], found: Mapping[str, Gains]) -> list[str]:
     """What the gates say of PPO's edits."""
-    by_editor = {name: [row.metrics for row in own] for name, own in group_by_editor(table).items()}
+    metrics = {
+        name: [row.metrics for row in rows] for name, rows in group_by(table, "method").items()
+    }
     lines = []
-    for name in (name for name in by_editor if name.startswith("ppo")):
-        word, checks = verdict(found[name], by_editor[name], by_editor["original"])
+    for name in (name for name in metrics if name.startswith("ppo")):
+        word, checks = verdict(found[name], metrics[name], metrics["original"])
         lines += [f"**{name}: {word}.** {_in_words(word, found[name])}", ""]
         lines += [
             f"- [{'x' if gate.passed else ' '}] {gate.name} {gate.limit:g}: {gate.measured:.4f}"
@@ -117,7 +119,7 @@ def _in_words(word: str, gain: Gains) -> str:
 
 def _gains_table(found: Mapping[str, Gains]) -> list[str]:
     header = (
-        "editor", "FPED change [95 %]", "held-out terms", "FNED change [95 %]",
+        "method", "FPED change [95 %]", "held-out terms", "FNED change [95 %]",
         "accuracy lost, points", "AUC lost", "BPSN M₋₅ change", "smallest corrected p",
     )  # fmt: skip
     rows = [
@@ -149,7 +151,7 @@ def _against_ppo(table: Sequence[Row]) -> list[str]:
             "unfairness": np.array([row.metrics["fped"] + row.metrics["fned"] for row in rows]),
             "accuracy": np.array([row.metrics["accuracy"] for row in rows]),
         }
-        for name, rows in group_by_editor(table).items()
+        for name, rows in group_by(table, "method").items()
     }
     pairs = [
         (name, other) for name in own if name.startswith("ppo") for other in own if other != name
@@ -180,17 +182,12 @@ def _terms_table(data: CommentData, terms: Mapping[str, Mapping[str, np.ndarray]
 
 
 def _percent(interval: Interval) -> str:
-    return _interval(interval, 100.0, 0) + " %"
+    return interval_cell(interval, 0, percent=True, signed=True) + " %"
 
 
 def _points(interval: Interval) -> str:
-    return _interval(interval, 100.0, 2)
+    return interval_cell(interval, 2, percent=True, signed=True)
 
 
 def _plain(interval: Interval) -> str:
-    return _interval(interval, 1.0, 4)
-
-
-def _interval(interval: Interval, factor: float, digits: int) -> str:
-    point, low, high = (f"{factor * value:+.{digits}f}" for value in interval)
-    return f"{point} [{low}, {high}]"
+    return interval_cell(interval, 4, signed=True)

@@ -1,48 +1,17 @@
 """What the reports of the experiments share: what is kept of the searches, parts of the text."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from experiments.common.methods import Result
 from modeledit_jax.edits.site import set_leaves
+from modeledit_jax.evaluation.targets import quantiles_of_needed
 from modeledit_jax.report.markdown import table_lines
-from modeledit_jax.report.summary import Row, group_by_editor
+from modeledit_jax.report.table import Row, group_by
 from modeledit_jax.run.checkpoint import save_tree
 from modeledit_jax.tasks.task import Task
-
-
-def long_format(
-    tasks: Sequence[Task],
-    seeds: Sequence[int],
-    searches: Sequence[Result],
-    curves: Mapping[str, Sequence[np.ndarray]],
-) -> dict[str, list[Any]]:
-    """The course of every search, one line per task and update: the columns of ``metrics.csv``.
-
-    Args:
-      tasks: ``B`` of them.
-      seeds: of each task.
-      searches: whose course is kept.
-      curves: ``{column: [B, K] of every search}``.
-    """
-    names = ("editor", "task", "seed", "reward_evaluations", "score", *curves)
-    columns: dict[str, list[Any]] = {name: [] for name in names}
-    for number, result in enumerate(searches):
-        assert result.evaluations is not None and result.score is not None
-        for index, (task, seed) in enumerate(zip(tasks, seeds, strict=True)):
-            constants = (result.method, task.name, seed)
-            values = (
-                *([constant] * len(result.evaluations) for constant in constants),
-                result.evaluations,
-                result.score[index],
-                *(own[number][index] for own in curves.values()),
-            )
-            for name, own in zip(names, values, strict=True):
-                columns[name].extend(np.asarray(own).tolist())
-    return columns
 
 
 def save_weights(
@@ -57,18 +26,6 @@ def save_weights(
             save_tree(folder, set_leaves(task.subject.params, leaves))
 
 
-def first_met(met: np.ndarray, evaluations: np.ndarray) -> np.ndarray:
-    """Reward evaluations ``[B]`` until a target is first met ``[B, K]``; NaN if never."""
-    first = evaluations[met.argmax(axis=1)].astype(np.float64)
-    return np.where(met.any(axis=1), first, np.nan)
-
-
-def quantiles_of_needed(needed: np.ndarray, levels: Iterable[float]) -> list[float]:
-    """Quantiles of what `first_met` found, infinite where too few tasks met their target."""
-    known = np.where(np.isfinite(needed), needed, np.inf)
-    return [float(np.quantile(known, level, method="higher")) for level in levels]
-
-
 def speed_lines(
     target: str, rows: Sequence[Row], *, solved: str, levels: Mapping[str, float]
 ) -> list[str]:
@@ -81,7 +38,7 @@ def speed_lines(
       levels: quantiles to show, by their headers.
     """
     lines = []
-    for name, own in group_by_editor(rows).items():
+    for name, own in group_by(rows, "method").items():
         if "evaluations_to_target" not in own[0].metrics:
             continue
         needed = np.array([row.metrics["evaluations_to_target"] for row in own])

@@ -58,9 +58,7 @@ class Outcome:
     def row(self, task: str) -> Row:
         """Its line in the table, with scores on the way."""
         curves = {"edits": self.run.edits} | {name: self.run.curves[name] for name in CURVES}
-        return Row(
-            self.method, task, self.seed, self.run.metrics, self.run.cost, curves=curves
-        )
+        return Row(self.method, task, self.seed, self.run.metrics, self.run.cost, curves=curves)
 
 
 def write_report(
@@ -106,7 +104,9 @@ def write_figures(folder: Path, outcomes: Sequence[Outcome]) -> None:
         runs.setdefault(outcome.method, []).append(outcome.run)
     first = outcomes[0].run
     curves = {
-        metric: {name: np.stack([run.curves[metric] for run in group]) for name, group in runs.items()}
+        metric: {
+            name: np.stack([run.curves[metric] for run in group]) for name, group in runs.items()
+        }
         for metric in HEADLINE
     }
     edit_trajectories(curves, first.edits, folder / "trajectories.png")

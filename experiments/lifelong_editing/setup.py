@@ -19,7 +19,7 @@ from modeledit_jax.data.facts.encoding import encode_sentences
 from modeledit_jax.data.facts.fact_world import fact_world
 from modeledit_jax.data.facts.load import load_facts
 from modeledit_jax.data.facts.zsre_corpus import zsre_corpus
-from modeledit_jax.data.images.datasets import default_cache_dir
+from modeledit_jax.data.folders import default_cache_dir
 from modeledit_jax.language.config import LanguageModelConfig, module_names, tiny_llama
 from modeledit_jax.language.training import (
     LanguageTrainingConfig,

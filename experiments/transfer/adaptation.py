@@ -11,19 +11,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.common.reporting import first_met
 from experiments.transfer.config import Config
 from experiments.transfer.zero_shot import TaskBatch, forget_retain_metrics
 from modeledit_jax.editors.editor import Cost
 from modeledit_jax.editors.policy.learned import LearnedEditor, policy_parametrization
 from modeledit_jax.editors.search.search import SearchEditor
+from modeledit_jax.evaluation.targets import first_met, forgotten
 from modeledit_jax.presets.preset import preset
-from modeledit_jax.report.summary import Row
+from modeledit_jax.report.table import Row
 from modeledit_jax.run.edit_many import edit_many
 from modeledit_jax.run.plan_evaluation import PlanEvaluator
-
-TARGET_FORGET, TARGET_DROP = 0.01, 0.01
-"""A task is solved at forget accuracy ≤ 1 % and retain accuracy ≥ original − 1 point (test)."""
 
 POINTS = 40  # of a curve that are judged on the test examples
 SEARCHES = ("ppo", "openes", "snes")
@@ -121,7 +118,5 @@ def evaluations_to_target(
     curves: dict[str, np.ndarray], base: dict[str, np.ndarray], evaluations: np.ndarray
 ) -> np.ndarray:
     """Reward evaluations ``[B]`` until the target is first met; NaN if never."""
-    met = (curves["forget"] <= TARGET_FORGET) & (
-        curves["retain"] >= base["retain"][:, None] - TARGET_DROP
-    )
+    met = forgotten(curves["forget"], curves["retain"], base["retain"][:, None])
     return first_met(met, evaluations)

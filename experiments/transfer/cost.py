@@ -17,7 +17,7 @@ from modeledit_jax.editors.unlearning.neggrad import NegGradPlus
 from modeledit_jax.editors.unlearning.references import Retrain
 from modeledit_jax.envs.world import World
 from modeledit_jax.presets.preset import preset
-from modeledit_jax.report.summary import Row
+from modeledit_jax.report.table import Row
 from modeledit_jax.tasks.task import Task
 from modeledit_jax.types import Params
 

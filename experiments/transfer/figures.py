@@ -8,8 +8,9 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 
 from experiments.transfer.adaptation import Course
-from modeledit_jax.report.figures import dress, editor_style, learning_curves, save
-from modeledit_jax.report.summary import Row, group_by_editor
+from modeledit_jax.report.curves import learning_curves
+from modeledit_jax.report.style import dress, method_style, save
+from modeledit_jax.report.table import Row, group_by
 
 Runs = Float[np.ndarray, "runs k"]
 
@@ -32,7 +33,7 @@ def zero_shot_figure(rows: Sequence[Row], path: Path) -> Figure:
         for axes, metric in ((left, "forget_accuracy_test"), (right, "retain_drop_test")):
             values = 100 * np.array([row.metrics[metric] for row in own])
             heights = place + rng.uniform(-0.1, 0.1, len(values))
-            color = editor_style(f"ppo-{world}").color
+            color = method_style(f"ppo-{world}").color
             axes.plot(values, heights, ".", color=color, alpha=0.25, markersize=4)
             label = f"{world}: mean" if axes is left and setting == lines[0] else None
             style = {"markeredgecolor": "black", "markersize": 7}
@@ -51,7 +52,7 @@ def zero_shot_figure(rows: Sequence[Row], path: Path) -> Figure:
 def _settings(rows: Sequence[Row]) -> dict[tuple[str, str], list[Row]]:
     """Rows of policies by world and kind of network; of new classes where both are known."""
     found = {}
-    for editor, own in group_by_editor(rows).items():
+    for editor, own in group_by(rows, "method").items():
         for world in WORLDS:
             setting = editor.removeprefix(f"policy-{world}-")
             if setting != editor and not setting.endswith("-seen-class"):
@@ -99,7 +100,7 @@ def sequence_figure(rows: Sequence[Row], metric: str, path: Path) -> Figure:
 def sequence_curves(rows: Sequence[Row], metric: str) -> dict[str, Runs]:
     """``{editor: [runs, requests]}``."""
     curves: dict[str, list[np.ndarray]] = {}
-    for editor, own in group_by_editor(rows).items():
+    for editor, own in group_by(rows, "method").items():
         name, _, _ = editor.rpartition("-after-")
         curves.setdefault(name, []).append(np.array([row.metrics[metric] for row in own]))
     return {name: np.stack(steps, axis=1) for name, steps in curves.items()}

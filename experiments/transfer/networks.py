@@ -9,12 +9,14 @@ import flax.linen as nn
 import numpy as np
 from tqdm import tqdm
 
-from experiments.common.image_subjects import Recipe, recipe_of, trained_subject
+from experiments.common.image_subjects import Recipe, trained_subject
 from experiments.transfer.config import Config, Shape, read_classes, read_shape
-from modeledit_jax.data.images.datasets import ImageData, default_cache_dir, load_images
+from modeledit_jax.data.folders import default_cache_dir
+from modeledit_jax.data.images.datasets import ImageData, load_images
 from modeledit_jax.data.images.splits import Splits, split_images
 from modeledit_jax.subjects.image_classifiers import CNN, MLP
 from modeledit_jax.subjects.subject import Subject
+from modeledit_jax.subjects.training import image_recipe
 from modeledit_jax.tasks.task import Task
 from modeledit_jax.tasks.unlearning import forget_classes, unlearning_reward
 
@@ -66,10 +68,10 @@ class Networks:
         data, splits = _data(dataset, self.config)
         folder = self.config.cache_dir or default_cache_dir()
         own = read_shape(shape)
-        training = recipe_of(own.kind, splits)
+        module = make_module(own, splits.num_classes)
+        training = image_recipe(module, len(splits.train))
         if own.epochs is not None:
             training = replace(training, epochs=own.epochs)
-        module = make_module(own, splits.num_classes)
         recipe = Recipe(module, training, splits, data.fingerprint, folder)
         return Family(recipe, shape if dataset == self.config.dataset else f"{dataset}-{shape}")
 

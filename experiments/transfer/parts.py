@@ -10,7 +10,8 @@ import numpy as np
 
 from experiments.transfer.adaptation import Course
 from modeledit_jax.editors.editor import Cost
-from modeledit_jax.report.summary import Row, atomic_write_text
+from modeledit_jax.report.table import Row
+from modeledit_jax.run.files import atomic_write_text
 
 
 def cached_rows(path: Path, build: Callable[[], Sequence[Row]]) -> list[Row]:
@@ -52,4 +53,4 @@ def _plain(course: Course) -> dict[str, Any]:
 
 
 def _row(one: Mapping[str, Any]) -> Row:
-    return Row(one["editor"], one["task"], one["seed"], one["metrics"], Cost(**one["cost"]))
+    return Row(one["method"], one["task"], one["seed"], one["metrics"], Cost(**one["cost"]))

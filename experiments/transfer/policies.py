@@ -14,9 +14,9 @@ from experiments.common.options import run_folder
 from experiments.transfer.config import Config
 from experiments.transfer.networks import REWARD, Networks, draw_pairs
 from modeledit_jax.editors.policy.learned import LearnedEditor
-from modeledit_jax.editors.policy.training import PolicyTraining, Trainer
+from modeledit_jax.editors.policy.training import PolicyTrainer, PolicyTraining
 from modeledit_jax.envs.worlds import WorldName
-from modeledit_jax.report.summary import atomic_write_text
+from modeledit_jax.run.files import atomic_write_text
 from modeledit_jax.run.resumable import run_chunks
 from modeledit_jax.tasks.task import Task
 from modeledit_jax.tasks.unlearning import forget_in_turn
@@ -49,7 +49,7 @@ def trained_policy(
         groups.append(family.tasks(subjects, classes) + family.tasks(subjects, pairs))
     options = PolicyTraining(updates=config.updates, tasks=min(16, *map(len, groups)))
     name = world if held_out is None else f"{world}-without-{held_out}"
-    trainer = Trainer.of(options, world, groups)
+    trainer = PolicyTrainer.of(options, world, groups)
     return train_policy(run_folder(config), name, trainer, config.seed)
 
 
@@ -68,7 +68,7 @@ def sequence_policy(config: Config, store: Networks, world: WorldName, start: Po
             ]
         )
     options = PolicyTraining(updates=config.sequence_updates, tasks=min(8, *map(len, groups)))
-    trainer = Trainer.of(options, world, groups)
+    trainer = PolicyTrainer.of(options, world, groups)
     return train_policy(run_folder(config), f"{world}-in-turn", trainer, config.seed, start)
 
 
@@ -78,7 +78,7 @@ def _orders(rng: np.random.Generator, classes: Sequence[int], count: int) -> lis
 
 
 def train_policy(
-    folder: Path, name: str, trainer: Trainer, seed: int, start: Policy | None = None
+    folder: Path, name: str, trainer: PolicyTrainer, seed: int, start: Policy | None = None
 ) -> Policy:
     """Trains a policy in chunks that are saved, and writes it.
 

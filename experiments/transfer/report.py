@@ -8,21 +8,16 @@ from pathlib import Path
 import numpy as np
 
 from experiments.common.options import run_folder
-from experiments.common.reporting import figure_lines, quantiles_of_needed
+from experiments.common.reporting import figure_lines
 from experiments.transfer.adaptation import Course
 from experiments.transfer.config import Config
 from experiments.transfer.figures import adaptation_figure, sequence_figure, zero_shot_figure
 from modeledit_jax.evaluation.statistics import tost
-from modeledit_jax.report.markdown import table_lines
-from modeledit_jax.report.summary import (
-    Column,
-    Row,
-    aggregate,
-    atomic_write_text,
-    group_by_editor,
-    markdown_table,
-    write_summary,
-)
+from modeledit_jax.evaluation.targets import quantiles_of_needed
+from modeledit_jax.report.markdown import Column, markdown_table, table_lines
+from modeledit_jax.report.summary import write_summary
+from modeledit_jax.report.table import Row, group_by
+from modeledit_jax.run.files import atomic_write_text
 from modeledit_jax.run.folder import as_json
 
 COLUMNS = (Column("forget_accuracy_test", "highest"), Column("retain_drop_test", "highest"))
@@ -64,14 +59,14 @@ def write_report(results: Results) -> None:
         *(_marked("sequence", row) for row in results.sequence),
         *(_marked("cost", row) for row in results.cost),
     ]
-    write_summary(folder, "transfer", as_json(config), rows, aggregate(rows))
+    write_summary(folder, "transfer", as_json(config), rows)
     if results.zero_shot:
         print(markdown_table(results.zero_shot, COLUMNS))
 
 
 def _marked(part: str, row: Row) -> Row:
     """A row under the name of its part, in which editors' names are unique."""
-    return Row(f"{part}-{row.editor}", row.task, row.seed, row.metrics, row.cost)
+    return Row(f"{part}-{row.method}", row.task, row.seed, row.metrics, row.cost)
 
 
 def _write_figures(results: Results, folder: Path) -> None:
@@ -159,7 +154,7 @@ def _adaptation_lines(results: Results) -> list[str]:
 def _target_lines(rows: Sequence[Row]) -> list[str]:
     """How many evaluations each needed; a policy whose edit is good at once needed none."""
     cells = []
-    for editor, own in group_by_editor(rows).items():
+    for editor, own in group_by(rows, "method").items():
         needed = np.array([_needed(row) for row in own])
         middle, most = quantiles_of_needed(needed, (0.5, 0.9))
         shown = ("never" if np.isinf(value) else f"{value:,.0f}" for value in (middle, most))
@@ -181,7 +176,7 @@ def _needed(row: Row) -> float:
 
 
 def _per_network(rows: Sequence[Row], editor: str, metric: str) -> np.ndarray:
-    own = [row for row in rows if row.editor == editor]
+    own = [row for row in rows if row.method == editor]
     seeds = sorted({row.seed for row in own})
     return np.array([np.mean([r.metrics[metric] for r in own if r.seed == s]) for s in seeds])
 
@@ -190,7 +185,7 @@ def _cost_lines(rows: Sequence[Row]) -> list[str]:
     edits = [row for row in rows if "seconds_per_edit" in row.metrics]
     cells = [
         [
-            row.editor,
+            row.method,
             f"{1000 * row.metrics['seconds_per_edit']:,.1f}",
             f"{row.cost.reward_evaluations:,}",
         ]
@@ -200,7 +195,7 @@ def _cost_lines(rows: Sequence[Row]) -> list[str]:
     for row in rows:
         if "break_even_edits" in row.metrics:
             lines.append(
-                f"- `{row.editor}`: {row.cost.seconds:,.0f} s, "
+                f"- `{row.method}`: {row.cost.seconds:,.0f} s, "
                 f"{row.cost.reward_evaluations:,} reward evaluations; cheaper in time than "
                 f"searching from scratch from {row.metrics['break_even_edits']:,.0f} edits on."
             )

@@ -20,7 +20,7 @@ from experiments.transfer.zero_shot import TaskBatch, editor_rows, original_rows
 from modeledit_jax.editors.editor import Cost
 from modeledit_jax.editors.unlearning.closed_form import ProjectionEditor, RidgeEditor
 from modeledit_jax.editors.unlearning.neggrad import NegGradPlus
-from modeledit_jax.report.summary import Row
+from modeledit_jax.report.table import Row
 
 SEEN_NETWORKS = 5  # of the training networks that are edited
 PAIRS = 10  # of classes, of which each new network is asked to forget both at once

@@ -11,7 +11,7 @@ from experiments.transfer.networks import REWARD, Family, Networks
 from experiments.transfer.zero_shot import TaskBatch
 from modeledit_jax.editors.editor import Cost
 from modeledit_jax.editors.policy.learned import LearnedEditor
-from modeledit_jax.report.summary import Row
+from modeledit_jax.report.table import Row
 from modeledit_jax.tasks.unlearning import forget_in_turn
 
 ORDERS = 5

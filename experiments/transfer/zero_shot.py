@@ -15,7 +15,7 @@ from modeledit_jax.editors.policy.learned import LearnedEditor, planned
 from modeledit_jax.edits.site import get_leaves
 from modeledit_jax.envs.world import World, WorldParams
 from modeledit_jax.evaluation.forgetting import relative_edit_size
-from modeledit_jax.report.summary import Row
+from modeledit_jax.report.table import Row
 from modeledit_jax.run.plan_evaluation import PlanEvaluator, set_accuracies
 from modeledit_jax.tasks.task import Task
 

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from experiments.bias_mitigation.report import make_rows
 from experiments.bias_mitigation.run import Setup, fairness_evaluation, prepare, unedited
 from experiments.common.methods import Result, evaluated, method_keys
@@ -13,11 +11,12 @@ from experiments.common.options import World, run_folder
 from experiments.transfer.networks import FIRST_TRAINING_SEED
 from experiments.transfer.policies import train_policy
 from experiments.transfer_bias.config import Config
-from modeledit_jax.editors.policy.training import PolicyTraining, Trainer
-from modeledit_jax.evaluation.statistics import mean_interval
-from modeledit_jax.report.markdown import table_lines
-from modeledit_jax.report.summary import Row, aggregate, atomic_write_text, write_summary
+from modeledit_jax.editors.policy.training import PolicyTrainer, PolicyTraining
+from modeledit_jax.report.markdown import mean_cell, table_lines
+from modeledit_jax.report.summary import write_summary
+from modeledit_jax.report.table import Row
 from modeledit_jax.run.edit_many import edit_many
+from modeledit_jax.run.files import atomic_write_text
 from modeledit_jax.run.folder import as_json
 
 SHOWN = ("fped", "fped_held_out", "fned", "fned_held_out", "accuracy_drop")
@@ -42,7 +41,7 @@ def _by_policy(config: Config, world: World, training: Setup, setup: Setup) -> l
         trials=32,
         examples=None,  # counterfactuals belong together
     )
-    trainer = Trainer.of(options, world, [training.tasks])
+    trainer = PolicyTrainer.of(options, world, [training.tasks])
     policy = train_policy(run_folder(config), world, trainer, config.seed)
     tasks, keys = setup.tasks, method_keys(setup.seeds)
     results = []
@@ -54,12 +53,12 @@ def _by_policy(config: Config, world: World, training: Setup, setup: Setup) -> l
 
 
 def _write(config: Config, rows: Sequence[Row]) -> None:
-    header = ["editor", *(name.replace("_", " ") for name in SHOWN)]
-    editors = list(dict.fromkeys(row.editor for row in rows))
+    header = ["method", *(name.replace("_", " ") for name in SHOWN)]
+    editors = list(dict.fromkeys(row.method for row in rows))
     cells = []
     for editor in editors:
-        own = [row.metrics for row in rows if row.editor == editor]
-        cells.append([editor, *(_cell([m[name] for m in own]) for name in SHOWN)])
+        own = [row.metrics for row in rows if row.method == editor]
+        cells.append([editor, *(mean_cell([m[name] for m in own], 4) for name in SHOWN)])
     lines = [
         "# Learning to edit: identity bias",
         "",
@@ -73,10 +72,5 @@ def _write(config: Config, rows: Sequence[Row]) -> None:
     ]
     text = "\n".join(lines)
     atomic_write_text(run_folder(config) / "report.md", text)
-    write_summary(run_folder(config), "transfer-bias", as_json(config), rows, aggregate(rows))
+    write_summary(run_folder(config), "transfer-bias", as_json(config), rows)
     print(text)
-
-
-def _cell(values: Sequence[float]) -> str:
-    mean, low, high = mean_interval(np.array(values))
-    return f"{mean:.4f}" if len(values) == 1 else f"{mean:.4f} [{low:.4f}, {high:.4f}]"

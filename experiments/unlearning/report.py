@@ -10,29 +10,20 @@ from experiments.common.methods import Result
 from experiments.common.options import run_folder
 from experiments.common.reporting import (
     figure_lines,
-    first_met,
-    long_format,
     save_weights,
     speed_lines,
 )
 from experiments.unlearning.config import Config
 from modeledit_jax.evaluation.accuracy import confusion_matrix
 from modeledit_jax.evaluation.forgetting import tow
-from modeledit_jax.report.figures import (
-    confusion_before_after,
-    edit_heatmap,
-    forget_retain_plane,
-    learning_curves,
-)
-from modeledit_jax.report.summary import (
-    Column,
-    Row,
-    aggregate,
-    atomic_write_text,
-    markdown_table,
-    write_metrics_csv,
-    write_summary,
-)
+from modeledit_jax.evaluation.targets import TARGET, first_met, forgotten
+from modeledit_jax.report.curves import learning_curves
+from modeledit_jax.report.markdown import Column, markdown_table
+from modeledit_jax.report.matrices import confusion_before_after, edit_heatmap
+from modeledit_jax.report.planes import forget_retain_plane
+from modeledit_jax.report.summary import write_metrics_csv, write_summary
+from modeledit_jax.report.table import Row
+from modeledit_jax.run.files import atomic_write_text
 from modeledit_jax.run.folder import as_json
 from modeledit_jax.tasks.unlearning import UnlearningTask
 from modeledit_jax.tasks.unlearning_metrics import (
@@ -49,8 +40,6 @@ COLUMNS = (
     Column("retain_drop_test", "highest"),
     Column("tow", "lowest", percent=False, digits=4),
 )
-TARGET_FORGET, TARGET_DROP = 0.01, 0.01
-"""A task is solved at forget accuracy ≤ 1 % and retain accuracy ≥ original − 1 point (test)."""
 
 
 def write_report(
@@ -64,16 +53,14 @@ def write_report(
     run_dir = run_folder(config)
     by_name = {result.method: result for result in results}
     rows = make_rows(tasks, seeds, by_name)
-    aggregates = aggregate(rows)
     searches = [result for result in results if result.evaluations is not None]
-    curves = search_curves(tasks, searches, by_name["retrain"])
-    write_metrics_csv(run_dir, long_format(tasks, seeds, searches, curves))
+    write_metrics_csv(run_dir, rows)
     save_weights(run_dir, tasks, seeds, searches)
     write_figures(run_dir, tasks, by_name, searches)
     learned = [result.method for result in searches if result.learned]
     text = report_text(config, tasks, rows, learned, notes)
     atomic_write_text(run_dir / "report.md", text)
-    write_summary(run_dir, "unlearning", as_json(config), rows, aggregates)
+    write_summary(run_dir, "unlearning", as_json(config), rows)
     print(markdown_table(rows, COLUMNS[:3]))
 
 
@@ -84,6 +71,7 @@ def make_rows(
     rows = []
     for name, result in results.items():
         solved = evaluations_to_target(result, tasks, results["original"])
+        curves = search_curves(result, tasks, results["retrain"])
         for index, (task, seed) in enumerate(zip(tasks, seeds, strict=True)):
             metrics = unlearning_metrics(
                 task,
@@ -94,7 +82,9 @@ def make_rows(
             if result.leaves is not None:
                 metrics |= edit_metrics(task.leaves, result.leaves[index])
                 metrics["evaluations_to_target"] = float(solved[index])
-            rows.append(Row(name, task.name, seed, metrics, result.costs[index]))
+            rows.append(
+                Row(name, task.name, seed, metrics, result.costs[index], curves=curves[index])
+            )
     return rows
 
 
@@ -105,9 +95,7 @@ def evaluations_to_target(
     if result.evaluations is None:
         return np.full(len(tasks), np.nan)
     _, base = accuracies_on_test(tasks, original)
-    met = (result.curves["forget"] <= TARGET_FORGET) & (
-        result.curves["retain"] >= base[:, None] - TARGET_DROP
-    )
+    met = forgotten(result.curves["forget"], result.curves["retain"], base[:, None])
     return first_met(met, result.evaluations)
 
 
@@ -131,15 +119,23 @@ def tow_curves(result: Result, tasks: Sequence[UnlearningTask], retrain: Result)
 
 
 def search_curves(
-    tasks: Sequence[UnlearningTask], searches: Sequence[Result], retrain: Result
-) -> dict[str, list[np.ndarray]]:
-    """What ``metrics.csv`` says of the course of every search, ``{column: [B, K] of each}``."""
+    result: Result, tasks: Sequence[UnlearningTask], retrain: Result
+) -> list[dict[str, np.ndarray]]:
+    """What is kept of the way of a search, for each task; nothing of what is no search."""
+    if result.evaluations is None or result.score is None:
+        return [{} for _ in tasks]
+    closeness = tow_curves(result, tasks, retrain)
     forget, retain = TEST_METRICS
-    return {
-        forget: [result.curves["forget"] for result in searches],
-        retain: [result.curves["retain"] for result in searches],
-        "tow_test": [tow_curves(result, tasks, retrain) for result in searches],
-    }
+    return [
+        {
+            "reward_evaluations": result.evaluations,
+            "score": result.score[index],
+            forget: result.curves["forget"][index],
+            retain: result.curves["retain"][index],
+            "tow_test": closeness[index],
+        }
+        for index in range(len(tasks))
+    ]
 
 
 def write_figures(
@@ -224,7 +220,7 @@ def report_text(
         f"`{', '.join(tasks[0].site)}`. Every number is on test examples that neither the "
         "training of a network nor any reward has seen, unless its name says otherwise.",
         "",
-        "## Editors",
+        "## Methods",
         "",
         markdown_table(rows, COLUMNS, costs=True),
         "",
@@ -233,7 +229,7 @@ def report_text(
         "noise floor: two networks that never saw the class differ that much.",
         "",
         *speed_lines(
-            "to forget ≤ 1 % and retain ≥ original − 1 point",
+            f"to {TARGET}",
             rows,
             solved="solved",
             levels={"median": 0.5, "90th percentile": 0.9},

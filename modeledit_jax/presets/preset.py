@@ -108,7 +108,7 @@ def preset_names(family: str) -> tuple[str, ...]:
     """
     folder = files(__package__) / family
     if not family or not folder.is_dir():
-        raise ValueError(f"unknown family {family!r}; choose one of {', '.join(_families())}")
+        raise ValueError(f"unknown family {family!r}; choose one of {', '.join(preset_families())}")
     names = (entry.name for entry in folder.iterdir())
     return tuple(sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml")))
 
@@ -162,7 +162,7 @@ def preset(name: str | Path, **settings: Any) -> Any:
     return found.with_settings(settings).build(**options)
 
 
-def _families() -> list[str]:
+def preset_families() -> list[str]:
     return sorted(entry.name for entry in files(__package__).iterdir() if _is_family(entry))
 
 

@@ -1,6 +1,6 @@
 """Figures of a bias mitigation: error rates and scores per identity term.
 
-Terms are rows, so that 50 of them remain readable. `modeledit_jax.report.figures` holds the style.
+Terms are rows, so that 50 of them remain readable. `modeledit_jax.report.style` holds the style.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import PercentFormatter
 
-from modeledit_jax.report.figures import FONT, dress, editor_style, save
+from modeledit_jax.report.style import FONT, dress, method_style, save
 
 Terms: TypeAlias = Num[np.ndarray, " _t"]
 Rates: TypeAlias = tuple[Terms, Terms, float, float]
@@ -170,8 +170,8 @@ def _check_scores(
 
 
 def _color(model: str) -> str:
-    """Gray for the classifier as it was, blue for one edit, the editor's own color otherwise."""
-    return {"before": _BEFORE, "after": _AFTER}.get(model) or editor_style(model).color
+    """Gray for the classifier as it was, blue for one edit, the method's own color otherwise."""
+    return {"before": _BEFORE, "after": _AFTER}.get(model) or method_style(model).color
 
 
 def _draw_rates(axes: Axes, pair: np.ndarray, overall: tuple[float, float]) -> None:

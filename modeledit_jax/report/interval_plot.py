@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from modeledit_jax.evaluation.statistics import mean_interval
-from modeledit_jax.report.figures import FONT, dress, editor_style, save
+from modeledit_jax.report.style import FONT, dress, method_style, save
 
 Values = Num[np.ndarray, " s"]
 """Of S runs (seeds)."""
@@ -60,7 +60,7 @@ def interval_plot(
 def _draw(axes: Axes, place: int, name: str, runs: np.ndarray) -> None:
     if not np.isfinite(runs).all():
         return
-    style = editor_style(name)
+    style = method_style(name)
     axes.plot(runs, np.full(len(runs), place), "|", color=style.color, alpha=0.5, markersize=9)
     mean, low, high = mean_interval(runs)
     if np.isfinite([low, high]).all():

@@ -30,7 +30,7 @@ from modeledit_jax.lifelong.stream import (
     edit_stream,
     start_stream,
 )
-from modeledit_jax.report.summary import atomic_write_text
+from modeledit_jax.run.files import atomic_write_text
 from modeledit_jax.run.progress import Progress, Report, Reporter
 from modeledit_jax.run.resumable import CompletedRun, run_chunks
 from modeledit_jax.types import Key, PyTree

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from modeledit_jax.report.summary import atomic_write_text
+from modeledit_jax.run.files import atomic_write_text
 
 
 def open_run(run_dir: Path, config: Any, *, resume: bool, free: Collection[str] = ()) -> None:

@@ -44,14 +44,14 @@ def finished(tiny, tmp_path_factory):
 def numbers(run_dir):
     """All numbers of a run but times."""
     return [
-        (row.editor, row.seed, {k: v for k, v in row.metrics.items() if k not in TIMED})
+        (row.method, row.seed, {k: v for k, v in row.metrics.items() if k not in TIMED})
         for row in read_summary(run_dir).rows
     ], (run_dir / "metrics.csv").read_bytes()
 
 
 def test_the_run_folder_holds_what_is_promised(finished):
     summary = read_summary(finished.run_dir)
-    by_name = {row.editor: row for row in summary.rows}
+    by_name = {row.method: row for row in summary.rows}
     assert tuple(by_name) == finished.methods
     original, hiedit = by_name["original"].metrics, by_name["hiedit"].metrics
     assert original["weight_shift"] == 0 < hiedit["weight_shift"]
@@ -70,7 +70,7 @@ def test_the_run_folder_holds_what_is_promised(finished):
         *("methods.png", "trajectories.png", "retention_by_age.png", "selection.png")
     }
     lines = (finished.run_dir / "metrics.csv").read_text().splitlines()
-    assert lines[0].startswith("editor,seed,edits,overall,efficacy")
+    assert lines[0].startswith("method,task,seed,edits,overall,efficacy")
     assert len(lines) == 1 + 2 * len(finished.methods)  # two batches, asked after each
 
 

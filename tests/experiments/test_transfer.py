@@ -15,7 +15,8 @@ from experiments.transfer.sequence import _course
 from experiments.transfer.zero_shot import forget_retain_metrics
 from modeledit_jax.editors.editor import Cost
 from modeledit_jax.editors.policy.learned import load_editor
-from modeledit_jax.report.summary import Row, read_summary
+from modeledit_jax.report.summary import read_summary
+from modeledit_jax.report.table import Row
 from modeledit_jax.subjects.image_classifiers import CNN, MLP
 
 
@@ -185,7 +186,7 @@ def test_every_part_runs_and_resumes(tmp_path):
     )
     assert command.main(config) == 0
     summary = read_summary(tmp_path / "run")
-    found = {row.editor for row in summary.rows}
+    found = {row.method for row in summary.rows}
     assert {
         "zero-shot-policy-shift-new-network-new-class",
         "zero-shot-policy-shift-mlp-64x16-new-class",

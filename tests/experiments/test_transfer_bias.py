@@ -37,9 +37,9 @@ def test_policies_edit_classifiers_they_never_saw(tmp_path):
     )
     assert command.main(config) == 0
     summary = read_summary(tmp_path / "run")
-    editors = {row.editor for row in summary.rows}
+    editors = {row.method for row in summary.rows}
     assert editors == {"original", "policy-shift", "policy-shift-plus-20"}
-    by_policy = [row for row in summary.rows if row.editor == "policy-shift"]
+    by_policy = [row for row in summary.rows if row.method == "policy-shift"]
     assert all(row.cost.reward_evaluations == 0 for row in by_policy)
     assert all(np.isfinite(row.metrics["fped_held_out"]) for row in by_policy)
     assert "| policy-shift |" in (tmp_path / "run" / "report.md").read_text()

@@ -16,7 +16,6 @@ from modeledit_jax.language.model import (
     module_names,
     stack_layers,
     tiny_llama,
-    unstack_layers,
 )
 from modeledit_jax.language.parameters import parameter_shapes
 from tests.language.tiny_models import CONFIGS, GEMMA, LLAMA, VOCAB, random_params, random_tokens

@@ -19,7 +19,9 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def facts(tmp_path_factory):
-    return load_facts(write_facts(tmp_path_factory.mktemp("facts") / "own.json", 10), edits=6, train=4)
+    return load_facts(
+        write_facts(tmp_path_factory.mktemp("facts") / "own.json", 10), edits=6, train=4
+    )
 
 
 def test_edits_are_asked_about_with_their_first_prompts(model, facts):

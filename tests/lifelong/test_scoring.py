@@ -53,4 +53,4 @@ def test_the_end_is_asked_about_everything_else(model, stream, edited):
     assert before.metrics["perplexity"] > 1
     assert after.metrics["perplexity"] != before.metrics["perplexity"]
     np.testing.assert_array_equal(after.ages, [7.5, 1.5])  # two batches of three in each group
-    assert ((0 <= after.retention) & (after.retention <= 1)).all()
+    assert ((after.retention >= 0) & (after.retention <= 1)).all()

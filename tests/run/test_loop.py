@@ -5,13 +5,13 @@ from functools import partial
 import jax
 import numpy as np
 import pytest
+from modeledit_jax.run.loop import final_plans, run_search
 
 from modeledit_jax.editors.search.evolution import SNES, RandomSearch
 from modeledit_jax.edits.parametrization import PerRow
 from modeledit_jax.envs.stacking import stack_params
 from modeledit_jax.envs.worlds import ShiftWorld
 from modeledit_jax.run.checkpoint import load_tree
-from modeledit_jax.run.loop import final_plans, run_search
 from tests import tiny
 
 TASKS = [tiny.task(0), tiny.task(2, base=tiny.subject(1))]

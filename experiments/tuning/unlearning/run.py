@@ -20,8 +20,8 @@ from experiments.unlearning.run import prepare
 from modeledit_jax.editors.search.search import SearchEditor
 from modeledit_jax.presets.preset import Preset, load_preset
 from modeledit_jax.presets.writing import tuned_preset
-from modeledit_jax.report.summary import atomic_write_text
 from modeledit_jax.run.edit_many import edit_many
+from modeledit_jax.run.files import atomic_write_text
 from modeledit_jax.run.folder import as_json
 from modeledit_jax.run.plan_evaluation import Measure, PlanEvaluator, set_accuracies
 from modeledit_jax.tasks.task import Task

@@ -7,8 +7,9 @@ one of each. White space around a text, as some files have it, is removed.
 
 from pathlib import Path
 
-from modeledit_jax.data.facts.json_records import Fields, locate
+from modeledit_jax.data.facts.json_records import Fields
 from modeledit_jax.data.facts.records import NEIGHBOUR, EditRecord, EditRecords, Probe
+from modeledit_jax.data.folders import locate
 
 
 def load_counterfact(

@@ -1,34 +1,11 @@
 """Records out of JSON files of published fact collections; what is wrong is said in one line."""
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 JsonRecord = dict[str, Any]
-
-
-def locate(folder: str, name: str, data_dir: Path | None) -> Path:
-    """Path of ``<data_dir>/<folder>/<name>``.
-
-    Args:
-      folder: of the collection, e.g. ``"counterfact"``.
-      name: of a file or folder in it.
-      data_dir: default ``$MODELEDIT_DATA_DIR``.
-
-    Raises:
-      FileNotFoundError: there is nothing of that name.
-    """
-    if data_dir is None and (from_environment := os.environ.get("MODELEDIT_DATA_DIR")):
-        data_dir = Path(from_environment).expanduser()
-    place = f"a folder {folder}/ and set MODELEDIT_DATA_DIR to its parent"
-    if data_dir is not None:
-        path = data_dir / folder / name
-        if path.exists():
-            return path
-        place = f"{data_dir / folder}, or set MODELEDIT_DATA_DIR to the folder above {folder}/"
-    raise FileNotFoundError(f"no {folder}/{name}: put it into {place}")
 
 
 def read_records(path: Path) -> list[JsonRecord]:

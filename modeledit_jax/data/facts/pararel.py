@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from modeledit_jax.data.facts.json_records import Fields, locate
+from modeledit_jax.data.facts.json_records import Fields
+from modeledit_jax.data.folders import locate
 
 _FACTS, _PATTERNS = "trex_lms_vocab", "graphs_json"
 

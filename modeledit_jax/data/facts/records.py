@@ -132,10 +132,7 @@ def encode_edits(
             f"{len(records)} records in batches of {batch_size}: give at least one, in batches of "
             "at least one"
         )
-    for index, record in enumerate(records):
-        if not record.rephrases or not record.locality:
-            lacking = "locality probe" if record.rephrases else "rephrased prompt"
-            raise ValueError(f"record {index}, {record.prompt!r}, has no {lacking}: give it one")
+    _check_prompts(records)
     others = [_choose(record.rephrases, rephrase) for record in records]
     probes = [_choose(record.locality, locality) for record in records]
     new = [record.target_new for record in records]
@@ -162,6 +159,13 @@ def encode_edits(
         subject_last=_subject_places(records, tokenizer),
     )
     return _in_batches(flat, batch_size)
+
+
+def _check_prompts(records: Sequence[EditRecord]) -> None:
+    for index, record in enumerate(records):
+        if not record.rephrases or not record.locality:
+            lacking = "locality probe" if record.rephrases else "rephrased prompt"
+            raise ValueError(f"record {index}, {record.prompt!r}, has no {lacking}: give it one")
 
 
 _Choice = TypeVar("_Choice")

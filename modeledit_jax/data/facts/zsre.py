@@ -18,8 +18,9 @@ around a text, which some ``alt`` begin with, is removed.
 from pathlib import Path
 from typing import Literal
 
-from modeledit_jax.data.facts.json_records import Fields, locate
+from modeledit_jax.data.facts.json_records import Fields
 from modeledit_jax.data.facts.records import UNRELATED, EditRecord, EditRecords, Probe
+from modeledit_jax.data.folders import locate
 
 Target = Literal["preprocessed", "true", "counterfactual"]
 
