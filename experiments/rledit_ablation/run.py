@@ -59,15 +59,17 @@ def run_variant(
     bars: Progress,
 ) -> Row:
     """One variant on one seed; RLEdit is trained and edited once for all questions."""
-    folders = run_folder(config) / "checkpoints"
+
+    def folder(name: str) -> Path:
+        return run_folder(config) / "checkpoints" / f"{name}-seed-{setup.seed}"
+
     label = "".join(c if c.isalnum() else "-" for c in f"{question} {name}")
     found = run_fact_task(
         variant.method,
         setup.task,
         jax.random.key(setup.seed),
-        folder=folders / f"{RLEDIT if variant.is_rledit else label}-seed-{setup.seed}",
-        training_folder=folders / f"{RLEDIT if variant.shares_training else label}-seed-{setup.seed}"
-        / "training",
+        folder=folder(RLEDIT if variant.is_rledit else label),
+        training_folder=folder(RLEDIT if variant.shares_training else label) / "training",
         dtype=variant.dtype,
         reporter=bars.reporter,
         name=f"{question}, {name}",

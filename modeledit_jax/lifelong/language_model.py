@@ -1,4 +1,4 @@
-"""A language model with its tokenizer, some of whose layers may be edited: from folder to folder."""
+"""A language model with its tokenizer, some of whose layers may be edited; folder to folder."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

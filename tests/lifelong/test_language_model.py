@@ -1,4 +1,4 @@
-"""Language models from folder to folder: what is read, edited and written arrives at transformers."""
+"""Language models from folder to folder: what is read, edited and written, and transformers."""
 
 import json
 import os

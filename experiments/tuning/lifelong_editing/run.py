@@ -21,7 +21,10 @@ from modeledit_jax.run.progress import Progress
 Trial = dict[str, float]
 """Settings by name, with dots between tables."""
 
-_RATES = {"network.edit_lr": (1e-4, 3e-4), "training.learning_rate": (1e-5, 3e-5)}
+_RATES: dict[str, tuple[float, ...]] = {
+    "network.edit_lr": (1e-4, 3e-4),
+    "training.learning_rate": (1e-5, 3e-5),
+}
 STEPS: dict[str, dict[str, tuple[float, ...]]] = {
     "ft-l": {"learning_rate": (1e-4, 3e-4, 1e-3, 3e-3)},
     "ft-m": {"learning_rate": (1e-4, 3e-4, 1e-3, 3e-3)},

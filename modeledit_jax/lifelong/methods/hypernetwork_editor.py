@@ -50,7 +50,7 @@ class HypernetworkEditor(StreamEditor):
 
     Attributes:
       rule: ``"malmen"`` (also RLEdit's), ``"mend"``, or ``"ultraedit"``, which learns nothing.
-      rows: room for the tokens of a batch (or minibatch) that count; None: for all of its positions,
+      rows: room for the tokens of a batch (or minibatch) that count; None: for all its positions,
         which `sized_for` narrows to those that count.
       network: size of the networks.
       tokens: which positions those are.
