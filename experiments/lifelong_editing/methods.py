@@ -1,7 +1,6 @@
 """From the names on the command line to methods."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from experiments.lifelong_editing.config import FactOptions
 from modeledit_jax.lifelong.stream import StreamEditor
@@ -11,27 +10,35 @@ OPTIONS = ("meta_updates", "memory", "fraction")
 """Of the command line, that presets may take settings from."""
 
 
-def load_methods(names: Sequence[str]) -> list[Preset]:
-    """The presets of these names or paths.
+def load_methods(names: Sequence[str], config: FactOptions) -> list[Preset]:
+    """The presets of these names or paths, with what the command line says.
 
     Raises:
       FileNotFoundError: a path of no file.
-      ValueError: an unknown name, a file that is no preset, or two of one name.
+      ValueError: an unknown name, a file that is no preset, two of one name, or an option that sets
+        nothing in any of them.
     """
     presets = [load_preset(name, "lifelong") for name in names]
     found = [preset.name for preset in presets]
     if twice := sorted({name for name in found if found.count(name) > 1}):
         raise ValueError(f"--methods has two called {', '.join(twice)}: rename the file of one")
-    return presets
+    given = {name: getattr(config, name, None) for name in OPTIONS}
+    for option, value in given.items():
+        if value is not None and not any(option in preset.options for preset in presets):
+            raise ValueError(
+                f"--{option.replace('_', '-')} sets nothing in {', '.join(found)}: leave it out, "
+                "or name it under [options] in the file of the method"
+            )
+    return [preset.with_options(**given) for preset in presets]
 
 
-def build_method(preset: Preset, config: FactOptions) -> StreamEditor:
-    """The method of a preset, with what the command line says.
+def build_method(preset: Preset) -> StreamEditor:
+    """The method of a preset.
 
     Raises:
       ValueError: settings that its class refuses, or a class that edits no stream of facts.
     """
-    method = preset.build(**_given(config))
+    method = preset.build()
     if not isinstance(method, StreamEditor):
         lacking = [name for name in ("sized_for", "init", "train", "edit", "gradient_steps")
                    if not hasattr(method, name)]  # fmt: skip
@@ -41,19 +48,3 @@ def build_method(preset: Preset, config: FactOptions) -> StreamEditor:
             "StreamEditor"
         )
     return method
-
-
-def check_options(presets: Sequence[Preset], config: FactOptions) -> None:
-    """Raises ValueError for an option that sets nothing in any of the methods."""
-    for option in _given(config):
-        if not any(option in preset.options for preset in presets):
-            names = ", ".join(preset.name for preset in presets)
-            raise ValueError(
-                f"--{option.replace('_', '-')} sets nothing in {names}: leave it out, or name it "
-                "under [options] in the file of the method"
-            )
-
-
-def _given(config: FactOptions) -> dict[str, Any]:
-    options = {name: getattr(config, name, None) for name in OPTIONS}
-    return {name: value for name, value in options.items() if value is not None}

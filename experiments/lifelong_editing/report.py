@@ -15,7 +15,7 @@ from experiments.lifelong_editing.setup import Setup
 from modeledit_jax.evaluation.knowledge_cards import METRIC_CARDS
 from modeledit_jax.evaluation.statistics import stratified_bootstrap
 from modeledit_jax.lifelong.scoring import HEADLINE
-from modeledit_jax.presets.preset import Preset
+from modeledit_jax.presets.preset import Preset, Style
 from modeledit_jax.report.aggregates import paired
 from modeledit_jax.report.interval_plot import interval_plot
 from modeledit_jax.report.lifelong_figures import (
@@ -80,7 +80,8 @@ def write_report(
     run_dir = run_folder(config)
     rows = [outcome.row(config.task) for outcome in outcomes]
     write_metrics_csv(run_dir, rows)
-    write_figures(run_dir / "figures", outcomes)
+    styles = {preset.name: preset.style for preset in presets if preset.style is not None}
+    write_figures(run_dir / "figures", outcomes, styles)
     table = main_table(rows)
     lines = [
         *_introduction(config, setup),
@@ -97,7 +98,7 @@ def write_report(
     return run_dir / "report.md"
 
 
-def write_figures(folder: Path, outcomes: Sequence[Outcome]) -> None:
+def write_figures(folder: Path, outcomes: Sequence[Outcome], styles: Mapping[str, Style]) -> None:
     """All methods beside each other, trajectories, retention by age, where routed ones edited."""
     runs: dict[str, list[FactRun]] = {}
     for outcome in outcomes:
@@ -109,7 +110,7 @@ def write_figures(folder: Path, outcomes: Sequence[Outcome]) -> None:
         }
         for metric in HEADLINE
     }
-    edit_trajectories(curves, first.edits, folder / "trajectories.png")
+    edit_trajectories(curves, first.edits, folder / "trajectories.png", styles=styles)
     final = {
         metric: {
             name: np.array([100 * run.metrics[metric] for run in group])
@@ -117,9 +118,9 @@ def write_figures(folder: Path, outcomes: Sequence[Outcome]) -> None:
         }
         for metric in ("overall", *HEADLINE)
     }
-    interval_plot(final, folder / "methods.png", title="After all edits")
+    interval_plot(final, folder / "methods.png", title="After all edits", styles=styles)
     by_age = {name: np.stack([run.retention for run in group]) for name, group in runs.items()}
-    retention_curve(by_age, first.ages, folder / "retention_by_age.png")
+    retention_curve(by_age, first.ages, folder / "retention_by_age.png", styles=styles)
     masks = {
         outcome.method: np.mean([run.masks for run in runs[outcome.method]], axis=0)
         for outcome in outcomes

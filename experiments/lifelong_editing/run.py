@@ -7,7 +7,7 @@ import jax
 
 from experiments.common.options import run_folder
 from experiments.lifelong_editing.config import Config
-from experiments.lifelong_editing.methods import build_method, check_options, load_methods
+from experiments.lifelong_editing.methods import build_method, load_methods
 from experiments.lifelong_editing.report import Outcome, write_report
 from experiments.lifelong_editing.setup import Setup, check_modules, prepare
 from modeledit_jax.run.edit_facts import SHOWN, FactRun, run_fact_task
@@ -16,9 +16,8 @@ from modeledit_jax.run.progress import Progress
 
 def run(config: Config) -> Path:
     """Runs the experiment and writes its folder."""
-    presets = load_methods(config.methods)
-    check_options(presets, config)
-    methods = {preset.name: build_method(preset, config) for preset in presets}
+    presets = load_methods(config.methods, config)
+    methods = {preset.name: build_method(preset) for preset in presets}
     check_modules(config)
     outcomes, notes = [], []
     with Progress("lifelong editing", config.seeds * (len(methods) + 1), SHOWN) as bars:

@@ -5,7 +5,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from experiments.lifelong_editing.methods import build_method
+from experiments.lifelong_editing.methods import build_method, load_methods
 from experiments.rledit_ablation.config import AblationConfig
 from modeledit_jax.lifelong.methods.meta_training import MetaTraining
 from modeledit_jax.lifelong.stream import StreamEditor
@@ -38,7 +38,8 @@ class Variant:
 
 def make_variants(config: AblationConfig) -> dict[str, dict[str, Variant]]:
     """All variants, by question and name; RLEdit itself comes first in every question."""
-    rledit: Any = build_method(load_preset(RLEDIT, "lifelong"), config)
+    (preset,) = load_methods([RLEDIT], config)
+    rledit: Any = build_method(preset)
     training: MetaTraining = rledit.training
 
     def trained(**changes: Any) -> Variant:
@@ -63,7 +64,7 @@ def make_variants(config: AblationConfig) -> dict[str, dict[str, Variant]]:
         "accumulator": {"bfloat16": Variant(rledit, dtype=jnp.bfloat16, shares_training=True)},
     }
     for name in ("ft-m", "ultraedit"):
-        other = build_method(load_preset(name, "lifelong"), config)
+        other = build_method(load_preset(name, "lifelong"))
         questions["accumulator"] |= {
             name: Variant(other, name),
             f"{name} bfloat16": Variant(other, name, jnp.bfloat16),

@@ -82,15 +82,19 @@ class Preset:
         Raises:
           ValueError: a setting that the class does not have, or of another type, or refused by it.
         """
-        given = {name: value for name, value in context.items() if value is not None}
-        set_here = {self.options[name]: given[name] for name in self.options.keys() & given.keys()}
-        settings = self.with_settings(set_here).settings
+        settings = self.with_options(**context).settings
         names = {f.name for f in dataclasses.fields(self.kind) if f.init} - self.options.keys()
         known = {k: v for k, v in context.items() if k in names and k not in settings}
         try:
             return _build(self.kind, settings, known)
         except (dacite.DaciteError, TypeError, ValueError) as error:
             raise ValueError(f"preset {self.name!r}: {error}") from error
+
+    def with_options(self, **options: Any) -> "Preset":
+        """The method with the settings that its ``options`` name; None and others change none."""
+        given = {name: value for name, value in options.items() if value is not None}
+        names = [name for name in self.options if name in given]
+        return self.with_settings({self.options[name]: given[name] for name in names})
 
     def with_settings(self, settings: Mapping[str, Any]) -> "Preset":
         """The method with other settings, by name; dots stand between the names of tables."""

@@ -10,10 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from modeledit_jax.evaluation.statistics import mean_interval
+from modeledit_jax.presets.preset import Style
 from modeledit_jax.report.style import FONT, dress, method_style, save
 
-Values = Num[np.ndarray, " s"]
-"""Of S runs (seeds)."""
+Values = Num[np.ndarray, " b"]
+"""Of B runs (seeds)."""
 
 
 def interval_plot(
@@ -22,15 +23,17 @@ def interval_plot(
     *,
     title: str,
     unit: str = "%",
+    styles: Mapping[str, Style] | None = None,
 ) -> Figure:
     """A panel for every metric, in it a row for every variant.
 
     Args:
-      values: ``{metric: {variant: [S]}}`` in ``unit``; the first metric's variants are the rows.
+      values: ``{metric: {variant: [B]}}`` in ``unit``; the first metric's variants are the rows.
         A variant without finite values has no mark.
       path: PNG to write.
       title: of the figure.
       unit: of all values.
+      styles: of variants that are drawn otherwise than `method_style` says.
 
     Returns:
       The figure; row 0 is the first variant, at the top.
@@ -39,14 +42,15 @@ def interval_plot(
       ValueError: there is nothing to draw, or the metrics have different variants.
     """
     rows = list(next(iter(values.values()), {}))
-    if not rows or any(list(own) != rows for own in values.values()):
+    if not rows or any(list(variants) != rows for variants in values.values()):
         raise ValueError("every metric needs the same variants, at least one, in the same order")
     size = 2.6 + 2.3 * len(values), 1.5 + 0.34 * len(rows)
     figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(1, len(values), squeeze=False, sharey=True)[0]
-    for axes, (metric, own) in zip(panels, values.items(), strict=True):
-        for place, (name, runs) in enumerate(own.items()):
-            _draw(axes, place, name, np.asarray(runs, np.float64))
+    for axes, (metric, variants) in zip(panels, values.items(), strict=True):
+        for place, (name, runs) in enumerate(variants.items()):
+            style = (styles or {}).get(name) or method_style(name)
+            _draw(axes, place, style, np.asarray(runs, np.float64))
         dress(axes, unit, "", metric)
         axes.xaxis.set_major_locator(MaxNLocator(4))
     panels[0].set_yticks(range(len(rows)), rows)
@@ -57,10 +61,9 @@ def interval_plot(
     return save(figure, path)
 
 
-def _draw(axes: Axes, place: int, name: str, runs: np.ndarray) -> None:
+def _draw(axes: Axes, place: int, style: Style, runs: np.ndarray) -> None:
     if not np.isfinite(runs).all():
         return
-    style = method_style(name)
     axes.plot(runs, np.full(len(runs), place), "|", color=style.color, alpha=0.5, markersize=9)
     mean, low, high = mean_interval(runs)
     if np.isfinite([low, high]).all():

@@ -72,11 +72,12 @@ def run_trials(
     config: TuneConfig, setup: Setup, name: str, grid: Sequence[Trial], bars: Progress
 ) -> list[float]:
     """``overall`` of every setting of a method."""
-    preset = load_preset(name, "lifelong")
+    options = {"meta_updates": config.meta_updates, "memory": config.memory}
+    preset = load_preset(name, "lifelong").with_options(**options)
     scores = []
     for number, trial in enumerate(grid):
         found = run_fact_task(
-            build_method(preset.with_settings(trial), config),
+            build_method(preset.with_settings(trial)),
             setup.task,
             jax.random.key(setup.seed),
             folder=run_folder(config) / f"{name}-{number}" / f"seed-{setup.seed}",

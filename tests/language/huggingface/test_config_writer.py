@@ -7,7 +7,7 @@ import pytest
 from modeledit_jax.language.huggingface.config import config_from_json, differing_fields
 from modeledit_jax.language.huggingface.config_writer import config_to_json
 from tests.language.huggingface.test_config import ALL
-from tests.language.tiny_models import CONFIGS, GPT2, LLAMA
+from tests.language.tiny_models import GPT2, LLAMA
 
 
 @pytest.mark.parametrize("data", ALL.values(), ids=ALL)
@@ -16,7 +16,7 @@ def test_writing_and_reading_is_the_identity(data):
     assert not differing_fields(config_from_json(config_to_json(config)), config)
 
 
-@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+@pytest.mark.parametrize("config", [LLAMA, GPT2], ids=["llama", "gpt2"])
 def test_networks_of_our_own_are_written_too(config):
     assert not differing_fields(config_from_json(config_to_json(config)), config)
 
