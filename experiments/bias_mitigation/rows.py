@@ -9,7 +9,7 @@ from modeledit_jax.evaluation.targets import first_met
 from modeledit_jax.report.table import Row
 from modeledit_jax.tasks.debiasing import DebiasingTask
 from modeledit_jax.tasks.debiasing_metrics import debiasing_metrics
-from modeledit_jax.tasks.unlearning_metrics import edit_metrics
+from modeledit_jax.tasks.outputs import edit_metrics
 
 HALVED, ACCURACY_LOSS = 0.5, 0.01
 """A network counts as mended once FPED is halved, FNED no higher and accuracy lost ≤ 1 point."""

@@ -9,17 +9,18 @@ import flax.linen as nn
 import numpy as np
 from tqdm import tqdm
 
-from experiments.common.image_subjects import Recipe, recipe_of, trained_subject
+from experiments.common.image_subjects import Recipe, trained_subject
+from experiments.common.policies import FIRST_TRAINING_SEED
 from experiments.transfer.config import Config, Shape, read_classes, read_shape
 from modeledit_jax.data.folders import default_cache_dir
 from modeledit_jax.data.images.datasets import ImageData, load_images
 from modeledit_jax.data.images.splits import Splits, split_images
 from modeledit_jax.subjects.image_classifiers import CNN, MLP
 from modeledit_jax.subjects.subject import Subject
+from modeledit_jax.subjects.training import image_recipe
 from modeledit_jax.tasks.task import Task
 from modeledit_jax.tasks.unlearning import forget_classes, unlearning_reward
 
-FIRST_TRAINING_SEED = 1000
 """Networks to train on have seeds from here; those that are only edited have small ones."""
 
 REWARD = unlearning_reward()  # one object, so that all worlds are compiled for the same function
@@ -67,10 +68,10 @@ class Networks:
         data, splits = _data(dataset, self.config)
         folder = self.config.cache_dir or default_cache_dir()
         described = read_shape(shape)
-        training = recipe_of(described.kind, splits)
+        module = make_module(described, splits.num_classes)
+        training = image_recipe(module, len(splits.train))
         if described.epochs is not None:
             training = replace(training, epochs=described.epochs)
-        module = make_module(described, splits.num_classes)
         recipe = Recipe(module, training, splits, data.fingerprint, folder)
         return Family(recipe, shape if dataset == self.config.dataset else f"{dataset}-{shape}")
 

@@ -8,10 +8,9 @@ from experiments.bias_mitigation.rows import make_rows
 from experiments.bias_mitigation.run import Setup, fairness_evaluation, prepare, unedited
 from experiments.common.methods import Result, evaluated, method_keys
 from experiments.common.options import World, run_folder
-from experiments.transfer.networks import FIRST_TRAINING_SEED
-from experiments.transfer.policies import train_policy
+from experiments.common.policies import FIRST_TRAINING_SEED, train_policy
 from experiments.transfer_bias.config import Config
-from modeledit_jax.editors.policy.training import PolicyTraining, Trainer
+from modeledit_jax.editors.policy.training import PolicyTrainer, PolicyTraining
 from modeledit_jax.report.markdown import Column, markdown_table
 from modeledit_jax.report.summary import write_summary
 from modeledit_jax.report.table import Row
@@ -45,7 +44,7 @@ def _by_policy(config: Config, world: World, training: Setup, setup: Setup) -> l
         trials=32,
         examples=None,  # counterfactuals belong together
     )
-    trainer = Trainer.of(options, world, [training.tasks])
+    trainer = PolicyTrainer.of(options, world, [training.tasks])
     policy = train_policy(run_folder(config), world, trainer, config.seed)
     tasks, keys = setup.tasks, method_keys(setup.seeds)
     results = []

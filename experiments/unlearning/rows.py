@@ -8,10 +8,10 @@ from experiments.common.methods import Result
 from modeledit_jax.evaluation.forgetting import tow
 from modeledit_jax.evaluation.targets import first_met, forgotten
 from modeledit_jax.report.table import Row
+from modeledit_jax.tasks.outputs import edit_metrics
 from modeledit_jax.tasks.unlearning import UnlearningTask
 from modeledit_jax.tasks.unlearning_metrics import (
     TEST_METRICS,
-    edit_metrics,
     set_accuracies,
     unlearning_metrics,
 )
