@@ -23,7 +23,7 @@ from modeledit_jax.report.lifelong_figures import (
     retention_curve,
     selection_heatmap,
 )
-from modeledit_jax.report.markdown import interval_cell, mean_cell, table_lines
+from modeledit_jax.report.markdown import Column, interval_cell, markdown_table, table_lines
 from modeledit_jax.report.summary import write_metrics_csv, write_summary
 from modeledit_jax.report.table import Row, group_by
 from modeledit_jax.run.edit_facts import FactRun
@@ -38,6 +38,10 @@ OTHERS = {  # {metric: digits}
     "ms_per_edit": 1,
     "state_bytes": 0,
 }
+COLUMNS = (
+    *(Column(metric, digits=1) for metric in PERCENT),
+    *(Column(metric, percent=False, digits=digits) for metric, digits in OTHERS.items()),
+)
 CURVES = ("overall", *HEADLINE, "specificity_unedited", "change_norm")
 """Columns of ``metrics.csv``."""
 
@@ -82,7 +86,7 @@ def write_report(
     write_metrics_csv(run_dir, rows)
     styles = {preset.name: preset.style for preset in presets if preset.style is not None}
     write_figures(run_dir / "figures", outcomes, styles)
-    table = main_table(rows)
+    table = markdown_table(rows, COLUMNS)
     lines = [
         *_introduction(config, setup),
         *_method_lines(setup, table),
@@ -94,7 +98,7 @@ def write_report(
     ]
     atomic_write_text(run_dir / "report.md", "\n".join(lines) + "\n")
     write_summary(run_dir, "lifelong-editing", as_json(config), rows)
-    print("\n".join(table))
+    print(table)
     return run_dir / "report.md"
 
 
@@ -128,24 +132,6 @@ def write_figures(folder: Path, outcomes: Sequence[Outcome], styles: Mapping[str
     }
     if masks:
         selection_heatmap(masks, first.modules, first.edits, folder / "selection.png")
-
-
-def main_table(rows: Sequence[Row]) -> list[str]:
-    """Every metric of every method, the mean over seeds with its interval."""
-    header = ["method"]
-    header += [f"{metric.replace('_', ' ')} %" for metric in PERCENT]
-    header += [metric.replace("_", " ") for metric in OTHERS]
-    lines = []
-    for name, group in group_by(rows, "method").items():
-        cells = [_cell(group, metric, 1, percent=True) for metric in PERCENT]
-        cells += [_cell(group, metric, digits) for metric, digits in OTHERS.items()]
-        lines.append([name, *cells])
-    return table_lines(header, lines)
-
-
-def _cell(rows: Sequence[Row], metric: str, digits: int, *, percent: bool = False) -> str:
-    """Mean over seeds and its interval."""
-    return mean_cell([row.metrics[metric] for row in rows], digits, percent=percent)
 
 
 def comparison_lines(rows: Sequence[Row], routed: Sequence[str]) -> list[str]:
@@ -194,11 +180,11 @@ def _introduction(config: Config, setup: Setup) -> list[str]:
     ]
 
 
-def _method_lines(setup: Setup, table: Sequence[str]) -> list[str]:
+def _method_lines(setup: Setup, table: str) -> list[str]:
     return [
         "## Methods",
         "",
-        *table,
+        table,
         "",
         "Means over seeds with 95% t-intervals. `overall` is the mean of the next four columns, "
         f"`retention` of the first {setup.task.first} edits. `ms per edit` is measured after "

@@ -33,7 +33,11 @@ def interval_plot(
       path: PNG to write.
       title: of the figure.
       unit: of all values.
+<<<<<<< HEAD
       styles: of variants that are drawn otherwise than `method_style` says.
+=======
+      styles: see `method_style`.
+>>>>>>> main
 
     Returns:
       The figure; row 0 is the first variant, at the top.
@@ -47,10 +51,16 @@ def interval_plot(
     size = 2.6 + 2.3 * len(values), 1.5 + 0.34 * len(rows)
     figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(1, len(values), squeeze=False, sharey=True)[0]
+<<<<<<< HEAD
     for axes, (metric, variants) in zip(panels, values.items(), strict=True):
         for place, (name, runs) in enumerate(variants.items()):
             style = (styles or {}).get(name) or method_style(name)
             _draw(axes, place, style, np.asarray(runs, np.float64))
+=======
+    for axes, (metric, own) in zip(panels, values.items(), strict=True):
+        for place, (name, runs) in enumerate(own.items()):
+            _draw(axes, place, method_style(name, styles), np.asarray(runs, np.float64))
+>>>>>>> main
         dress(axes, unit, "", metric)
         axes.xaxis.set_major_locator(MaxNLocator(4))
     panels[0].set_yticks(range(len(rows)), rows)

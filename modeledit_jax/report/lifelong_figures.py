@@ -35,7 +35,7 @@ def edit_trajectories(
       edits: ``[P]`` edits made at each point.
       path: PNG to write.
       title: of the figure.
-      styles: of methods that are drawn otherwise than `method_style` says.
+      styles: see `method_style`.
 
     Returns:
       The figure: per metric one axes, with one line and, of several seeds, one band per method.
@@ -76,7 +76,7 @@ def retention_curve(
       ages: ``[G]`` mean number of edits made since.
       path: PNG to write.
       title: of the figure.
-      styles: as in `edit_trajectories`.
+      styles: see `method_style`.
 
     Returns:
       The figure, with one line per method; the latest edits are on the left.
@@ -149,7 +149,7 @@ def _draw_runs(
     styles: Mapping[str, Style] | None,
 ) -> None:
     """A line of the interquartile mean and, of several runs, its 95 % band."""
-    style = (styles or {}).get(method) or method_style(method)
+    style = method_style(method, styles)
     center, low, high = bootstrap_band(runs)
     if np.isfinite(low).all():
         axes.fill_between(x, low, high, color=style.color, alpha=0.15, linewidth=0)

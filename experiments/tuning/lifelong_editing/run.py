@@ -11,7 +11,7 @@ from experiments.common.options import run_folder
 from experiments.lifelong_editing.methods import build_method
 from experiments.lifelong_editing.setup import Setup, check_modules, prepare
 from experiments.tuning.lifelong_editing.config import TuneConfig
-from experiments.tuning.unlearning.run import write_tuning
+from experiments.tuning.searches import write_tuning
 from modeledit_jax.presets.preset import load_preset, preset_names
 from modeledit_jax.presets.writing import tuned_preset
 from modeledit_jax.run.edit_facts import SHOWN, run_fact_task
