@@ -13,8 +13,8 @@ from modeledit_jax.evaluation.statistics import mean_interval
 from modeledit_jax.presets.preset import Style
 from modeledit_jax.report.style import FONT, dress, method_style, save
 
-Values = Num[np.ndarray, " b"]
-"""Of B runs (seeds)."""
+Values = Num[np.ndarray, " s"]
+"""Of S runs (seeds)."""
 
 
 def interval_plot(
@@ -28,16 +28,12 @@ def interval_plot(
     """A panel for every metric, in it a row for every variant.
 
     Args:
-      values: ``{metric: {variant: [B]}}`` in ``unit``; the first metric's variants are the rows.
+      values: ``{metric: {variant: [S]}}`` in ``unit``; the first metric's variants are the rows.
         A variant without finite values has no mark.
       path: PNG to write.
       title: of the figure.
       unit: of all values.
-<<<<<<< HEAD
-      styles: of variants that are drawn otherwise than `method_style` says.
-=======
       styles: see `method_style`.
->>>>>>> main
 
     Returns:
       The figure; row 0 is the first variant, at the top.
@@ -46,21 +42,14 @@ def interval_plot(
       ValueError: there is nothing to draw, or the metrics have different variants.
     """
     rows = list(next(iter(values.values()), {}))
-    if not rows or any(list(variants) != rows for variants in values.values()):
+    if not rows or any(list(own) != rows for own in values.values()):
         raise ValueError("every metric needs the same variants, at least one, in the same order")
     size = 2.6 + 2.3 * len(values), 1.5 + 0.34 * len(rows)
     figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(1, len(values), squeeze=False, sharey=True)[0]
-<<<<<<< HEAD
-    for axes, (metric, variants) in zip(panels, values.items(), strict=True):
-        for place, (name, runs) in enumerate(variants.items()):
-            style = (styles or {}).get(name) or method_style(name)
-            _draw(axes, place, style, np.asarray(runs, np.float64))
-=======
     for axes, (metric, own) in zip(panels, values.items(), strict=True):
         for place, (name, runs) in enumerate(own.items()):
             _draw(axes, place, method_style(name, styles), np.asarray(runs, np.float64))
->>>>>>> main
         dress(axes, unit, "", metric)
         axes.xaxis.set_major_locator(MaxNLocator(4))
     panels[0].set_yticks(range(len(rows)), rows)
