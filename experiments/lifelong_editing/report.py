@@ -20,7 +20,7 @@ from modeledit_jax.report.lifelong_figures import (
     retention_curve,
     selection_heatmap,
 )
-from modeledit_jax.report.markdown import mean_cell, table_lines
+from modeledit_jax.report.markdown import Column, markdown_table, table_lines
 from modeledit_jax.report.summary import write_metrics_csv, write_summary
 from modeledit_jax.report.table import Row, group_by
 from modeledit_jax.run.files import atomic_write_text
@@ -38,6 +38,10 @@ OTHERS = {  # {metric: digits}
     "ms_per_edit": 1,
     "state_bytes": 0,
 }
+COLUMNS = (
+    *(Column(metric, digits=1) for metric in PERCENT),
+    *(Column(metric, percent=False, digits=digits) for metric, digits in OTHERS.items()),
+)
 CURVES = ("overall", *HEADLINE, "specificity_unedited", "change_norm")
 """Columns of ``metrics.csv``."""
 
@@ -48,10 +52,10 @@ def write_report(config: Config, setup: Setup, outcomes: Sequence[Outcome]) -> N
     rows = [make_row(config, outcome) for outcome in outcomes]
     write_metrics_csv(run_dir, rows)
     write_figures(config, outcomes)
-    table = main_table(rows)
+    table = markdown_table(rows, COLUMNS)
     atomic_write_text(run_dir / "report.md", report_text(config, setup, rows, table))
     write_summary(run_dir, "lifelong-editing", as_json(config), rows)
-    print("\n".join(table))
+    print(table)
 
 
 def make_row(config: Config, outcome: Outcome) -> Row:
@@ -93,24 +97,6 @@ def write_figures(config: Config, outcomes: Sequence[Outcome]) -> None:
         selection_heatmap(masks, first.modules, first.edits, figures / "selection.png")
 
 
-def main_table(rows: Sequence[Row]) -> list[str]:
-    """Every metric of every method, the mean over seeds with its interval."""
-    header = ["method"]
-    header += [f"{metric.replace('_', ' ')} %" for metric in PERCENT]
-    header += [metric.replace("_", " ") for metric in OTHERS]
-    lines = []
-    for name, own in group_by(rows, "method").items():
-        cells = [_cell(own, metric, 1, percent=True) for metric in PERCENT]
-        cells += [_cell(own, metric, digits) for metric, digits in OTHERS.items()]
-        lines.append([name, *cells])
-    return table_lines(header, lines)
-
-
-def _cell(rows: Sequence[Row], metric: str, digits: int, *, percent: bool = False) -> str:
-    """Mean over seeds and its interval."""
-    return mean_cell([row.metrics[metric] for row in rows], digits, percent=percent)
-
-
 def comparison_lines(rows: Sequence[Row]) -> list[str]:
     """The questions the experiment was made for, as paired differences over seeds."""
     by_name = group_by(rows, "method")
@@ -140,7 +126,7 @@ def comparison_lines(rows: Sequence[Row]) -> list[str]:
     return ["## Comparisons", "", *table_lines(header, lines, texts=2), ""]
 
 
-def report_text(config: Config, setup: Setup, rows: Sequence[Row], table: Sequence[str]) -> str:
+def report_text(config: Config, setup: Setup, rows: Sequence[Row], table: str) -> str:
     """The report in Markdown."""
     lines = [
         f"# Lifelong editing on {config.corpus}",
@@ -155,7 +141,7 @@ def report_text(config: Config, setup: Setup, rows: Sequence[Row], table: Sequen
         "",
         "## Methods",
         "",
-        *table,
+        table,
         "",
         f"Means over seeds with 95% t-intervals. `overall` is the mean of the next four columns, "
         f"`retention` of the first {config.retained} edits. `ms per edit` is measured after "

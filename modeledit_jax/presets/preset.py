@@ -148,6 +148,7 @@ def preset(name: str | Path, **settings: Any) -> Any:
 
 
 def preset_families() -> list[str]:
+    """Names of the families that presets come in."""
     return sorted(entry.name for entry in files(__package__).iterdir() if _is_family(entry))
 
 
