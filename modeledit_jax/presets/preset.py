@@ -16,7 +16,8 @@
 
 Settings are checked by the dataclass they belong to. A table among them that names a ``class``
 becomes an object of that class; a nested dataclass takes a table; ``"none"`` stands for None, which
-TOML cannot say. Files of the project are named by ``family/name``, those of a user by their path.
+TOML cannot say; in a file of a user ``"./policy.safetensors"`` is a path beside it. Files of the
+project are named by ``family/name``, those of a user by their path.
 """
 
 import dataclasses
@@ -138,7 +139,7 @@ def preset_source(name: str | Path, family: str = "") -> tuple[str, str, Path | 
         path = Path(text).expanduser()
         if not path.is_file():
             raise FileNotFoundError(f"no method file {path}: give the path of a TOML file")
-        return path.stem, path.read_text(encoding="utf-8"), path.resolve().parent
+        return path.stem.replace("_", "-"), path.read_text(encoding="utf-8"), path.resolve().parent
     if "/" in text:
         family, text = text.rsplit("/", 1)
     known = preset_names(family)
@@ -198,12 +199,21 @@ def _read(name: str, text: str, folder: Path | None) -> Preset:
     return Preset(
         name,
         kind,
-        content.get("settings", {}),
+        _beside(content.get("settings", {}), folder),
         content.get("role", "edit"),
         content.get("tuned", ""),
         style,
         content.get("options", {}),
     )
+
+
+def _beside(settings: Any, folder: Path | None) -> Any:
+    """Settings of a user's file, in which ``"./..."`` is a path beside that file."""
+    if folder is not None and isinstance(settings, str) and settings.startswith("./"):
+        return str(folder / settings)
+    if isinstance(settings, Mapping):
+        return {name: _beside(value, folder) for name, value in settings.items()}
+    return settings
 
 
 def import_class(name: str, folder: Path | None = None) -> type:
