@@ -1,6 +1,7 @@
 """MaskWorld and ShiftWorld: `World` with its operator fixed, by name and through gymnax."""
 
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import gymnax
 
@@ -29,10 +30,11 @@ class ShiftWorld(World):
         super().__init__(task, shift, **options)
 
 
-WorldName = Literal["mask", "shift"]
+WorldName: TypeAlias = str
+"""A key of `WORLDS`."""
 
-WORLDS: dict[str, type[MaskWorld] | type[ShiftWorld]] = {"mask": MaskWorld, "shift": ShiftWorld}
-"""The worlds by their short names."""
+WORLDS: dict[str, Callable[..., World]] = {"mask": MaskWorld, "shift": ShiftWorld}
+"""The worlds by their short names; ``world(task, **options)`` makes one. Add yours."""
 
 
 def gymnax_id(name: str) -> str:
