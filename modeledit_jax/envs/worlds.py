@@ -46,7 +46,7 @@ def gymnax_id(name: str) -> str:
 def register_worlds() -> None:
     """Registers the worlds with gymnax, once: ``gymnax.make("MaskWorld-v0", task=task)``.
 
-    The stream of facts is among them: ``gymnax.make("StreamWorld-v0", model=model, stream=stream)``.
+    The stream of facts is one: ``gymnax.make("StreamWorld-v0", model=model, stream=stream)``.
     """
     worlds = {gymnax_id(name): world for name, world in WORLDS.items()}
     for name, world in (worlds | {"StreamWorld-v0": StreamWorld}).items():
