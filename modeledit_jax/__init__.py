@@ -23,6 +23,8 @@ from modeledit_jax.edits.parametrization import LowRank, PerColumn, PerRow, PerW
 from modeledit_jax.edits.site import get_leaves, set_leaves
 from modeledit_jax.envs.worlds import MaskWorld, ShiftWorld, make, register_worlds
 from modeledit_jax.lifelong.language_model import load_language_model
+from modeledit_jax.lifelong.stream import StreamEditor
+from modeledit_jax.lifelong.stream_world import StreamWorld
 from modeledit_jax.presets.preset import preset
 from modeledit_jax.report.edits import table
 from modeledit_jax.run.edit_facts import edit_facts
@@ -56,6 +58,8 @@ __all__ = [
     "PerWeight",
     "RandomSearch",
     "ShiftWorld",
+    "StreamEditor",
+    "StreamWorld",
     "Subject",
     "as_reward",
     "edit_facts",
