@@ -7,6 +7,7 @@ import gymnax
 
 from modeledit_jax.edits.operator import mask, shift
 from modeledit_jax.envs.world import World, WorldParams
+from modeledit_jax.lifelong.stream_world import StreamWorld
 from modeledit_jax.tasks.task import Task
 
 
@@ -43,10 +44,14 @@ def gymnax_id(name: str) -> str:
 
 
 def register_worlds() -> None:
-    """Registers the worlds with gymnax, once: ``gymnax.make("MaskWorld-v0", task=task)``."""
-    for name, world in WORLDS.items():
-        if gymnax_id(name) not in gymnax.registered_envs:
-            gymnax.register(gymnax_id(name), world)
+    """Registers the worlds with gymnax, once: ``gymnax.make("MaskWorld-v0", task=task)``.
+
+    The stream of facts is one: ``gymnax.make("StreamWorld-v0", model=model, stream=stream)``.
+    """
+    worlds = {gymnax_id(name): world for name, world in WORLDS.items()}
+    for name, world in (worlds | {"StreamWorld-v0": StreamWorld}).items():
+        if name not in gymnax.registered_envs:
+            gymnax.register(name, world)
 
 
 def make_world(name: str, task: Task, **options: Any) -> World:

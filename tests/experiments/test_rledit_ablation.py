@@ -1,30 +1,23 @@
 """Variants of RLEdit: each differs in one thing, and a tiny run of one question."""
 
-import json
+import dataclasses
 from dataclasses import fields, replace
-from types import SimpleNamespace
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
+from experiments.lifelong_editing.config import Config
 from experiments.rledit_ablation.__main__ import command
-from experiments.rledit_ablation.config import QuestionConfig
-from experiments.rledit_ablation.run import variants
-from modeledit_jax.data.facts.records import FactBatch
-from modeledit_jax.data.facts.tokens import pad_batch
+from experiments.rledit_ablation.config import AblationConfig
+from experiments.rledit_ablation.variants import make_variants
+from modeledit_jax.report.summary import read_summary
+from modeledit_jax.report.table import group_by
+from tests.experiments.command_line import error_of
 
 
 @pytest.fixture(scope="module")
 def found():
-    rows = jax.tree.map(lambda leaf: leaf[None], pad_batch([[1, 2, 3]], [[4]], length=8))
-    stream = FactBatch(rows, rows, rows, None, None, None, np.zeros((1, 1), np.int32))
-    bench = SimpleNamespace(
-        config=QuestionConfig(), model=SimpleNamespace(modules=("m",)), edits=stream
-    )
-    bench.training = stream
-    return variants(bench)
+    return make_variants(AblationConfig(meta_updates=30))
 
 
 def differing(one, other):
@@ -32,33 +25,50 @@ def differing(one, other):
 
 
 def test_every_question_has_rledit_and_others(found):
-    assert tuple(found) == QuestionConfig().questions
-    for own in found.values():
-        first = next(iter(own))
-        assert first.startswith("rledit") and len(own) > 1
-        assert own[first].trained_as == "rledit" and own[first].dtype is None
+    assert tuple(found) == AblationConfig().questions
+    for variants in found.values():
+        first, *others = variants.items()
+        assert first[0].startswith("rledit") and first[1].is_rledit and others
+        assert not any(variant.is_rledit for _, variant in others)
 
 
 def test_variants_differ_in_what_their_names_say(found):
     rledit = found["size"]["rledit (0.0001)"].method
+    assert rledit.training.updates == 30
     for question, part in (("size", {"size", "size_gradient"}), ("memory", {"memory"})):
-        for name, own in list(found[question].items())[1:]:
-            assert own.method.editor == rledit.editor
-            assert differing(own.method.training, rledit.training) == {"objective"}
-            changed = differing(own.method.training.objective, rledit.training.objective)
+        for name, variant in list(found[question].items())[1:]:
+            assert differing(variant.method, rledit) == {"training"}
+            training = variant.method.training
+            assert differing(training, rledit.training) == {"objective"}
+            changed = differing(training.objective, rledit.training.objective)
             assert len(changed) == 1 and changed <= part, name
-    for name, own in list(found["updates"].items())[3:]:
-        assert differing(own.method.training, rledit.training) == {"updates"}
-        assert own.method.training.updates == int(name)
-    assert found["updates"]["untrained"].method.training is None
+    names = list(found["updates"])
+    assert names == ["rledit (30)", "untrained", "1 of a whole trajectory", "3", "10"]
+    for name in names[3:]:
+        training = found["updates"][name].method.training
+        assert differing(training, rledit.training) == {"updates"}
+        assert training.updates == int(name)
+    assert found["updates"]["untrained"].method == replace(rledit, training=None)
     assert found["updates"]["1 of a whole trajectory"].method.training.steps(60) == 60
     assert found["accumulator"]["bfloat16"].dtype == jnp.bfloat16
+    assert found["accumulator"]["ft-m bfloat16"].preset == "ft-m"
+
+
+def test_it_has_no_option_that_it_does_not_read():
+    names = {own.name for own in dataclasses.fields(AblationConfig)}
+    shared = {own.name for own in dataclasses.fields(Config)} - {"methods", "fraction", "save"}
+    assert names == shared | {"questions"}
+
+
+def test_questions_are_checked(tmp_path, capsys):
+    config = AblationConfig(questions=(), run_dir=tmp_path / "run")
+    assert "--questions must name at least one" in error_of(command.main, config, capsys)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_answers_are_written(tmp_path):
-    config = QuestionConfig(
+def test_the_report_has_every_variant(tmp_path):
+    config = AblationConfig(
         questions=("accumulator",),
         edits=6,
         batch_size=3,
@@ -75,11 +85,13 @@ def test_answers_are_written(tmp_path):
         run_dir=tmp_path / "run",
     )
     assert command.main(config) == 0
-    values = json.loads((config.run_dir / "questions.json").read_text())["values"]
-    assert set(values["accumulator"]["overall"]) == {
+    rows = group_by(read_summary(config.run_dir).rows, "variant")
+    assert set(rows) == {
         *("rledit", "bfloat16", "ft-m", "ft-m bfloat16", "ultraedit", "ultraedit bfloat16")
     }
+    assert {row.method for row in rows["ft-m bfloat16"]} == {"ft-m"}
+    assert all(row.factors["question"] == "accumulator" for (row,) in rows.values())
     assert (config.run_dir / "figures" / "accumulator.png").exists()
-    assert "bfloat16" in (config.run_dir / "questions.md").read_text()
+    assert "| ultraedit bfloat16 |" in (config.run_dir / "report.md").read_text()
     assert command.main(config) == 2  # not overwritten
     assert command.main(replace(config, resume=True)) == 0

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import sys
+import tomllib
 from pathlib import Path
 
 import nbformat
@@ -40,9 +41,13 @@ FACTS = {  # one expression of JSON values per notebook, evaluated after its las
         "files": sorted(str(path) for path in Path().rglob("*.png")),
     }""",
     "lifelong_editing": """{
-        "losses": course,
-        "found": found,
-        "curves": curves,
+        "losses": loss_curve,
+        "found": {name: run.scores for name, run in runs.items()},
+        "curves": {
+            name: [{metric: float(run.curves[metric][place]) for metric in run.scores}
+                   for place in range(len(run.edits))]
+            for name, run in runs.items()
+        },
         "said": answers(networks["descent"]),
         "rewards": {name: float(reward) for name, reward in rewards.items()},
         "files": sorted(str(path) for path in Path().rglob("*.png")),
@@ -114,6 +119,10 @@ def test_notebook_is_stored_clean(path):
     assert all(not cell.outputs and cell.execution_count is None for cell in code)
     assert not re.search(r"(?<![\w.:/])/(home|root|work|tmp|Users|content|usr)/", text)
     # The package may be absent until the first cell has run.
+    address = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Source"]
+    place = f"{address.removeprefix('https://github.com/')}/blob/main/notebooks/{path.name}"
+    assert f"(https://colab.research.google.com/github/{place})" in notebook.cells[0].source
+    assert f"git+{address}" in code[0].source
     assert "%pip install" in code[0].source and "import modeledit_jax" not in code[0].source
 
 
@@ -167,7 +176,7 @@ def test_lifelong_editing(tmp_path):
     facts = execute(ROOT / "notebooks" / "lifelong_editing.ipynb", tmp_path)
     assert facts["losses"][-1] < 0.8 * facts["losses"][0]
     metrics = {"efficacy", "generalization", "specificity", "retention"}
-    assert facts["curves"].keys() == {"ultraedit", "rledit", "descent"}
+    assert facts["curves"].keys() == {"original", "ultraedit", "rledit", "descent"}
     for editor, curve in facts["curves"].items():
         assert len(curve) == 3, editor
         assert all(scores.keys() == metrics for scores in curve), editor
