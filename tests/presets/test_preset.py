@@ -109,9 +109,10 @@ def test_settings_by_name(written):
     path = written(FULL)
     found = load_preset(path).with_settings({"inner.depth": 9, "budget": 2})
     assert found.build().inner == Inner(2e-3, 9) and found.build().budget == 2
-    assert preset(path, budget=3, speed=1.5) == found.with_settings(
-        {"budget": 3, "inner.rate": 1.5, "inner.depth": "none"}
-    ).build()
+    assert (
+        preset(path, budget=3, speed=1.5)
+        == found.with_settings({"budget": 3, "inner.rate": 1.5, "inner.depth": "none"}).build()
+    )
 
 
 def test_a_class_may_lie_beside_the_file(written, tmp_path, monkeypatch):
