@@ -94,7 +94,7 @@ def edit_many(
             bar.total = total
             bar.update(done - bar.n)
 
-        shown = report or show
+        shown = show if report is None else report
         searches = [editor for editor in editors if isinstance(editor, SearchEditor)]
         if len(searches) == len(editors) and (stacked := _stacked(searches, tasks)):
             return _side_by_side(*stacked, tasks, keys, path, shown)
@@ -289,7 +289,9 @@ def _init(
     """The first states of all tasks."""
 
     def one(arrays: list[Array | None], params: WorldParams, key: Key) -> PyTree:
-        return from_static_form(form, arrays).init(env, params, key)
+        state = from_static_form(form, arrays).init(env, params, key)
+        # Of definite types, as after an update: else the second chunk would be compiled anew.
+        return jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), state)
 
     return jax.vmap(one)(arrays, params, keys)
 
