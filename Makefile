@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 ARGS ?=
 WORKERS ?= 2
 
-.PHONY: unlearning bias-mitigation lifelong-editing transfer test test-slow coverage lint check benchmark clean
+.PHONY: unlearning bias-mitigation lifelong-editing transfer test test-slow coverage lint check \
+  docs docs-serve wheel benchmark clean
 
 unlearning: $(VENV)/.installed  ## run the main job on the embedded default (no download)
 	$(BIN)/python -m experiments.unlearning $(ARGS)
@@ -33,7 +34,16 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-check: lint test  ## what CI runs
+docs: $(VENV)/.installed-docs  ## the site, into site/; a broken link or reference is an error
+	$(BIN)/python -m mkdocs build --strict $(ARGS)
+
+docs-serve: $(VENV)/.installed-docs  ## the site at http://localhost:8000, built again at changes
+	$(BIN)/python -m mkdocs serve $(ARGS)
+
+check: lint test docs  ## what CI runs
+
+wheel: $(VENV)/.installed-dev  ## source archive and wheel, into dist/
+	$(BIN)/python -m build $(ARGS)
 
 benchmark: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks.throughput $(ARGS)
@@ -49,5 +59,9 @@ $(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
 	touch $@ $(VENV)/.installed
 
+$(VENV)/.installed-docs: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable ".[docs]"
+	touch $@
+
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -26,8 +26,8 @@ from benchmarks.workload import environment
 from modeledit_jax.data.comments.synthetic import identity_corpus
 from modeledit_jax.envs.worlds import ShiftWorld
 from modeledit_jax.evaluation.auc import auc, group_aucs
-from modeledit_jax.report.summary import atomic_write_text
 from modeledit_jax.report.summary import environment as software
+from modeledit_jax.run.files import atomic_write_text
 from modeledit_jax.subjects.subject import Subject, flax_apply
 from modeledit_jax.subjects.text_classifiers import make_text_classifier
 from modeledit_jax.tasks.debiasing import mitigate_bias

@@ -38,8 +38,8 @@ from modeledit_jax.lifelong.methods.meta_training import MetaTraining, start_tra
 from modeledit_jax.lifelong.model import EditableModel, commit
 from modeledit_jax.lifelong.objective import Objective
 from modeledit_jax.lifelong.stream import edit_stream, start_stream
-from modeledit_jax.report.summary import atomic_write_text
 from modeledit_jax.report.summary import environment as software
+from modeledit_jax.run.files import atomic_write_text
 from modeledit_jax.types import Array
 
 SCHEMA = 1

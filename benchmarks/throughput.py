@@ -35,8 +35,8 @@ from benchmarks.workload import (
 )
 from modeledit_jax.envs.world import Observation
 from modeledit_jax.envs.worlds import MaskWorld, ShiftWorld
-from modeledit_jax.report.summary import atomic_write_text
 from modeledit_jax.report.summary import environment as software
+from modeledit_jax.run.files import atomic_write_text
 from modeledit_jax.subjects.image_classifiers import CNN, MLP
 
 SCHEMA = 1

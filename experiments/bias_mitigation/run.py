@@ -28,7 +28,7 @@ from experiments.common.networks import cached_networks
 from experiments.common.options import run_folder
 from modeledit_jax.data.comments.comments import CommentData
 from modeledit_jax.data.comments.synthetic import identity_corpus, oracle_scores
-from modeledit_jax.data.images.datasets import default_cache_dir
+from modeledit_jax.data.folders import default_cache_dir
 from modeledit_jax.editors.debiasing.ablation import RandomEdit
 from modeledit_jax.editors.editor import Cost
 from modeledit_jax.evaluation.forgetting import relative_edit_size
@@ -67,7 +67,7 @@ def run(config: Config) -> Path:
     oracle, why = threshold_oracle(setup.tasks, results[0])
     results += oracle + references(setup)
     data = replace(setup.data, notes=(*setup.data.notes, *notes, *why))
-    write_report(config, data, setup.tasks, setup.seeds, results)
+    write_report(config, data, setup.tasks, setup.seeds, results, methods)
     return run_folder(config) / "report.md"
 
 

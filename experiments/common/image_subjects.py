@@ -14,13 +14,6 @@ from modeledit_jax.subjects.subject import Subject, flax_apply
 from modeledit_jax.subjects.training import TrainingConfig
 from modeledit_jax.types import Array, Examples, Key, Params
 
-TRAINING = {
-    ("digits", "mlp"): TrainingConfig(epochs=60, batch_size=64),
-    ("digits", "cnn"): TrainingConfig(epochs=60, batch_size=64),
-    ("large", "mlp"): TrainingConfig(epochs=5, batch_size=128),
-    ("large", "cnn"): TrainingConfig(epochs=3, batch_size=128, learning_rate=3e-3),
-}
-
 
 @dataclass(frozen=True)
 class Recipe:
@@ -39,11 +32,6 @@ class Recipe:
     splits: Splits
     fingerprint: str
     cache: Path
-
-
-def recipe_of(kind: str, splits: Splits) -> TrainingConfig:
-    """The training of an ``"mlp"`` or ``"cnn"`` on data of this size."""
-    return TRAINING["large" if len(splits.train) >= 5000 else "digits", kind]
 
 
 def retrained(recipe: Recipe, key: Key, weights: Array, **identity: Any) -> Params:

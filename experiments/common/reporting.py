@@ -1,48 +1,25 @@
 """What the reports of the experiments share: what is kept of the searches, parts of the text."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from experiments.common.methods import Result
+from experiments.common.methods import Method, Result
 from modeledit_jax.edits.site import set_leaves
-from modeledit_jax.report.markdown import table_lines
-from modeledit_jax.report.summary import Row, group_by_editor
+from modeledit_jax.evaluation.statistics import (
+    Interval,
+    holm,
+    paired_difference,
+    probability_of_improvement,
+)
+from modeledit_jax.evaluation.targets import quantiles_of_needed
+from modeledit_jax.presets.preset import Style
+from modeledit_jax.report.aggregates import paired, score_matrix
+from modeledit_jax.report.markdown import interval_cell, table_lines
+from modeledit_jax.report.table import Row, group_by
 from modeledit_jax.run.checkpoint import save_tree
 from modeledit_jax.tasks.task import Task
-
-
-def long_format(
-    tasks: Sequence[Task],
-    seeds: Sequence[int],
-    searches: Sequence[Result],
-    curves: Mapping[str, Sequence[np.ndarray]],
-) -> dict[str, list[Any]]:
-    """The course of every search, one line per task and update: the columns of ``metrics.csv``.
-
-    Args:
-      tasks: ``B`` of them.
-      seeds: of each task.
-      searches: whose course is kept.
-      curves: ``{column: [B, K] of every search}``.
-    """
-    names = ("editor", "task", "seed", "reward_evaluations", "score", *curves)
-    columns: dict[str, list[Any]] = {name: [] for name in names}
-    for number, result in enumerate(searches):
-        assert result.evaluations is not None and result.score is not None
-        for index, (task, seed) in enumerate(zip(tasks, seeds, strict=True)):
-            constants = (result.method, task.name, seed)
-            values = (
-                *([constant] * len(result.evaluations) for constant in constants),
-                result.evaluations,
-                result.score[index],
-                *(own[number][index] for own in curves.values()),
-            )
-            for name, own in zip(names, values, strict=True):
-                columns[name].extend(np.asarray(own).tolist())
-    return columns
 
 
 def save_weights(
@@ -57,18 +34,6 @@ def save_weights(
             save_tree(folder, set_leaves(task.subject.params, leaves))
 
 
-def first_met(met: np.ndarray, evaluations: np.ndarray) -> np.ndarray:
-    """Reward evaluations ``[B]`` until a target is first met ``[B, K]``; NaN if never."""
-    first = evaluations[met.argmax(axis=1)].astype(np.float64)
-    return np.where(met.any(axis=1), first, np.nan)
-
-
-def quantiles_of_needed(needed: np.ndarray, levels: Iterable[float]) -> list[float]:
-    """Quantiles of what `first_met` found, infinite where too few tasks met their target."""
-    known = np.where(np.isfinite(needed), needed, np.inf)
-    return [float(np.quantile(known, level, method="higher")) for level in levels]
-
-
 def speed_lines(
     target: str, rows: Sequence[Row], *, solved: str, levels: Mapping[str, float]
 ) -> list[str]:
@@ -76,15 +41,15 @@ def speed_lines(
 
     Args:
       target: in words, for the heading.
-      rows: of all editors; searches are those with the metric.
+      rows: of all methods; searches are those with the metric.
       solved: header of the column that counts who met the target.
       levels: quantiles to show, by their headers.
     """
     lines = []
-    for name, own in group_by_editor(rows).items():
-        if "evaluations_to_target" not in own[0].metrics:
+    for name, group in group_by(rows, "method").items():
+        if "evaluations_to_target" not in group[0].metrics:
             continue
-        needed = np.array([row.metrics["evaluations_to_target"] for row in own])
+        needed = np.array([row.metrics["evaluations_to_target"] for row in group])
         cells = [
             f"{value:,.0f}" if np.isfinite(value) else "not reached"
             for value in quantiles_of_needed(needed, levels.values())
@@ -94,6 +59,56 @@ def speed_lines(
         return []
     heading = f"## Reward evaluations {target}"
     return [heading, "", *table_lines(("search", solved, *levels), lines), ""]
+
+
+def comparison_lines(
+    rows: Sequence[Row], learned: Sequence[str], others: Sequence[str], metric: str, title: str
+) -> list[str]:
+    """Learned methods against all others, paired by network and task.
+
+    Args:
+      rows: of all methods; pairs of which a value is not finite are left out.
+      learned: names of methods.
+      others: names of methods that each of these is compared with; itself is left out.
+      metric: to compare, of which more is better.
+      title: what the metric is called.
+    """
+    present = group_by(rows, "method")
+    pairs = [(one, other) for one in learned for other in others if one != other]
+    found = []
+    for one, other in pairs:
+        if other not in present:  # it did not fit the tasks
+            continue
+        first, second = present[one], present[other]
+        if not np.isfinite(paired(first, second, metric)).all():
+            continue
+        scores = score_matrix(first, metric), score_matrix(second, metric)
+        found.append((one, other, paired_difference(*scores), probability_of_improvement(*scores)))
+    if not found:
+        return []
+    adjusted = holm([difference.p_value for _, _, difference, _ in found])
+    lines = [
+        (
+            one,
+            other,
+            interval_cell(Interval(*difference[:3]), 4, signed=True),
+            f"{p:.3f}",
+            interval_cell(improvement, 2),
+        )
+        for (one, other, difference, improvement), p in zip(found, adjusted, strict=True)
+    ]
+    header = ("method", "against", f"{title}: difference [95 %]", "p", "better with probability")
+    note = (
+        "Pairs of the same network and task; bootstrap intervals over networks. p: Wilcoxon "
+        "signed-rank test, corrected by Holm for all lines. Last, the probability that a run of "
+        "the first is better than one of the second on a task (ties count half)."
+    )
+    return ["## Comparisons", "", *table_lines(header, lines, texts=2), "", note, ""]
+
+
+def styles_of(methods: Sequence[Method]) -> dict[str, Style]:
+    """Styles of methods, as their presets have them."""
+    return {method.name: method.style for method in methods if method.style is not None}
 
 
 def figure_lines(run_dir: Path) -> list[str]:

@@ -13,15 +13,15 @@ from tqdm import tqdm
 from experiments.common.cached import cached_json
 from experiments.common.methods import method_context
 from experiments.common.options import run_folder
-from experiments.common.reporting import first_met, quantiles_of_needed
 from experiments.ppo_ablation.config import AblationConfig
 from experiments.unlearning.run import Setup, prepare
 from modeledit_jax.editors.search.ppo import editing_config
 from modeledit_jax.evaluation.statistics import stratified_bootstrap
+from modeledit_jax.evaluation.targets import first_met, forgotten, quantiles_of_needed
 from modeledit_jax.presets.preset import load_preset
 from modeledit_jax.report.markdown import table_lines
-from modeledit_jax.report.summary import atomic_write_text
 from modeledit_jax.run.edit_many import edit_many
+from modeledit_jax.run.files import atomic_write_text
 from modeledit_jax.run.folder import as_json
 from modeledit_jax.run.plan_evaluation import PlanEvaluator
 
@@ -103,7 +103,7 @@ def evaluated(
     base = evaluator.curves(nothing, "test")["retain"]
     test = evaluator.curves(plans, "test")
     drop = base - test["retain"]
-    met = (test["forget"] <= 0.01) & (drop <= 0.01)
+    met = forgotten(test["forget"], test["retain"], base)
     needed = first_met(met, per_update * np.arange(1, met.shape[1] + 1))
     last = (1 - test["forget"][:, -1]) * (1 - np.abs(drop[:, -1]))
     interval = stratified_bootstrap(last.reshape(shape))

@@ -9,16 +9,18 @@ import flax.linen as nn
 import numpy as np
 from tqdm import tqdm
 
-from experiments.common.image_subjects import Recipe, recipe_of, trained_subject
+from experiments.common.image_subjects import Recipe, trained_subject
+from experiments.common.policies import FIRST_TRAINING_SEED
 from experiments.transfer.config import Config, Shape, read_classes, read_shape
-from modeledit_jax.data.images.datasets import ImageData, default_cache_dir, load_images
+from modeledit_jax.data.folders import default_cache_dir
+from modeledit_jax.data.images.datasets import ImageData, load_images
 from modeledit_jax.data.images.splits import Splits, split_images
 from modeledit_jax.subjects.image_classifiers import CNN, MLP
 from modeledit_jax.subjects.subject import Subject
+from modeledit_jax.subjects.training import image_recipe
 from modeledit_jax.tasks.task import Task
 from modeledit_jax.tasks.unlearning import forget_classes, unlearning_reward
 
-FIRST_TRAINING_SEED = 1000
 """Networks to train on have seeds from here; those that are only edited have small ones."""
 
 REWARD = unlearning_reward()  # one object, so that all worlds are compiled for the same function
@@ -65,11 +67,11 @@ class Networks:
         dataset = dataset or self.config.dataset
         data, splits = _data(dataset, self.config)
         folder = self.config.cache_dir or default_cache_dir()
-        own = read_shape(shape)
-        training = recipe_of(own.kind, splits)
-        if own.epochs is not None:
-            training = replace(training, epochs=own.epochs)
-        module = make_module(own, splits.num_classes)
+        described = read_shape(shape)
+        module = make_module(described, splits.num_classes)
+        training = image_recipe(module, len(splits.train))
+        if described.epochs is not None:
+            training = replace(training, epochs=described.epochs)
         recipe = Recipe(module, training, splits, data.fingerprint, folder)
         return Family(recipe, shape if dataset == self.config.dataset else f"{dataset}-{shape}")
 
@@ -88,8 +90,8 @@ class Networks:
             raise ValueError(f"--held-out {outside[0]}: the classes are 0 to {classes - 1}")
         return chosen
 
-    def seen(self, held_out: int) -> list[int]:
-        """The classes that a policy is trained to forget."""
+    def seen(self, held_out: int | None) -> list[int]:
+        """The classes that a policy is trained to forget; all if none is held out."""
         classes = _data(self.config.dataset, self.config)[1].num_classes
         return [index for index in range(classes) if index != held_out]
 

@@ -11,16 +11,18 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from experiments.common.image_subjects import Recipe, recipe_of, retrained, trained_subject
+from experiments.common.image_subjects import Recipe, retrained, trained_subject
 from experiments.common.methods import Evaluation, Result, make_methods, run_methods
 from experiments.common.options import run_folder
 from experiments.unlearning.config import Config, ForgetOptions, reward_function
 from experiments.unlearning.report import write_report
-from modeledit_jax.data.images.datasets import default_cache_dir, load_images
+from modeledit_jax.data.folders import default_cache_dir
+from modeledit_jax.data.images.datasets import load_images
 from modeledit_jax.data.images.splits import split_images
 from modeledit_jax.editors.editor import Cost
-from modeledit_jax.editors.unlearning.references import LogitMask, gradient_steps
+from modeledit_jax.editors.unlearning.references import LogitMask
 from modeledit_jax.subjects.image_classifiers import make_classifier
+from modeledit_jax.subjects.training import gradient_steps, image_recipe
 from modeledit_jax.tasks.outputs import role_outputs
 from modeledit_jax.tasks.unlearning import UnlearningTask, forget_classes, forget_samples
 from modeledit_jax.tasks.unlearning_metrics import EVALUATED_ROLES
@@ -50,7 +52,7 @@ def run(config: Config) -> Path:
     results += [retrain(setup, replicate) for replicate in range(1, config.retrains + 1)]
     evaluation = Evaluation(_outputs, EVALUATED_ROLES)
     edits, notes = run_methods(config, methods, setup.tasks, setup.seeds, evaluation)
-    write_report(config, setup.tasks, setup.seeds, results + edits, notes)
+    write_report(config, setup.tasks, setup.seeds, results + edits, methods, notes)
     return run_folder(config) / "report.md"
 
 
@@ -76,7 +78,7 @@ def prepare(config: ForgetOptions) -> Setup:
     data = load_images(config.dataset, npz_path=config.npz_path, cache_dir=config.cache_dir)
     splits = split_images(data)
     module = make_classifier(config.subject, data.num_classes)
-    training = recipe_of(config.subject, splits)
+    training = image_recipe(module, len(splits.train))
     if config.epochs is not None:
         training = replace(training, epochs=config.epochs)
     recipe = Recipe(module, training, splits, data.fingerprint, cache)

@@ -14,6 +14,8 @@ from etils import epath
 from tensorflow_datasets.core.download.checksums import load_url_infos
 from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 
+from modeledit_jax.data.folders import where_to_put
+
 
 class PublishedBuilder(tfds.core.GeneratorBasedBuilder):
     """A data set in files whose URLs, sizes and checksums stand in `checksums.tsv`."""
@@ -47,8 +49,7 @@ def prepare(builder: PublishedBuilder, name: str, data_dir: Path | None) -> None
     if builder.is_prepared():
         return
     folder = data_dir / name if data_dir else None
-    place = folder or f"a folder {name}/ and set MODELEDIT_DATA_DIR to its parent"
-    by_hand = f"put {', '.join(builder.urls())} into {place}"
+    by_hand = f"put {', '.join(builder.urls())} into {where_to_put(name, data_dir)}"
     _check_sources(builder, folder, by_hand)
     config = tfds.download.DownloadConfig(manual_dir=folder, try_download_gcs=False)
     try:

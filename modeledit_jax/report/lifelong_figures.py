@@ -1,6 +1,6 @@
 """Figures of a long sequence of edits: scores on the way, memory by age, where was edited.
 
-`modeledit_jax.report.figures` holds the style.
+`modeledit_jax.report.style` holds the style.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,10 +13,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from modeledit_jax.evaluation.statistics import bootstrap_band
-from modeledit_jax.report.figures import FONT, dress, editor_style, save
+from modeledit_jax.presets.preset import Style
+from modeledit_jax.report.style import FONT, dress, method_style, save
 
-Runs = Num[np.ndarray, "s p"]
-"""S runs (seeds) at P points."""
+Runs = Num[np.ndarray, "b p"]
+"""B runs (seeds) at P points."""
 
 
 def edit_trajectories(
@@ -25,30 +26,32 @@ def edit_trajectories(
     path: str | Path,
     *,
     title: str = "What the model knows while it is edited",
+    styles: Mapping[str, Style] | None = None,
 ) -> Figure:
     """Scores of the edits so far against their number, a panel for every metric.
 
     Args:
-      curves: ``{metric: {editor: [S, P]}}``, fractions.
+      curves: ``{metric: {method: [B, P]}}``, fractions.
       edits: ``[P]`` edits made at each point.
       path: PNG to write.
       title: of the figure.
+      styles: see `method_style`.
 
     Returns:
-      The figure: per metric one axes, with one line and, of several seeds, one band per editor.
+      The figure: per metric one axes, with one line and, of several seeds, one band per method.
 
     Raises:
       ValueError: there is nothing to draw, or a curve is not finite.
     """
     if not curves:
-        raise ValueError("no metric to draw: pass {metric: {editor: runs}}")
+        raise ValueError("no metric to draw: pass {metric: {method: runs}}")
     columns = 2 if len(curves) > 1 else 1
     rows = -(-len(curves) // columns)
     figure = Figure(figsize=(2.4 + 4.6 * columns, 0.8 + 3.3 * rows), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False, sharex=True).ravel()
     for axes, (metric, runs) in zip(panels, curves.items(), strict=False):
-        for editor, values in runs.items():
-            _draw_runs(axes, editor, edits, values)
+        for method, values in runs.items():
+            _draw_runs(axes, method, edits, values, styles)
         dress(axes, "edits made", "", metric.replace("_", " "))
         _fractions(axes)
     for axes in panels[len(curves) :]:
@@ -64,25 +67,27 @@ def retention_curve(
     path: str | Path,
     *,
     title: str = "How well edits are remembered, by their age",
+    styles: Mapping[str, Style] | None = None,
 ) -> Figure:
     """Efficacy after the last edit, of groups of edits of like age.
 
     Args:
-      curves: ``{editor: [S, G]}``, fractions.
+      curves: ``{method: [B, G]}``, fractions.
       ages: ``[G]`` mean number of edits made since.
       path: PNG to write.
       title: of the figure.
+      styles: see `method_style`.
 
     Returns:
-      The figure, with one line per editor; the latest edits are on the left.
+      The figure, with one line per method; the latest edits are on the left.
 
     Raises:
       ValueError: a curve is not finite.
     """
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
-    for editor, values in curves.items():
-        _draw_runs(axes, editor, ages, values)
+    for method, values in curves.items():
+        _draw_runs(axes, method, ages, values, styles)
     dress(axes, "edits made since", "efficacy at the end", _with_band(title, {"": curves}))
     _fractions(axes)
     _legend_beside(figure, axes)
@@ -97,17 +102,17 @@ def selection_heatmap(
     *,
     title: str = "Share of the edits that changed each module",
 ) -> Figure:
-    """Which modules were changed along a sequence of edits, a panel for every editor.
+    """Which modules were changed along a sequence of edits, a panel for every method.
 
     Args:
-      masks: ``{editor: [P, M]}``, shares 0…1 of the edits since the last point.
+      masks: ``{method: [P, M]}``, shares 0…1 of the edits since the last point.
       modules: M names.
       edits: ``[P]`` edits made at each point.
       path: PNG to write.
       title: of the figure.
 
     Returns:
-      The figure, with one axes per editor before that of the color bar; row 0 is the first module.
+      The figure, with one axes per method before that of the color bar; row 0 is the first module.
 
     Raises:
       ValueError: there is nothing to draw, or the masks are not of these modules.
@@ -136,15 +141,21 @@ def selection_heatmap(
     return save(figure, path)
 
 
-def _draw_runs(axes: Axes, editor: str, x: np.ndarray, runs: np.ndarray) -> None:
+def _draw_runs(
+    axes: Axes,
+    method: str,
+    x: np.ndarray,
+    runs: np.ndarray,
+    styles: Mapping[str, Style] | None,
+) -> None:
     """A line of the interquartile mean and, of several runs, its 95 % band."""
-    style = editor_style(editor)
+    style = method_style(method, styles)
     center, low, high = bootstrap_band(runs)
     if np.isfinite(low).all():
         axes.fill_between(x, low, high, color=style.color, alpha=0.15, linewidth=0)
     axes.plot(
         x, center, color=style.color, linestyle=style.line, marker=style.marker, markersize=4,
-        linewidth=1.8, label=editor,
+        linewidth=1.8, label=method,
     )  # fmt: skip
 
 
@@ -162,5 +173,5 @@ def _legend_beside(figure: Figure, axes: Axes) -> None:
 
 def _with_band(title: str, curves: Mapping[str, Mapping[str, np.ndarray]]) -> str:
     """The title, and what the bands are where there are any."""
-    several = any(len(runs) > 1 for own in curves.values() for runs in own.values())
+    several = any(len(runs) > 1 for group in curves.values() for runs in group.values())
     return f"{title}\nIQM of seeds, 95% bootstrap band" if several else title

@@ -33,8 +33,8 @@ from modeledit_jax.editors.search.search import (
 from modeledit_jax.edits.site import get_leaves, leaf_paths, set_leaves
 from modeledit_jax.envs.stacking import difference, stack_params
 from modeledit_jax.envs.world import World, WorldParams
-from modeledit_jax.report.summary import atomic_write_text
 from modeledit_jax.run.checkpoint import fingerprint, load_tree, save_tree
+from modeledit_jax.run.files import atomic_write_text
 from modeledit_jax.run.plan_evaluation import PlanEvaluator
 from modeledit_jax.run.resumable import Report, run_chunks
 from modeledit_jax.tasks.task import Task

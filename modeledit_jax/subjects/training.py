@@ -146,3 +146,38 @@ def train_subjects(
         Subject(params=jax.tree.map(itemgetter(index), params), apply=flax_apply(module))
         for index in range(keys.shape[0])
     ]
+
+
+SMALL = TrainingConfig(epochs=60, batch_size=64)
+LARGE = {
+    "MLP": TrainingConfig(epochs=5, batch_size=128),
+    "CNN": TrainingConfig(epochs=3, batch_size=128, learning_rate=3e-3),
+}
+
+
+def image_recipe(module: nn.Module, num_examples: int) -> TrainingConfig:
+    """A recipe under which the project's image classifiers converge on so many examples."""
+    if num_examples < 5000:
+        return SMALL
+    return LARGE.get(type(module).__name__, TrainingConfig())
+
+
+def train_subject(
+    module: nn.Module, examples: Examples, key: Key, config: TrainingConfig | None = None
+) -> Subject:
+    """Trains one network to edit.
+
+    Args:
+      module: see `train_classifier`.
+      examples: likewise.
+      key: likewise.
+      config: the recipe; None: `image_recipe`.
+    """
+    config = config or image_recipe(module, len(examples))
+    examples = Examples(jnp.asarray(examples.x), jnp.asarray(examples.y))
+    return train_subjects(module, examples, config, key[None])[0]
+
+
+def gradient_steps(config: TrainingConfig, num_examples: int) -> int:
+    """Optimizer steps of one training run."""
+    return config.epochs * (num_examples // min(config.batch_size, num_examples))

@@ -97,18 +97,22 @@ def evaluated_roles(task: DebiasingTask) -> tuple[str, ...]:
 
 def threshold(task: DebiasingTask, outputs: Outputs) -> float:
     """Logit at the equal error rate of a classifier on the comments of ``select``."""
-    scores, label, _ = rows(task, outputs, "select", "comments")
+    scores, label, _ = labeled_scores(task, outputs, "select", "comments")
     return float(equal_error_threshold(jnp.asarray(scores), jnp.asarray(label)))
 
 
-def rows(
+def labeled_scores(
     task: DebiasingTask, outputs: Outputs, role: str, name: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Scores ``[n]``, labels ``[n]`` and groups ``[n, T]`` of one set of a role."""
+    """Scores ``[n]``, labels ``[n]`` and groups ``[n, I]`` of one set of a role."""
     sets = task.roles[role]
-    own = members(sets, name)
+    chosen = members(sets, name)
     targets = sets.targets
-    return np.asarray(outputs[role])[own, 0], targets.label[own], targets.groups[own]
+    return (
+        np.asarray(outputs[role])[chosen, 0],
+        targets.label[chosen],
+        targets.groups[chosen],
+    )
 
 
 def debiasing_metrics(task: DebiasingTask, outputs: Outputs, original: Outputs) -> dict[str, float]:
@@ -127,27 +131,27 @@ def debiasing_metrics(task: DebiasingTask, outputs: Outputs, original: Outputs) 
       the terms that were held out. Suites have their name as prefix.
     """
     cut, old_cut = threshold(task, outputs), threshold(task, original)
-    comments = fairness_metrics(*rows(task, outputs, "test", "comments"), cut)
-    before = fairness_metrics(*rows(task, original, "test", "comments"), old_cut)
+    comments = fairness_metrics(*labeled_scores(task, outputs, "test", "comments"), cut)
+    before = fairness_metrics(*labeled_scores(task, original, "test", "comments"), old_cut)
     values = {name: comments[name] for name in ("accuracy", "auc", "ece")}
     values |= {f"{name}_drop": before[name] - comments[name] for name in ("accuracy", "auc")}
     values["positive_rate_change"] = _positive_rate(task, outputs, old_cut) - _positive_rate(
         task, original, old_cut
     )
-    own = set_metrics(task, outputs, "test", cut)
+    found = set_metrics(task, outputs, "test", cut)
     renamed = {name: f"template_{name}" for name in ("auc", "accuracy", "fpr", "fnr", "ece")}
-    values |= {renamed.get(name, name): value for name, value in own.items()}
+    values |= {renamed.get(name, name): value for name, value in found.items()}
     shown = ("bpsn_m5", "bnsp_m5", "subgroup_m5", "kaggle_score", "worst_group_accuracy")
     values |= {f"comments_{name}": comments[name] for name in shown}
     for suite in evaluated_roles(task)[2:]:
-        own = set_metrics(task, outputs, suite, cut)
-        values |= {f"{suite}_{name}": value for name, value in own.items()}
+        found = set_metrics(task, outputs, suite, cut)
+        values |= {f"{suite}_{name}": value for name, value in found.items()}
     return values
 
 
 def set_metrics(task: DebiasingTask, outputs: Outputs, role: str, cut: float) -> dict[str, float]:
     """Fairness metrics on the counterfactuals of a role or suite, over all and held-out terms."""
-    scores, label, groups = rows(task, outputs, role, "counterfactuals")
+    scores, label, groups = labeled_scores(task, outputs, role, "counterfactuals")
     sets = task.roles[role]
     offset = members(sets, "counterfactuals")[0]
     blocks = np.asarray(sets.targets.blocks) - offset
@@ -175,13 +179,13 @@ def _held_out(
     }
 
 
-def _mean(values: Float[np.ndarray, " t"]) -> float:
+def _mean(values: Float[np.ndarray, " i"]) -> float:
     """Mean of what is defined."""
     return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
 
 
 def _positive_rate(task: DebiasingTask, outputs: Outputs, cut: float) -> float:
-    scores, _, _ = rows(task, outputs, "select", "comments")
+    scores, _, _ = labeled_scores(task, outputs, "select", "comments")
     return float((scores >= cut).mean())
 
 

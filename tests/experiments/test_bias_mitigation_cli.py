@@ -49,7 +49,7 @@ def test_a_run_leaves_everything_behind(tmp_path, capsys):
     code, folder = _run(tmp_path)
     assert code == 0 and "ppo-shift" in capsys.readouterr().out
     summary = read_summary(folder)
-    editors = {row.editor for row in summary.rows}
+    editors = {row.method for row in summary.rows}
     assert editors >= {
         "original", "ppo-shift", "openes-shift", "snes-shift", "random-search-shift", "clp",
         "mindiff", "leace", "inlp", "last-layer-refit", "neuron-ablation", "random-edit",
@@ -59,11 +59,11 @@ def test_a_run_leaves_everything_behind(tmp_path, capsys):
     assert len(summary.rows) == 2 * len(editors)
     for row in summary.rows:
         assert {"accuracy", "auc", "fped", "fned", "bpsn_m5", "fped_held_out"} <= set(row.metrics)
-        if row.editor == "original":
+        if row.method == "original":
             assert row.metrics["accuracy_drop"] == row.metrics["positive_rate_change"] == 0.0
-        if row.editor == "fair-oracle":
+        if row.method == "fair-oracle":
             assert row.metrics["fped"] == row.metrics["counterfactual_dispersion"] == 0.0
-        if row.editor.endswith("-shift"):
+        if row.method.endswith("-shift"):
             assert 0 < row.cost.reward_evaluations <= 60
     figures = {path.stem for path in (folder / "figures").glob("*.png")}
     expected = {"terms_ppo_shift", "scores_ppo_shift", "utility_fairness", "learning_curves"}
@@ -73,7 +73,7 @@ def test_a_run_leaves_everything_behind(tmp_path, capsys):
         assert part in report
     with (folder / "metrics.csv").open() as file:
         lines = list(csv.DictReader(file))
-    assert {line["editor"] for line in lines} == {
+    assert {line["method"] for line in lines} == {
         f"{s}-shift" for s in ("ppo", "openes", "snes", "random-search")
     }
     params = load_params(folder / "weights" / "ppo-shift" / "debias-seed-0")
@@ -86,7 +86,7 @@ def test_an_edit_for_equal_error_rates_alone_fails(tmp_path, capsys):
     options = {"reward": "fped", "searches": ("ppo",), "baselines": False, "budget": 800}
     code, folder = _run(tmp_path, **options, seeds=1)
     assert code == 0
-    rows = {row.editor: row.metrics for row in read_summary(folder).rows}
+    rows = {row.method: row.metrics for row in read_summary(folder).rows}
     assert "ppo-shift: FAIL" in (folder / "report.md").read_text()
     assert abs(rows["ppo-shift"]["positive_rate_change"]) > 0.03
 

@@ -48,7 +48,7 @@ def finished(small, tmp_path_factory):
 
 def test_the_run_folder_holds_what_is_promised(finished):
     summary = read_summary(finished.run_dir)
-    editors = {row.editor for row in summary.rows}
+    editors = {row.method for row in summary.rows}
     assert editors == {
         "original",
         "logit-mask",
@@ -58,7 +58,7 @@ def test_the_run_folder_holds_what_is_promised(finished):
         "ppo-shift",
         "snes-shift",
     }
-    by_name = {row.editor: row for row in summary.rows}
+    by_name = {row.method: row for row in summary.rows}
     assert by_name["logit-mask"].metrics["forget_accuracy_test"] == 0
     assert by_name["original"].metrics["retain_drop_test"] == 0
     assert by_name["retrain"].metrics["tow"] == 1

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from modeledit_jax.report.figures import editor_style
 from modeledit_jax.report.lifelong_figures import (
     edit_trajectories,
     retention_curve,
     selection_heatmap,
 )
+from modeledit_jax.report.style import method_style
 from tests.report.figure_checks import assert_legend_within, assert_png, legend_texts
 
 EDITS = np.array([20, 40, 60])
@@ -30,7 +30,7 @@ def test_a_panel_per_metric_with_a_line_per_editor(tmp_path, rng):
         for line, (editor, runs) in zip(axes.lines, own.items(), strict=True):
             np.testing.assert_array_equal(line.get_xdata(), EDITS)
             np.testing.assert_allclose(line.get_ydata(), runs.mean(0))  # of three, none is cut
-            assert line.get_color() == editor_style(editor).color
+            assert line.get_color() == method_style(editor).color
         assert len(axes.collections) == 2  # bands
     assert "bootstrap" in figure.get_suptitle()
 

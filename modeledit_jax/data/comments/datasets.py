@@ -6,7 +6,7 @@ Balancing multiplies the odds of toxicity given an identity term by the odds of 
 toxic: the data are more biased than their source, and meant to be.
 """
 
-import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +14,11 @@ from jaxtyping import Int
 
 from modeledit_jax.data.comments.comments import CommentData, Comments, no_blocks, swap_identities
 from modeledit_jax.data.comments.files import RawComments, read_jigsaw
-from modeledit_jax.data.comments.sampling import draw_balanced, split_roles
+from modeledit_jax.data.comments.sampling import Subset, draw_balanced, split_roles
 from modeledit_jax.data.comments.suites import load_suites
 from modeledit_jax.data.comments.terms import CIVIL_TERMS, DIXON_TERMS
 from modeledit_jax.data.comments.text import CommentEncoder, Vocabulary
-from modeledit_jax.data.images.datasets import default_cache_dir
+from modeledit_jax.data.folders import default_cache_dir, default_data_dir
 
 COMMENT_DATASETS = ("jigsaw", "wikipedia_toxicity", "civil_comments")
 """Names that `load_comments` knows."""
@@ -38,20 +38,18 @@ def load_comments(
 ) -> CommentData:
     """Loads real comments.
 
-    Texts equal in their words are one comment; the first in the order by a hash of seed and id
-    counts. The vocabulary is that of ``train``. Identity terms outside it are named in the notes
-    and not scored. Groups say what a comment mentions in its first ``length`` words, for
-    ``"civil_comments"`` what its annotators saw in it; a group may lack toxic or non-toxic
-    comments in a role, which the notes say. Counterfactuals swap single-word terms in comments
-    with exactly one identity; every fourth term, by P(toxic | term) in ``train``, is kept out of
-    those of ``reward`` and ``select``. A term of several words is never swapped; it counts as held
-    out unless one of its words is swapped.
+    `draw_balanced` says which comments are taken. The vocabulary is that of ``train``. Identity
+    terms outside it are named in the notes and not scored. Groups say what a comment mentions in
+    its first ``length`` words, for ``"civil_comments"`` what its annotators saw in it; a group may
+    lack toxic or non-toxic comments in a role, which the notes say. Counterfactuals swap
+    single-word terms in comments with exactly one identity; every fourth term, by P(toxic | term)
+    in ``train``, is kept out of those of ``reward`` and ``select``. A term of several words is
+    never swapped; it counts as held out unless one of its words is swapped.
 
     Args:
       name: ``"jigsaw"`` (``<data_dir>/jigsaw/train.csv`` or ``.csv.gz`` of the Kaggle competition
-        "Toxic Comment Classification"), ``"wikipedia_toxicity"`` (the same comments as published
-        without login) or ``"civil_comments"`` (its annotated part), both downloaded unless the
-        archive is at ``<data_dir>/<name>/``.
+        "Toxic Comment Classification"), ``"wikipedia_toxicity"`` (the same comments without login)
+        or ``"civil_comments"`` (its annotated part), downloaded unless at ``<data_dir>/<name>/``.
       data_dir: default ``$MODELEDIT_DATA_DIR``. Its folder ``dixon``, if there is one, gives the
         suites of `modeledit_jax.data.comments.suites`.
       cache_dir: for downloads; default `default_cache_dir`.
@@ -64,33 +62,20 @@ def load_comments(
       ValueError: unknown name, or a file or size from which the roles cannot be made.
       FileNotFoundError: a file is neither on disk nor to be downloaded.
     """
-    if data_dir is None and (from_environment := os.environ.get("MODELEDIT_DATA_DIR")):
-        data_dir = Path(from_environment).expanduser()
+    data_dir = data_dir or default_data_dir()
     if contexts < 1:
         raise ValueError(f"contexts is {contexts}: counterfactuals need at least one comment")
     raw = _read(name, data_dir, cache_dir or default_cache_dir())
     subset = draw_balanced(raw, size, seed)
     rows = split_roles(subset.label, raw.source)
-    texts = {role: [subset.texts[index] for index in own] for role, own in rows.items()}
+    texts = {role: [subset.texts[index] for index in chosen] for role, chosen in rows.items()}
     encoder = _encoder(name, Vocabulary.build(texts["train"]), length)
-    roles = {
-        role: encoder(
-            texts[role],
-            subset.label[own],
-            None if subset.identities is None else subset.identities[own],
-        )
-        for role, own in rows.items()
-    }
-    _check_mentions(roles, raw.source)
+    roles = _encode_roles(subset, rows, texts, encoder, raw.source)
     hidden = _hold_out(roles["train"], encoder.scored)
     swapped = _counterfactuals(roles, encoder, hidden, contexts, seed, raw.source)
     used = {text for role in ("train", "reward", "select") for text in texts[role]}
     suites, about_suites = load_suites(data_dir, encoder, used, seed=seed)
-    about = _about(name, roles, texts, encoder)
-    about += [
-        f"{role}: {len(own.blocks)} comments with one identity to swap, {contexts} asked for"
-        for role, own in swapped.items()
-    ]
+    about = _about(name, roles, texts, encoder) + _about_swaps(swapped, contexts)
     return CommentData(
         name=name,
         vocabulary=encoder.vocabulary.words,
@@ -124,7 +109,21 @@ def _encoder(name: str, vocabulary: Vocabulary, length: int) -> CommentEncoder:
     return CommentEncoder(vocabulary, terms, columns, length)
 
 
-def _check_mentions(roles: dict[str, Comments], source: str) -> None:
+def _encode_roles(
+    subset: Subset,
+    rows: Mapping[str, list[int]],
+    texts: Mapping[str, list[str]],
+    encoder: CommentEncoder,
+    source: str,
+) -> dict[str, Comments]:
+    roles = {
+        role: encoder(
+            texts[role],
+            subset.label[chosen],
+            None if subset.identities is None else subset.identities[chosen],
+        )
+        for role, chosen in rows.items()
+    }
     for role, comments in roles.items():
         if not comments.groups.any():
             raise ValueError(
@@ -132,6 +131,7 @@ def _check_mentions(roles: dict[str, Comments], source: str) -> None:
                 f"the {comments.groups.shape[1]} identities in the vocabulary: raise size, or give "
                 "more comments"
             )
+    return roles
 
 
 def _hold_out(train: Comments, terms: tuple[str, ...]) -> list[int]:
@@ -170,8 +170,8 @@ def _counterfactuals(
                 "identity terms that are swapped: raise size, or give more comments"
             )
         ids = [encoder.vocabulary.ids[terms[column]] for column in columns]
-        own = roles[role]
-        comments = Comments(own.tokens[rows], own.label[rows], own.groups[rows], no_blocks())
+        whole = roles[role]
+        comments = Comments(whole.tokens[rows], whole.label[rows], whole.groups[rows], no_blocks())
         swapped[role] = swap_identities(comments, ids, ids, columns, contexts=contexts, seed=seed)
     return swapped
 
@@ -209,7 +209,7 @@ def _about(
             f"{len(unknown)} of {len(names)} identities outside the vocabulary of train, "
             f"not scored: {', '.join(unknown)}"
         )
-    lengths = [len(text.split()) for own in texts.values() for text in own]
+    lengths = [len(text.split()) for batch in texts.values() for text in batch]
     cut = sum(number > encoder.length for number in lengths)
     notes.append(f"{cut} of {len(lengths)} comments cut to {encoder.length} words")
     for role, comments in roles.items():
@@ -218,3 +218,10 @@ def _about(
             if without := [term for term, n in zip(scored, counts, strict=True) if n == 0]:
                 notes.append(f"{role}: no {kind} comment mentions {', '.join(without)}")
     return notes
+
+
+def _about_swaps(swapped: Mapping[str, Comments], contexts: int) -> list[str]:
+    return [
+        f"{role}: {len(found.blocks)} comments with one identity to swap, {contexts} asked for"
+        for role, found in swapped.items()
+    ]

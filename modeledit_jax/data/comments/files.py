@@ -18,6 +18,8 @@ from typing import IO
 import numpy as np
 from jaxtyping import Float, Float32, Int32
 
+from modeledit_jax.data.folders import where_to_put
+
 KAGGLE = "https://www.kaggle.com/c/jigsaw-toxic-comment-classification-challenge/data"
 _BROKEN = (gzip.BadGzipFile, zipfile.BadZipFile, zlib.error, EOFError)
 _NAMED_LABELS = {"true": 1.0, "false": 0.0, "bad": 1.0, "not_bad": 0.0}
@@ -209,5 +211,5 @@ def read_jigsaw(data_dir: Path | None) -> RawComments:
     for name in ("train.csv", "train.csv.gz"):
         if folder and (folder / name).exists():
             return read_labeled(CsvFile.on_disk(folder / name), ("id", "comment_text", "toxic"))
-    place = folder or "a folder jigsaw/ and set MODELEDIT_DATA_DIR to its parent"
+    place = where_to_put("jigsaw", data_dir)
     raise FileNotFoundError(f"no train.csv or train.csv.gz: put the file of {KAGGLE} into {place}")

@@ -1,34 +1,11 @@
 """Records out of JSON files of published fact collections; what is wrong is said in one line."""
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 JsonRecord = dict[str, Any]
-
-
-def locate(folder: str, name: str, data_dir: Path | None) -> Path:
-    """Path of ``<data_dir>/<folder>/<name>``.
-
-    Args:
-      folder: of the collection, e.g. ``"counterfact"``.
-      name: of a file or folder in it.
-      data_dir: default ``$MODELEDIT_DATA_DIR``.
-
-    Raises:
-      FileNotFoundError: there is nothing of that name.
-    """
-    if data_dir is None and (from_environment := os.environ.get("MODELEDIT_DATA_DIR")):
-        data_dir = Path(from_environment).expanduser()
-    place = f"a folder {folder}/ and set MODELEDIT_DATA_DIR to its parent"
-    if data_dir is not None:
-        path = data_dir / folder / name
-        if path.exists():
-            return path
-        place = f"{data_dir / folder}, or set MODELEDIT_DATA_DIR to the folder above {folder}/"
-    raise FileNotFoundError(f"no {folder}/{name}: put it into {place}")
 
 
 def read_records(path: Path) -> list[JsonRecord]:
@@ -113,10 +90,10 @@ class Fields:
         if (
             not isinstance(value, list)
             or not value
-            or not all(isinstance(own, str) and own.strip() for own in value)
+            or not all(isinstance(text, str) and text.strip() for text in value)
         ):
             raise self._wrong(name, "a list of texts, with at least one")
-        return tuple(own.strip() for own in value)
+        return tuple(text.strip() for text in value)
 
     def inner(self, name: str) -> "Fields":
         """A field that is an object with fields of its own.
@@ -128,6 +105,19 @@ class Fields:
         if not isinstance(value, dict):
             raise self._wrong(name, "an object with fields")
         return Fields(value, f"{self.where}, {name}")
+
+    def inner_list(self, name: str) -> tuple["Fields", ...]:
+        """A field that is a list of at least one object with fields of its own.
+
+        Raises:
+          ValueError: it is missing, no list, empty, or holds anything but objects.
+        """
+        value = self._get(name)
+        if not isinstance(value, list) or not value or not all(isinstance(x, dict) for x in value):
+            raise self._wrong(name, "a list of objects with fields, with at least one")
+        return tuple(
+            Fields(item, f"{self.where}, {name} {index}") for index, item in enumerate(value)
+        )
 
     def _get(self, name: str) -> Any:
         if name not in self._record:

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, Int32
 
+from modeledit_jax.data.folders import default_cache_dir, default_data_dir
+
 IMAGE_DATASETS = ("digits", "mnist", "fashion_mnist", "npz")
 """Names that `load_images` knows."""
 
@@ -41,18 +43,6 @@ class ImageData:
             digest.update(f";{key}={little_endian.dtype.str}{array.shape}".encode())
             digest.update(little_endian.data)
         return digest.hexdigest()
-
-
-def default_cache_dir() -> Path:
-    """Folder for files that can be made again.
-
-    Returns:
-      ``$MODELEDIT_CACHE_DIR`` if set, else ``$XDG_CACHE_HOME/modeledit_jax``, else
-      ``~/.cache/modeledit_jax``. The folder need not exist.
-    """
-    if own := os.environ.get("MODELEDIT_CACHE_DIR"):
-        return Path(own).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "modeledit_jax"
 
 
 def load_images(
@@ -87,9 +77,7 @@ def load_images(
         return _digits()
     if npz_path is not None:
         return _image_data(name, _read_npz(npz_path), str(npz_path))
-    if data_dir is None and (from_environment := os.environ.get("MODELEDIT_DATA_DIR")):
-        data_dir = Path(from_environment).expanduser()
-    return _published(name, data_dir, cache_dir or default_cache_dir())
+    return _published(name, data_dir or default_data_dir(), cache_dir or default_cache_dir())
 
 
 def _digits() -> ImageData:

@@ -82,7 +82,7 @@ class PolicyTraining:
 
 
 @dataclass(frozen=True)
-class Trainer:
+class PolicyTrainer:
     """Trains one policy on pools of tasks; tasks of a pool have equal shapes."""
 
     config: PolicyTraining
@@ -93,7 +93,7 @@ class Trainer:
     @classmethod
     def of(
         cls, config: PolicyTraining, world: WorldName, groups: Sequence[Sequence[Task]]
-    ) -> "Trainer":
+    ) -> "PolicyTrainer":
         """Prepares tasks, grouped by the shapes of their networks.
 
         Raises:

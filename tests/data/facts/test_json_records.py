@@ -2,31 +2,13 @@
 
 import pytest
 
-from modeledit_jax.data.facts.json_records import Fields, locate, read_records
+from modeledit_jax.data.facts.json_records import Fields, read_records
 
 
 def _file(tmp_path, text, name="facts.json"):
     path = tmp_path / name
     path.write_bytes(text.encode() if isinstance(text, str) else text)
     return path
-
-
-def test_a_missing_file_says_where_to_put_it(tmp_path, monkeypatch):
-    monkeypatch.delenv("MODELEDIT_DATA_DIR", raising=False)
-    with pytest.raises(
-        FileNotFoundError,
-        match=r"no zsre/a\.json: put it into a folder zsre/ and set MODELEDIT_DATA_DIR to its",
-    ):
-        locate("zsre", "a.json", None)
-    with pytest.raises(FileNotFoundError, match=r"put it into .*zsre, or set MODELEDIT_DATA_DIR"):
-        locate("zsre", "a.json", tmp_path)
-
-
-def test_the_folder_is_taken_from_the_environment(tmp_path, monkeypatch):
-    (tmp_path / "zsre").mkdir()
-    path = _file(tmp_path / "zsre", "[]")
-    monkeypatch.setenv("MODELEDIT_DATA_DIR", str(tmp_path))
-    assert locate("zsre", "facts.json", None) == path
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
 from modeledit_jax.data.images import datasets as images
-from modeledit_jax.data.images.datasets import ImageData, default_cache_dir, load_images
+from modeledit_jax.data.images.datasets import ImageData, load_images
 
 GOOD = {
     "x": np.arange(4 * 3 * 2, dtype=np.uint8).reshape(4, 3, 2),
@@ -139,17 +139,6 @@ def test_fingerprint_is_stable_and_depends_on_content_alone():
         ImageData("a", data.x, data.y, None, None, 3),
     ]
     assert len({expected, *(other.fingerprint for other in others)}) == 5
-
-
-def test_default_cache_dir_follows_the_environment(monkeypatch):
-    monkeypatch.delenv("MODELEDIT_CACHE_DIR", raising=False)
-    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setenv("HOME", "/home/someone")
-    assert default_cache_dir() == Path("/home/someone/.cache/modeledit_jax")
-    monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
-    assert default_cache_dir() == Path("/xdg/modeledit_jax")
-    monkeypatch.setenv("MODELEDIT_CACHE_DIR", "~/own")
-    assert default_cache_dir() == Path("/home/someone/own")
 
 
 class _Source:

@@ -9,7 +9,7 @@ import pytest
 
 from modeledit_jax.editors.policy import training as pretraining
 from modeledit_jax.editors.policy.learned import LearnedEditor
-from modeledit_jax.editors.policy.training import PolicyTraining, Trainer
+from modeledit_jax.editors.policy.training import PolicyTrainer, PolicyTraining
 from modeledit_jax.envs.task_pool import make_pool
 from tests import tiny
 
@@ -27,7 +27,7 @@ def _group(width, seeds):
 @lru_cache
 def _trainer(*widths):
     groups = [_group(width, range(4)) for width in widths]
-    return Trainer.of(CONFIG, "shift", groups)
+    return PolicyTrainer.of(CONFIG, "shift", groups)
 
 
 @lru_cache
@@ -125,7 +125,7 @@ def test_groups_smaller_than_an_update_are_refused():
     with pytest.raises(
         ValueError, match="draws 4 tasks, but a group has 2: make the groups larger"
     ):
-        Trainer.of(CONFIG, "shift", [_group(5, (0, 1)), _group(3, (0,))])
+        PolicyTrainer.of(CONFIG, "shift", [_group(5, (0, 1)), _group(3, (0,))])
 
 
 @pytest.mark.parametrize(
@@ -138,9 +138,9 @@ def test_other_mistakes_are_refused(options, message):
 
 def test_what_cannot_be_trained_on_is_named():
     with pytest.raises(ValueError, match="unknown world 'globe'; choose one of shift, mask"):
-        Trainer.of(CONFIG, "globe", [_group(5, (0, 1))])
+        PolicyTrainer.of(CONFIG, "globe", [_group(5, (0, 1))])
     with pytest.raises(ValueError, match="at least one group"):
-        Trainer.of(CONFIG, "shift", [])
+        PolicyTrainer.of(CONFIG, "shift", [])
 
 
 @pytest.mark.parametrize("horizon", [1, 3])

@@ -4,23 +4,51 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.colors import to_hex
 
-from modeledit_jax.report.figures import editor_style
-from modeledit_jax.report.utility_plane import NOT_EDITS, pareto_front, utility_fairness_plane
+from modeledit_jax.report.planes import (
+    forget_retain_plane,
+    pareto_front,
+    utility_fairness_plane,
+)
+from modeledit_jax.report.style import method_style
 from tests.report.figure_checks import assert_legend_within, assert_png, dots, legend_texts
 
 SEARCHES = [f"{search}-{operator}" for search in ("ppo", "openes", "snes", "random-search")
             for operator in ("shift", "mask")]  # fmt: skip
 SIMPLE = ["clp", "mindiff", "leace", "inlp", "neuron-ablation", "random-edit", "last-layer-refit"]
-EDITORS = [*SEARCHES, *SIMPLE, *NOT_EDITS]
+TRAINED_ANEW = ["dixon-rebalancing", "reweighing", "other-seed"]
+METHODS = [*SEARCHES, *SIMPLE, *TRAINED_ANEW]
 
 
-def test_styles_of_the_bias_editors_are_distinct():
-    styles = [editor_style(editor) for editor in ("original", *EDITORS)]
-    assert len({style.color for style in styles}) == len(styles)
-    assert len({style[:2] for style in styles}) == len(styles)
-    for editor in ("other-seed", "tfidf", "fair-oracle", "biased-oracle"):
-        color = editor_style(editor).color
-        assert color[1:3] == color[3:5] == color[5:7]  # gray
+def test_forget_retain_plane(tmp_path):
+    points = {
+        "ppo-shift": (np.array([0.0, 0.0002]), np.array([0.97, 0.974])),
+        "random-search-mask": (np.array([0.2, 0.6]), np.array([0.80, 0.90])),
+    }
+    path = tmp_path / "plane.png"
+    figure = forget_retain_plane(points, path, original=(0.97, 0.972), retrain=(0.0, 0.975))
+    assert_png(path, figure)
+    plane, close = figure.axes
+    assert (plane.get_xlabel(), plane.get_ylabel()) == ("forget accuracy", "retain accuracy")
+    assert close.get_xscale() == "symlog"
+    for axes in (plane, close):
+        offsets = [np.asarray(c.get_offsets()) for c in axes.collections]
+        # Tasks then mean of every method, then the two references.
+        assert [len(o) for o in offsets] == [2, 1, 2, 1, 1, 1]
+        np.testing.assert_allclose(offsets[1], [[0.0001, 0.972]])
+        np.testing.assert_allclose(offsets[3], [[0.4, 0.85]])
+        np.testing.assert_allclose(offsets[4:], [[[0.97, 0.972]], [[0.0, 0.975]]])
+    # The whole plane shows every point; the close-up tells 0 from 0.01%.
+    (x_low, x_high), (y_low, y_high) = plane.get_xlim(), plane.get_ylim()
+    assert x_low < 0 < 1 < x_high and y_low < 0.8 < 0.975 < y_high
+    at = close.transData.transform([(0.0, 0.97), (0.0001, 0.97), (0.01, 0.97), (0.1, 0.97)])
+    width = close.bbox.width
+    assert at[1, 0] - at[0, 0] > 0.01 * width
+    assert at[2, 0] - at[1, 0] > 0.2 * width
+    low, high = close.get_ylim()
+    assert low < 0.972 - 0.01 and high > 0.975
+    assert legend_texts(figure)[1:] == [
+        "ppo-shift", "random-search-mask", "original (reference)", "retrain (reference)",
+    ]  # fmt: skip
 
 
 def test_utility_fairness_plane(tmp_path):
@@ -31,7 +59,9 @@ def test_utility_fairness_plane(tmp_path):
         "reweighing": (np.array([0.01, 0.02]), np.array([0.93, 0.93])),  # best, but no edit
     }
     path = tmp_path / "plane.png"
-    figure = utility_fairness_plane(points, path, original=(0.3, 0.922), margin=0.005)
+    figure = utility_fairness_plane(
+        points, path, original=(0.3, 0.922), margin=0.005, off_front=TRAINED_ANEW
+    )
     assert_png(path, figure)
     assert_legend_within(figure)
     (axes,) = figure.axes
@@ -42,9 +72,9 @@ def test_utility_fairness_plane(tmp_path):
     np.testing.assert_allclose(offsets[-1], [[0.3, 0.922]])
     means = [c for c in axes.collections if str(c.get_label())[0].isdigit()]
     assert [to_hex(c.get_facecolor()[0]).upper() for c in means] == [
-        editor_style(editor).color for editor in points
+        method_style(method).color for method in points
     ]
-    # Two whiskers of each editor with several runs, between its extremes; then the front.
+    # Two whiskers of each method with several runs, between its extremes; then the front.
     *whiskers, front = axes.lines
     assert len(whiskers) == 6
     np.testing.assert_allclose(whiskers[0].get_xdata(), [0.1, 0.14])
@@ -62,23 +92,23 @@ def test_utility_fairness_plane(tmp_path):
     assert low < pooled[:, 1].min() and pooled[:, 1].max() < high
     assert [text.get_text() for text in axes.texts] == ["1", "2", "3", "4"]
     assert legend_texts(figure) == [
-        *(f"{i}  {editor}" for i, editor in enumerate(points, start=1)),
+        *(f"{i}  {method}" for i, method in enumerate(points, start=1)),
         "original (no edit)", "Pareto front of the means",
         "as fair, and within\n0.005 of the original",
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize("spread", [0.0, 0.002, 0.1])
-def test_numbers_of_twenty_editors_cover_no_mean_and_no_other_number(tmp_path, rng, spread):
-    points = {editor: (0.2 + spread * rng.normal(size=3), 0.9 + spread * rng.normal(size=3))
-              for editor in EDITORS}  # fmt: skip
+def test_numbers_of_twenty_methods_cover_no_mean_and_no_other_number(tmp_path, rng, spread):
+    points = {method: (0.2 + spread * rng.normal(size=3), 0.9 + spread * rng.normal(size=3))
+              for method in METHODS}  # fmt: skip
     points["far"] = np.array([0.5]), np.array([0.6])  # squeezes the others
     path = tmp_path / "plane.png"
     figure = utility_fairness_plane(points, path, original=(0.3, 0.91))
     assert_png(path, figure)
     assert_legend_within(figure)
     (axes,) = figure.axes
-    assert [text.get_text() for text in axes.texts] == [str(i) for i in range(1, 23)]
+    assert [text.get_text() for text in axes.texts] == [str(i) for i in range(1, len(points) + 1)]
     to_points = 72 / figure.dpi
     at = axes.transData.transform([t.xy for t in axes.texts]) * to_points
     labels = at + [t.get_position() for t in axes.texts]
@@ -98,7 +128,7 @@ def test_plane_of_single_runs_claims_no_interval(tmp_path):
 
 def test_plane_names_what_does_not_fit(tmp_path):
     path, one, two = tmp_path / "x.png", np.zeros(1), np.zeros(2)
-    with pytest.raises(ValueError, match="no editors to draw"):
+    with pytest.raises(ValueError, match="no methods to draw"):
         utility_fairness_plane({}, path, original=(0.0, 1.0))
     for x, y in ((one, two), (two, np.array([0.0, np.nan])), (one[:0], one[:0])):
         with pytest.raises(ValueError, match=f"^clp: {len(x)} x and {len(y)} y; pass one finite"):

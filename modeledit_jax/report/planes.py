@@ -1,7 +1,4 @@
-"""What fairness costs: unfairness against utility of every editor, and the Pareto front.
-
-`modeledit_jax.report.figures` holds the style.
-"""
+"""Planes of two qualities: forgetting against keeping, unfairness against utility."""
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -13,21 +10,68 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
+from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
 
 from modeledit_jax.evaluation.statistics import stratified_bootstrap
-from modeledit_jax.report.figures import FONT, dress, editor_style, save
+from modeledit_jax.presets.preset import Style
+from modeledit_jax.report.style import FONT, dress, method_style, save
 
 Runs: TypeAlias = Num[np.ndarray, " _b"]
-
-NOT_EDITS = (
-    *("dixon-rebalancing", "reweighing", "other-seed"),
-    *("tfidf", "fair-oracle", "biased-oracle"),
-)
-"""Classifiers that are trained anew or are no network: no competitors of an edit."""
 
 _SHADE = "#009E73"
 _REPS = 2_000
 _RADII = (11, 15, 20, 26, 33, 42, 54)  # points between a mean and its number
+
+
+def forget_retain_plane(
+    points: Mapping[str, tuple[Num[np.ndarray, " b"], Num[np.ndarray, " b"]]],
+    path: str | Path,
+    *,
+    original: tuple[float, float],
+    retrain: tuple[float, float] | None = None,
+    title: str = "What is forgotten against what is kept",
+    styles: Mapping[str, Style] | None = None,
+) -> Figure:
+    """Forget against retain accuracy: the whole plane and a close-up of the corner worth reaching.
+
+    Tasks are faint, their mean is bold. The corner, forget <= 1% and retain at most one point
+    below the original, is shaded. The close-up has a symmetric logarithmic forget axis (linear
+    below 0.1%), so that 0%, 0.01% and 1% stand apart.
+
+    Args:
+      points: ``{method: (forget [B], retain [B])}``, accuracies 0...1 over B tasks or runs.
+      path: PNG to write.
+      original: (forget, retain) accuracy of the unedited network.
+      retrain: the same of the retrained network, the point to reach.
+      title: of the figure.
+      styles: see `method_style`.
+
+    Returns:
+      The figure, with the whole plane and the close-up as its two axes.
+    """
+    figure = Figure(figsize=(12.5, 5), layout="constrained")
+    plane, close = figure.subplots(1, 2)
+    for axes in (plane, close):
+        _shade_corner(axes, original[1] - 0.01)
+        for method, (forget, retain) in points.items():
+            style = method_style(method, styles)
+            look: dict[str, Any] = {"color": style.color, "marker": style.marker}
+            axes.scatter(forget, retain, s=24, alpha=0.3, linewidths=0, **look)
+            mean = np.mean(forget), np.mean(retain)
+            edge: dict[str, Any] = {"edgecolors": "white", "linewidths": 1.2}
+            axes.scatter(*mean, s=120, zorder=4, label=method, **look, **edge)
+        _mark_reference(axes, "original", original)
+        if retrain is not None:
+            _mark_reference(axes, "retrain", retrain)
+    dress(plane, "forget accuracy", "retain accuracy", "the whole plane")
+    dress(close, "forget accuracy (logarithmic above 0.1%)", "retain accuracy", "the corner")
+    kept = np.concatenate([retain for _, retain in points.values()])
+    references = [original[1]] if retrain is None else [original[1], retrain[1]]
+    _zoom(plane, close, np.append(kept, references), original[1])
+    figure.suptitle(title, fontsize=FONT + 2)
+    handles, labels = plane.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center", fontsize=FONT - 1, frameon=False)
+    return save(figure, path)
 
 
 def utility_fairness_plane(
@@ -39,16 +83,17 @@ def utility_fairness_plane(
     ylabel: str = "AUC of plain comments (higher is better)",
     title: str = "What fairness costs in utility",
     margin: float = 0.0,
-    off_front: Collection[str] = NOT_EDITS,
+    off_front: Collection[str] = (),
+    styles: Mapping[str, Style] | None = None,
 ) -> Figure:
-    """Unfairness against utility of every editor, with the Pareto front of the editors' means.
+    """Unfairness against utility of every method, with the Pareto front of the methods' means.
 
     Runs are faint, their mean is bold with its 95% bootstrap interval, which includes the spread
     between base networks that a paired comparison removes. Means are numbered; the legend, in the
     order given, has the names. The front starts at the original, as doing nothing is an option.
 
     Args:
-      points: ``{editor: (x [B], y [B])}`` over B runs, finite; low x and high y are good.
+      points: ``{method: (x [B], y [B])}`` over B runs, finite; low x and high y are good.
       path: PNG to write.
       original: (x, y) of the unedited network.
       xlabel: quantity of unfairness.
@@ -56,26 +101,27 @@ def utility_fairness_plane(
       title: of the figure.
       margin: utility may fall by so much to count as at least as good; 0.005 for the
         non-inferiority margin of half a point of AUC.
-      off_front: editors that are drawn but compete not for the front.
+      off_front: what is drawn but competes not for the front: no edits of the network.
+      styles: see `method_style`.
 
     Returns:
       The figure.
 
     Raises:
-      ValueError: if there are no points, or the two arrays of an editor differ in length, are
+      ValueError: if there are no points, or the two arrays of a method differ in length, are
         empty or are not finite.
     """
     _check_points(points)
     height = max(6.0, 1.6 + 0.235 * (len(points) + 4))
     figure = Figure(figsize=(11, height), layout="constrained")
     axes = figure.subplots()
-    means = {editor: (float(np.mean(x)), float(np.mean(y))) for editor, (x, y) in points.items()}
-    for number, (editor, (x, y)) in enumerate(points.items(), start=1):
-        _draw_editor(axes, f"{number}  {editor}", editor, x, y)
+    means = {method: (float(np.mean(x)), float(np.mean(y))) for method, (x, y) in points.items()}
+    for number, (method, (x, y)) in enumerate(points.items(), start=1):
+        _draw_method(axes, f"{number}  {method}", method_style(method, styles), x, y)
     hollow: dict[str, Any] = {"facecolors": "none", "edgecolors": "black", "linewidths": 1.3}
-    marker = editor_style("original").marker
+    marker = method_style("original").marker
     axes.scatter(*original, s=230, marker=marker, zorder=6, label="original (no edit)", **hollow)
-    rivals = [mean for editor, mean in means.items() if editor not in off_front]
+    rivals = [mean for method, mean in means.items() if method not in off_front]
     front = pareto_front(np.array([original, *rivals]))
     look: dict[str, Any] = {"color": "black", "linestyle": "--", "linewidth": 1.1, "zorder": 4}
     axes.step(*front.T, where="post", label="Pareto front of the means", **look)
@@ -97,17 +143,54 @@ def pareto_front(points: Num[np.ndarray, "n 2"]) -> Num[np.ndarray, "m 2"]:
     return ranked[ranked[:, 1] > best_before]
 
 
+def _shade_corner(axes: Axes, floor: float) -> None:
+    """Shade forget <= 1% and retain >= floor."""
+    corner = Rectangle((-1, floor), 1.01, 2, color="#009E73", alpha=0.12, linewidth=0, zorder=0)
+    corner.set_label("forget ≤ 1% and\nretain ≥ original − 1 point")
+    axes.add_patch(corner)
+
+
+def _mark_reference(axes: Axes, name: str, point: tuple[float, float]) -> None:
+    """A hollow marker for a network that no method made, so that points below stay visible."""
+    style = method_style(name)
+    hollow: dict[str, Any] = {"facecolors": "none", "edgecolors": "black", "linewidths": 1.3}
+    label = f"{name} (reference)"
+    axes.scatter(*point, s=230, marker=style.marker, zorder=5, label=label, **hollow)
+
+
+def _zoom(plane: Axes, close: Axes, retain: np.ndarray, original_retain: float) -> None:
+    """Set the limits of both panels and frame the close-up in the whole plane.
+
+    ``retain`` holds every retain accuracy in the figure.
+    """
+    lowest, top = float(retain.min()), float(retain.max())
+    plane.set_xlim(-0.03, 1.03)
+    plane.set_ylim(max(0.0, lowest - 0.05) - 0.02, 1.02)
+    bottom = original_retain - 0.02
+    close.set_xscale("symlog", linthresh=1e-3, linscale=0.6)
+    close.set_xlim(-2.5e-4, 0.1)
+    close.set_ylim(bottom, top + 0.1 * (top - bottom))
+    close.set_xticks([0, 1e-3, 1e-2, 1e-1])
+    close.xaxis.set_minor_formatter(NullFormatter())
+    close.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}%"))
+    close.yaxis.set_major_formatter(PercentFormatter(1.0))
+    for axis in (plane.xaxis, plane.yaxis):
+        axis.set_major_formatter(PercentFormatter(1.0))
+    low, high = close.get_ylim()
+    frame = Rectangle((-2.5e-4, low), 0.1, high - low, fill=False, linewidth=1, linestyle="--")
+    plane.add_patch(frame)
+
+
 def _check_points(points: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
     if not points:
-        raise ValueError("no editors to draw; pass {editor: (x, y)}")
-    for editor, (x, y) in points.items():
+        raise ValueError("no methods to draw; pass {method: (x, y)}")
+    for method, (x, y) in points.items():
         if x.shape != y.shape or x.size == 0 or not np.isfinite([x, y]).all():
-            raise ValueError(f"{editor}: {len(x)} x and {len(y)} y; pass one finite pair per run")
+            raise ValueError(f"{method}: {len(x)} x and {len(y)} y; pass one finite pair per run")
 
 
-def _draw_editor(axes: Axes, name: str, editor: str, x: np.ndarray, y: np.ndarray) -> None:
+def _draw_method(axes: Axes, name: str, style: Style, x: np.ndarray, y: np.ndarray) -> None:
     """Runs, mean and its intervals in both directions."""
-    style = editor_style(editor)
     look: dict[str, Any] = {"color": style.color, "marker": style.marker}
     axes.scatter(x, y, s=20, alpha=0.25, linewidths=0, zorder=2, **look)
     mean = float(np.mean(x)), float(np.mean(y))
