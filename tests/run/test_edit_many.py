@@ -20,6 +20,7 @@ from modeledit_jax.envs.stacking import stack_params
 from modeledit_jax.envs.worlds import ShiftWorld
 from modeledit_jax.run.checkpoint import load_tree
 from modeledit_jax.run.edit_many import Searches, edit_many, run_search
+from modeledit_jax.tasks.unlearning import unlearning_reward
 from tests import tiny
 
 KEY = jax.random.key(3)
@@ -31,6 +32,14 @@ SNES_OF_NINE = SNES(population=POPULATION, budget=39, parametrization=PerRow())
 @pytest.fixture(scope="module")
 def tasks():
     return [tiny.task(0), tiny.task(2, base=tiny.subject(1))]
+
+
+OTHER_WORK = "holds work of other settings or on another task: choose another folder, or delete"
+OTHER_TASKS = {
+    "network": tiny.task(0, base=tiny.subject(7)),
+    "data": tiny.task(0, seed=9, base=tiny.subject(0)),
+    "reward": tiny.task(0, reward=unlearning_reward("soft", utility=2.0)),
+}
 
 
 def folded(count, key=KEY):
@@ -208,8 +217,16 @@ class TestInTurn:
     )
     def test_a_folder_of_other_settings_is_refused(self, tasks, tmp_path, editor, key):
         edit_many(RidgeEditor(), tasks, KEY, tmp_path)
-        with pytest.raises(ValueError, match="holds an edit by other settings: choose another"):
+        with pytest.raises(ValueError, match=OTHER_WORK):
             edit_many(editor, tasks, key, tmp_path)
+
+    @pytest.mark.parametrize("other", OTHER_TASKS)
+    def test_a_folder_of_other_tasks_is_refused(self, tasks, tmp_path, other):
+        """They may have the same names."""
+        edit_many(RidgeEditor(), tasks, KEY, tmp_path)
+        assert OTHER_TASKS[other].name == tasks[0].name
+        with pytest.raises(ValueError, match=OTHER_WORK):
+            edit_many(RidgeEditor(), [OTHER_TASKS[other], tasks[1]], KEY, tmp_path)
 
     def test_an_editor_with_a_function_is_known_again_in_another_process(self, tasks, tmp_path):
         """Its address in memory, which no two processes share, is no setting."""
@@ -353,3 +370,27 @@ class TestRunSearch:
         assert reports.done == [20, 25]  # the report of ten came with its checkpoint
         for one, other in zip(found, whole, strict=True):
             assert_equal((one.params, one.trace), (other.params, other.trace))
+
+    def test_edit_many_refuses_a_search_of_other_settings(self, tmp_path):
+        """Also where they do not show in the shapes of what is saved."""
+        search = replace(SNES_OF_NINE, budget=10 * POPULATION)
+        edit_many(search, TASKS, KEY, tmp_path)
+        for other in (replace(search, std=0.4), replace(search, std=jnp.float32(0.3))):
+            with pytest.raises(ValueError, match=OTHER_WORK):
+                edit_many(other, TASKS, KEY, tmp_path)
+        for name, other in OTHER_TASKS.items():
+            with pytest.raises(ValueError, match=OTHER_WORK):
+                edit_many(search, [other, TASKS[1]], KEY, tmp_path), name
+        with pytest.raises(ValueError, match=OTHER_WORK):
+            edit_many(search, TASKS, jax.random.key(9), tmp_path)
+
+    def test_a_folder_in_which_nothing_was_saved_can_be_used_again(self, tmp_path):
+        """The first reward was a mistake; the corrected one needs no other folder."""
+
+        def reward(sets, edit):
+            return jnp.where(edit.size() == 0, 0.0, jnp.nan)
+
+        search = replace(SNES_OF_NINE, budget=2 * POPULATION)
+        with pytest.raises(ValueError, match="not finite"):
+            edit_many(search, [tiny.task(0, reward=reward)], KEY, tmp_path)
+        assert edit_many(search, [tiny.task(0)], KEY, tmp_path)
