@@ -106,9 +106,9 @@ def _draw_ppo(axes: Axes, results: dict[str, Any]) -> None:
     totals = [1e3 * per_update / rates[f"training_{name}"]["median"] for name in bars.values()]
     shares = [section["ratios"][f"ppo_share_{name}"]["median"] for name in bars.values()]
     rest = [total * (1 - share) for total, share in zip(totals, shares, strict=True)]
-    own = [total * share for total, share in zip(totals, shares, strict=True)]
+    learning = [total * share for total, share in zip(totals, shares, strict=True)]
     axes.bar(list(bars), rest, 0.55, color="#0072B2", label="environment")
-    axes.bar(list(bars), own, 0.55, bottom=rest, color="#E69F00", label="PPO's own work")
+    axes.bar(list(bars), learning, 0.55, bottom=rest, color="#E69F00", label="PPO's own work")
     for index, (total, share) in enumerate(zip(totals, shares, strict=True)):
         axes.text(index, total, f"{share:.0%}", ha="center", va="bottom")
     axes.set_ylim(0, 1.35 * max(totals))

@@ -7,6 +7,8 @@ Dimension letters, used in shapes and comments throughout the package::
     A  size of an action vector               R  rank of a low-rank edit
     E  environments or candidates in parallel T  steps of an episode or rollout
     B  tasks or seeds in parallel             P  named parts of a reward
+    K  updates of a search                    I  identity terms of comments
+    S  batches of a stream of facts           M  edited modules of a language model
 """
 
 from collections.abc import Callable

@@ -58,7 +58,7 @@ print(json.dumps([str(package), paths]))
 """
     place, paths = json.loads(run(python, "-c", program, cwd=tmp_path))
     assert Path(place).is_relative_to(Path(python).parents[1])
-    source = ROOT / "modeledit_jax"
+    source = Path(python).parents[2] / "source" / "modeledit_jax"
     ours = {str(p.relative_to(source)) for p in source.rglob("*") if p.is_file()}
     skipped = {path for path in ours if "__pycache__" in path}
     assert {path for path in paths if "__pycache__" not in path} == ours - skipped

@@ -24,7 +24,7 @@ from modeledit_jax.run.files import atomic_write_text
 from modeledit_jax.run.folder import as_json
 from modeledit_jax.tasks.debiasing import DebiasingTask
 from modeledit_jax.tasks.debiasing_metrics import debiasing_metrics, rows, threshold
-from modeledit_jax.tasks.unlearning_metrics import edit_metrics
+from modeledit_jax.tasks.outputs import edit_metrics
 
 REFERENCE_STYLES = {
     "tfidf": Style("#A0A0A0", "s", ":"),

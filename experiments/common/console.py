@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import experiments
+from experiments.common.command import Command
 
 USAGE = "usage: modeledit EXPERIMENT [OPTIONS]"
 
@@ -51,5 +52,5 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         cure = f"did you mean {near[0]}?" if near else "modeledit --help lists all"
         print(f"error: there is no experiment {name!r}: {cure}", file=sys.stderr)
         sys.exit(2)
-    module = importlib.import_module(f"experiments.{name}.__main__")
-    module.command(options, prog=f"modeledit {name}")
+    command: Command = importlib.import_module(f"experiments.{name}.__main__").command
+    command(options, prog=f"modeledit {name}")

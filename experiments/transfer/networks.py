@@ -10,6 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from experiments.common.image_subjects import Recipe, trained_subject
+from experiments.common.policies import FIRST_TRAINING_SEED
 from experiments.transfer.config import Config, Shape, read_classes, read_shape
 from modeledit_jax.data.folders import default_cache_dir
 from modeledit_jax.data.images.datasets import ImageData, load_images
@@ -20,7 +21,6 @@ from modeledit_jax.subjects.training import image_recipe
 from modeledit_jax.tasks.task import Task
 from modeledit_jax.tasks.unlearning import forget_classes, unlearning_reward
 
-FIRST_TRAINING_SEED = 1000
 """Networks to train on have seeds from here; those that are only edited have small ones."""
 
 REWARD = unlearning_reward()  # one object, so that all worlds are compiled for the same function

@@ -1,39 +1,20 @@
 """Trains the policies of the transfer experiment, or finds them in the run folder."""
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
-import jax
 import numpy as np
-from tqdm import tqdm
 
 from experiments.common.options import run_folder
+from experiments.common.policies import Policy, train_policy
 from experiments.transfer.config import Config
 from experiments.transfer.networks import REWARD, Networks, draw_pairs
-from modeledit_jax.editors.policy.learned import LearnedEditor
 from modeledit_jax.editors.policy.training import PolicyTrainer, PolicyTraining
 from modeledit_jax.envs.worlds import WorldName
-from modeledit_jax.run.files import atomic_write_text
-from modeledit_jax.run.resumable import run_chunks
 from modeledit_jax.tasks.task import Task
 from modeledit_jax.tasks.unlearning import forget_in_turn
 
-RECORDED = ("reward", "reward_spread", "approx_kl", "grad_norm")
-CHUNK = 20
 SEQUENCE, ORDERS = 5, 6
 """Requests of a training episode in which one follows another; episodes for every network."""
-
-
-@dataclass(frozen=True)
-class Policy:
-    """A trained policy and what its training took."""
-
-    editor: LearnedEditor
-    seconds: float
-    evaluations: int
 
 
 def trained_policy(
@@ -75,47 +56,3 @@ def sequence_policy(config: Config, store: Networks, world: WorldName, start: Po
 def _orders(rng: np.random.Generator, classes: Sequence[int], count: int) -> list[list[int]]:
     length = min(SEQUENCE, len(classes) - 1)
     return [[int(c) for c in rng.permutation(classes)[:length]] for _ in range(count)]
-
-
-def train_policy(
-    folder: Path, name: str, trainer: PolicyTrainer, seed: int, start: Policy | None = None
-) -> Policy:
-    """Trains a policy in chunks that are saved, and writes it.
-
-    Args:
-      folder: of the run; the policy is ``policies/<name>.safetensors`` in it.
-      name: of the policy.
-      trainer: with its tasks.
-      seed: of the training.
-      start: a policy to begin with; None: a fresh one.
-    """
-    updates = trainer.config.updates
-    state = trainer.init(jax.random.key(seed), start.editor if start else None)
-    with tqdm(desc=f"policy {name}", total=updates, unit="update", leave=False) as bar:
-
-        def report(done: int, total: int, record: Mapping[str, np.ndarray]) -> None:
-            bar.n = done
-            bar.set_postfix(reward=f"{record['reward'].mean():.3f}")
-
-        def advance(state: Any, done: int, steps: int) -> tuple[Any, dict[str, Any]]:
-            state, metrics = trainer.advance(state, done, steps)
-            return state, {key: metrics[key] for key in RECORDED}
-
-        progress = run_chunks(
-            state,
-            dict.fromkeys(RECORDED, np.zeros(updates, np.float32)),
-            advance,
-            chunk=CHUNK,
-            folder=folder / "checkpoints" / f"policy-{name}",
-            report=report,
-        )
-    editor = trainer.editor(progress.state)
-    editor.save(folder / "policies" / f"{name}.safetensors")
-    _write_curve(folder / "policies" / f"{name}.json", progress.record)
-    evaluations = trainer.config.evaluations(trainer.envs[0].horizon)
-    return Policy(editor, progress.seconds, evaluations)
-
-
-def _write_curve(path: Path, record: Mapping[str, np.ndarray]) -> None:
-    values = {name: np.asarray(own).round(5).tolist() for name, own in record.items()}
-    atomic_write_text(path, json.dumps(values))

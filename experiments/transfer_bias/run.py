@@ -8,8 +8,7 @@ from experiments.bias_mitigation.report import make_rows
 from experiments.bias_mitigation.run import Setup, fairness_evaluation, prepare, unedited
 from experiments.common.methods import Result, evaluated, method_keys
 from experiments.common.options import World, run_folder
-from experiments.transfer.networks import FIRST_TRAINING_SEED
-from experiments.transfer.policies import train_policy
+from experiments.common.policies import FIRST_TRAINING_SEED, train_policy
 from experiments.transfer_bias.config import Config
 from modeledit_jax.editors.policy.training import PolicyTrainer, PolicyTraining
 from modeledit_jax.report.markdown import mean_cell, table_lines

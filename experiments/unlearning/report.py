@@ -25,10 +25,10 @@ from modeledit_jax.report.summary import write_metrics_csv, write_summary
 from modeledit_jax.report.table import Row
 from modeledit_jax.run.files import atomic_write_text
 from modeledit_jax.run.folder import as_json
+from modeledit_jax.tasks.outputs import edit_metrics
 from modeledit_jax.tasks.unlearning import UnlearningTask
 from modeledit_jax.tasks.unlearning_metrics import (
     TEST_METRICS,
-    edit_metrics,
     set_accuracies,
     unlearning_metrics,
 )

@@ -20,9 +20,9 @@ from modeledit_jax.data.folders import default_cache_dir
 from modeledit_jax.data.images.datasets import load_images
 from modeledit_jax.data.images.splits import split_images
 from modeledit_jax.editors.editor import Cost
-from modeledit_jax.editors.unlearning.references import LogitMask, gradient_steps
+from modeledit_jax.editors.unlearning.references import LogitMask
 from modeledit_jax.subjects.image_classifiers import make_classifier
-from modeledit_jax.subjects.training import image_recipe
+from modeledit_jax.subjects.training import gradient_steps, image_recipe
 from modeledit_jax.tasks.outputs import role_outputs
 from modeledit_jax.tasks.unlearning import UnlearningTask, forget_classes, forget_samples
 from modeledit_jax.tasks.unlearning_metrics import EVALUATED_ROLES

@@ -67,8 +67,8 @@ class EquivariantPolicy(nn.Module):
             heard = [_along(e, v) for e, v in zip(edges, outputs, strict=True)]
             told = [_along(e.swapaxes(1, 2), u) for e, u in zip(edges, inputs, strict=True)]
             inputs, outputs = (
-                self._each(f"{side}_{index}", _joined(own, other, everyone), add=own)
-                for side, own, other in (("inputs", inputs, heard), ("outputs", outputs, told))
+                self._each(f"{side}_{index}", _joined(rows, other, everyone), add=rows)
+                for side, rows, other in (("inputs", inputs, heard), ("outputs", outputs, told))
             )
         mean = self._mean(layers, inputs, outputs)
         log_std = self.param("log_std", nn.initializers.zeros, ())
@@ -83,7 +83,7 @@ class EquivariantPolicy(nn.Module):
         """``tanh(add + Dense(rows))`` of every layer, with one dense layer for all."""
         dense = nn.Dense(self.hidden, name=name)
         add = [jnp.zeros(())] * len(rows) if add is None else add
-        return [jnp.tanh(own + dense(x)) for own, x in zip(add, rows, strict=True)]
+        return [jnp.tanh(x0 + dense(x)) for x0, x in zip(add, rows, strict=True)]
 
     def _everyone(
         self, context: Array, inputs: Sequence[Array], outputs: Sequence[Array], index: int
@@ -132,11 +132,11 @@ def _entries(
     """What the network of a single weight sees: products of factors, alone, with the weight's sign,
     and in units of the weight: by what share it would have to grow for the product to be added."""
     products = jnp.einsum("dr,hr->dhr", left, right)
-    own = jnp.stack(edges, axis=-1)
-    weight = own[..., :1]
+    edge = jnp.stack(edges, axis=-1)
+    weight = edge[..., :1]
     sign = jnp.where(weight < 0, -1.0, 1.0)
     share = products * sign / jnp.maximum(jnp.abs(weight), _SMALLEST_WEIGHT)
-    joined = jnp.concatenate([products, products * sign, share, own], axis=-1)
+    joined = jnp.concatenate([products, products * sign, share, edge], axis=-1)
     return jnp.clip(joined, -_LARGEST_ENTRY, _LARGEST_ENTRY)
 
 
@@ -147,10 +147,10 @@ def _along(edges: Float[Array, "e d h"], rows: Float[Array, "h f"]) -> Float[Arr
 
 
 def _joined(
-    own: Sequence[Array], heard: Sequence[Array], everyone: Float[Array, " hidden"]
+    rows: Sequence[Array], heard: Sequence[Array], everyone: Float[Array, " hidden"]
 ) -> list[Array]:
     """Of every layer, what its rows are, hear of the other side, and hear of all."""
     return [
         jnp.concatenate([x, y, jnp.broadcast_to(everyone, (len(x), len(everyone)))], axis=1)
-        for x, y in zip(own, heard, strict=True)
+        for x, y in zip(rows, heard, strict=True)
     ]

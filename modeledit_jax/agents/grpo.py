@@ -152,7 +152,7 @@ def play_task(
     # The last state leads nowhere: a step there would only be looked at in vain.
     last, before = jax.lax.scan(step, env.reset_env(reset_key, env_params), keys[:-1])
     observation, action, log_prob, reward = jax.tree.map(
-        lambda own, end: jnp.concatenate([own, end[None]]),
+        lambda steps, end: jnp.concatenate([steps, end[None]]),
         before,
         tried(last, apply(last[0]), keys[-1]),
     )

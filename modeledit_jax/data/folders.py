@@ -11,8 +11,8 @@ def default_cache_dir() -> Path:
       ``$MODELEDIT_CACHE_DIR`` if set, else ``$XDG_CACHE_HOME/modeledit_jax``, else
       ``~/.cache/modeledit_jax``. The folder need not exist.
     """
-    if own := os.environ.get("MODELEDIT_CACHE_DIR"):
-        return Path(own).expanduser()
+    if chosen := os.environ.get("MODELEDIT_CACHE_DIR"):
+        return Path(chosen).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "modeledit_jax"
 
 

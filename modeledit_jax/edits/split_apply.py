@@ -252,7 +252,9 @@ class _Program:
         """Of every edited leaf that is used once, as ``x @ W``, the equation that does so."""
         users = {var: [e for e in self.late if var in e.inputs] for var in self.edited_vars}
         return {
-            var: own[0] for var, own in users.items() if len(own) == 1 and _is_dense(own[0], var)
+            var: equations[0]
+            for var, equations in users.items()
+            if len(equations) == 1 and _is_dense(equations[0], var)
         }
 
     def check_dense(self, names: Sequence[str]) -> None:

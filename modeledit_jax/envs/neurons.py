@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Float, Int
 
 from modeledit_jax.edits.edit import spread
+from modeledit_jax.evaluation.accuracy import margins
 from modeledit_jax.types import Array, Leaves
 
 Layer: TypeAlias = dict[str, Array]
@@ -34,18 +35,6 @@ Tapped: TypeAlias = Callable[[Leaves], tuple[Array, Leaves]]
 
 RIDGE = 0.01  # of the mean second moment: neurons that hardly ever fire must not decide
 TINY = 1e-12
-
-
-def margins(outputs: Float[Array, "n c"], label: Int[Array, " n"]) -> Float[Array, " n"]:
-    """By how much the true class leads, in nats: its logit minus the log-sum-exp of the others.
-
-    With a single logit, that of the class 1, it is the logit or, for the class 0, minus the logit.
-    """
-    if outputs.shape[-1] == 1:
-        return jnp.where(label == 1, 1.0, -1.0) * outputs[:, 0]
-    own = jax.nn.one_hot(label, outputs.shape[-1], dtype=bool)
-    others = jax.nn.logsumexp(jnp.where(own, -jnp.inf, outputs), axis=-1)
-    return jnp.sum(jnp.where(own, outputs, 0.0), axis=-1) - others
 
 
 def observe_neurons(

@@ -33,8 +33,8 @@ class TaskPool:
     def task(self, index: Field) -> WorldParams:
         """The params of one task; ``index`` may be traced."""
         shared = jax.tree.map(lambda leaf: leaf[self.subject[index]], self.subjects)
-        own = jax.tree.map(lambda leaf: leaf[index], self.requests)
-        return own.replace(**{name: getattr(shared, name) for name in _OF_SUBJECT})
+        request = jax.tree.map(lambda leaf: leaf[index], self.requests)
+        return request.replace(**{name: getattr(shared, name) for name in _OF_SUBJECT})
 
     def draw(self, env: World, key: Key, count: int, examples: int | None = None) -> WorldParams:
         """Draws tasks without replacement, and examples to reward them on.
@@ -98,14 +98,14 @@ def make_pool(env: World, tasks: Sequence[Task]) -> TaskPool:
         whose = tuple(map(id, (task.subject, sets.x, *jax.tree.leaves(sets.targets))))
         index = places.get(whose)
         features = None if index is None else subjects[index].features
-        own = env.params(task, features)
+        prepared = env.params(task, features)
         if index is None:
             index = places[whose] = len(subjects)
-            subjects.append(_only(own, _OF_SUBJECT))
-        params.append((index, own.replace(**dict.fromkeys(_OF_SUBJECT))))
+            subjects.append(_only(prepared, _OF_SUBJECT))
+        params.append((index, prepared.replace(**dict.fromkeys(_OF_SUBJECT))))
     return TaskPool(
         subjects=stack_params(subjects),
-        requests=stack_params([own for _, own in params]),
+        requests=stack_params([prepared for _, prepared in params]),
         subject=jnp.asarray([index for index, _ in params], jnp.int32),
     )
 

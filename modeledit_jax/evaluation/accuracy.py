@@ -117,5 +117,17 @@ def _label_log_probability(
     """``log softmax(logits)[label]`` in float32."""
     logits = _all_logits(logits.astype(jnp.float32))
     index = labels.reshape((1,) * (logits.ndim - 2) + (-1, 1))
-    own = jnp.take_along_axis(logits, index, axis=-1)[..., 0]
-    return own - jax.nn.logsumexp(logits, axis=-1)
+    true = jnp.take_along_axis(logits, index, axis=-1)[..., 0]
+    return true - jax.nn.logsumexp(logits, axis=-1)
+
+
+def margins(outputs: Float[Array, "n c"], label: Int[Array, " n"]) -> Float[Array, " n"]:
+    """By how much the true class leads, in nats: its logit minus the log-sum-exp of the others.
+
+    With a single logit, that of the class 1, it is the logit or, for the class 0, minus the logit.
+    """
+    if outputs.shape[-1] == 1:
+        return jnp.where(label == 1, 1.0, -1.0) * outputs[:, 0]
+    is_true = jax.nn.one_hot(label, outputs.shape[-1], dtype=bool)
+    others = jax.nn.logsumexp(jnp.where(is_true, -jnp.inf, outputs), axis=-1)
+    return jnp.sum(jnp.where(is_true, outputs, 0.0), axis=-1) - others

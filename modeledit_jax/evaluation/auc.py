@@ -34,17 +34,17 @@ class GroupAUCs:
     """Areas under the ROC curve of one model; NaN where a cell is empty."""
 
     overall: Field  # [] float32, all positives against all negatives
-    subgroup: Field  # [T] float32, within the comments that mention the term
-    bpsn: Field  # [T] float32, background positive, subgroup negative: low = false positives
-    bnsp: Field  # [T] float32, background negative, subgroup positive: low = false negatives
+    subgroup: Field  # [I] float32, within the comments that mention the term
+    bpsn: Field  # [I] float32, background positive, subgroup negative: low = false positives
+    bnsp: Field  # [I] float32, background negative, subgroup positive: low = false negatives
 
 
 @struct.dataclass
 class EqualityGaps:
     """Average equality gaps, each in [-½, ½]; above 0 = the subgroup is scored higher."""
 
-    positive: Field  # [T] float32, P(subgroup > background) - ½ among positives
-    negative: Field  # [T] float32, the same among negatives
+    positive: Field  # [I] float32, P(subgroup > background) - ½ among positives
+    negative: Field  # [I] float32, the same among negatives
 
 
 def auc(
@@ -63,7 +63,7 @@ def auc(
 def group_aucs(
     scores: Float[Array, " n"],
     label: Int[Array, " n"],
-    groups: Float[Array, "n t"],
+    groups: Float[Array, "n i"],
     weights: Num[Array, " n"] | None = None,
 ) -> GroupAUCs:
     """Overall AUC, and subgroup, BPSN and BNSP AUC of every term; conventions of the module.
@@ -75,28 +75,28 @@ def group_aucs(
     Args:
       scores: ``[N]`` logits.
       label: ``[N]``, 0 or 1.
-      groups: ``[N, T]``, 1 where the example mentions the term, else 0; columns may overlap.
+      groups: ``[N, I]``, 1 where the example mentions the term, else 0; columns may overlap.
       weights: ``[N]``, non-negative; None counts every example once.
     """
     positive, negative = labeled_weights(label, weights)
     ranking = rank(scores, positive + negative > 0)
     wins = _wins(ranking, groups, positive, negative)
-    own = jnp.diagonal(wins, axis1=1, axis2=2)
+    within_wins = jnp.diagonal(wins, axis1=1, axis2=2)
     positives, rest_positives = _totals(positive, groups)
     negatives, rest_negatives = _totals(negative, groups)
-    within = _share(own, positives, negatives, ranking)
+    within = _share(within_wins, positives, negatives, ranking)
     return GroupAUCs(
         overall=within[0],
         subgroup=within[1:],
-        bpsn=_share(wins[:, 0, 1:] - own[:, 1:], rest_positives, negatives[1:], ranking),
-        bnsp=_share(wins[:, 1:, 0] - own[:, 1:], positives[1:], rest_negatives, ranking),
+        bpsn=_share(wins[:, 0, 1:] - within_wins[:, 1:], rest_positives, negatives[1:], ranking),
+        bnsp=_share(wins[:, 1:, 0] - within_wins[:, 1:], positives[1:], rest_negatives, ranking),
     )
 
 
 def average_equality_gaps(
     scores: Float[Array, " n"],
     label: Int[Array, " n"],
-    groups: Float[Array, "n t"],
+    groups: Float[Array, "n i"],
     weights: Num[Array, " n"] | None = None,
 ) -> EqualityGaps:
     """``P(score of the subgroup > score of the rest) - ½`` among examples of the same label.
@@ -107,11 +107,11 @@ def average_equality_gaps(
     positive, negative = labeled_weights(label, weights)
     ranking = rank(scores, positive + negative > 0)
 
-    def gap(side: Float[Array, " n"]) -> Float[Array, " t"]:
+    def gap(side: Float[Array, " n"]) -> Float[Array, " i"]:
         wins = _wins(ranking, groups, side, side)
-        own = jnp.diagonal(wins, axis1=1, axis2=2)[:, 1:]
+        within_wins = jnp.diagonal(wins, axis1=1, axis2=2)[:, 1:]
         total, rest = _totals(side, groups)
-        return _share(wins[:, 1:, 0] - own, total[1:], rest, ranking) - 0.5
+        return _share(wins[:, 1:, 0] - within_wins, total[1:], rest, ranking) - 0.5
 
     return EqualityGaps(positive=gap(positive), negative=gap(negative))
 
@@ -126,14 +126,14 @@ def labeled_weights(
 
 def _wins(
     ranking: Ranking,
-    groups: Float[Array, "n t"],
+    groups: Float[Array, "n i"],
     upper: Float[Array, " n"],
     lower: Float[Array, " n"],
 ) -> Float[Array, "k a a"]:
     """Weight of the pairs in which an upper example beats a lower one, ties one half.
 
     Returns:
-      ``[K, 1 + T, 1 + T]``: wins of the upper examples in a block of places, by column of the upper
+      ``[K, 1 + I, 1 + I]``: wins of the upper examples in a block of places, by column of the upper
       and column of the lower example; column 0 is everyone. Not yet summed over blocks: in a
       block the counts are exact, so that a group may be subtracted from everyone.
     """
@@ -146,9 +146,9 @@ def _wins(
 
 
 def _totals(
-    weights: Float[Array, " n"], groups: Float[Array, "n t"]
-) -> tuple[Float[Array, " a"], Float[Array, " t"]]:
-    """Total weight of everyone and of every group ``[1 + T]``, and outside every group ``[T]``."""
+    weights: Float[Array, " n"], groups: Float[Array, "n i"]
+) -> tuple[Float[Array, " a"], Float[Array, " i"]]:
+    """Total weight of everyone and of every group ``[1 + I]``, and outside every group ``[I]``."""
     inside = jnp.sum(weights[:, None] * groups, axis=0)
     outside = jnp.sum(weights[:, None] * (1.0 - groups), axis=0)
     return jnp.concatenate([jnp.sum(weights)[None], inside]), outside

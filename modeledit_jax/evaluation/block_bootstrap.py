@@ -74,11 +74,11 @@ def paired_block_bootstrap(
         raise ValueError(f"need pairs of networks, got {len(before)} before and {len(after)} after")
     rng = np.random.default_rng(seed)
     point, sampled = [], []
-    for own, edited in zip(before, after, strict=True):
-        draws = draw_blocks(len(own), reps, rng)
-        sampled.append([equality_difference_samples(x, draws, columns) for x in (own, edited)])
-        once = np.ones((1, len(own)), int)
-        point.append([equality_difference_samples(x, once, columns)[0] for x in (own, edited)])
+    for unedited, edited in zip(before, after, strict=True):
+        draws = draw_blocks(len(unedited), reps, rng)
+        sampled.append([equality_difference_samples(x, draws, columns) for x in (unedited, edited)])
+        once = np.ones((1, len(unedited)), int)
+        point.append([equality_difference_samples(x, once, columns)[0] for x in (unedited, edited)])
     networks = rng.integers(len(before), size=(reps, len(before)))
     pairs = np.asarray(sampled)[networks, :, np.arange(reps)[:, None]].mean(axis=1)
     values = _change(pairs, relative)

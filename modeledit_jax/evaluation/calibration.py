@@ -15,13 +15,13 @@ class CalibrationErrors:
     """Expected calibration errors, 0…1; NaN for a group without examples."""
 
     overall: Field  # [] float32
-    group: Field  # [T] float32
+    group: Field  # [I] float32
 
 
 def expected_calibration_error(
     scores: Float[Array, " n"],
     label: Int[Array, " n"],
-    groups: Float[Array, "n t"],
+    groups: Float[Array, "n i"],
     weights: Num[Array, " n"] | None = None,
     bins: int = 15,
 ) -> CalibrationErrors:
@@ -39,7 +39,7 @@ def expected_calibration_error(
     Args:
       scores: ``[N]`` logits; a non-finite one that counts makes every result NaN.
       label: ``[N]``, 0 or 1; other values are left out.
-      groups: ``[N, T]``, 1 where the example mentions the term, else 0; columns may overlap.
+      groups: ``[N, I]``, 1 where the example mentions the term, else 0; columns may overlap.
       weights: ``[N]``, non-negative; None counts every example once.
       bins: their number, at least 1.
 

@@ -115,10 +115,10 @@ def summarize(scores: EditScores, first: int = 500) -> dict[str, Float[Array, ""
     """
     summary: dict[str, Array] = {}
     for stream in STREAMS:
-        own: AnswerScores = getattr(scores, stream)
-        summary[stream] = mean_over(own.tokens, scores.real)
+        answers: AnswerScores = getattr(scores, stream)
+        summary[stream] = mean_over(answers.tokens, scores.real)
         for kind in ("exact", "by_token", "by_probability"):
-            values = getattr(own, kind)
+            values = getattr(answers, kind)
             if values is not None:
                 summary[f"{stream}_{kind}"] = mean_over(values, scores.real)
     if scores.unchanged is not None:

@@ -25,9 +25,9 @@ class ErrorRates:
     fpr: Field  # [] float32, share of negatives called positive
     fnr: Field  # [] float32, share of positives called negative
     accuracy: Field  # [] float32
-    group_fpr: Field  # [T] float32
-    group_fnr: Field  # [T] float32
-    group_accuracy: Field  # [T] float32
+    group_fpr: Field  # [I] float32
+    group_fnr: Field  # [I] float32
+    group_accuracy: Field  # [I] float32
 
 
 @struct.dataclass
@@ -79,7 +79,7 @@ def equal_error_threshold(
 def error_rates(
     scores: Float[Array, " n"],
     label: Int[Array, " n"],
-    groups: Float[Array, "n t"],
+    groups: Float[Array, "n i"],
     threshold: Float[Array, ""] | float,
     weights: Num[Array, " n"] | None = None,
 ) -> ErrorRates:
@@ -88,7 +88,7 @@ def error_rates(
     Args:
       scores: ``[N]`` logits.
       label: ``[N]``, 0 or 1.
-      groups: ``[N, T]``, 1 where the example mentions the term, else 0; columns may overlap.
+      groups: ``[N, I]``, 1 where the example mentions the term, else 0; columns may overlap.
       threshold: in the space of the scores.
       weights: ``[N]``, non-negative; None counts every example once.
     """
@@ -149,7 +149,7 @@ def worst_group_accuracy(rates: ErrorRates) -> Float[Array, ""]:
     return 1.0 - jnp.nanmax(jnp.concatenate([rates.group_fpr, rates.group_fnr]))
 
 
-def power_mean(values: Float[Array, " t"], p: float = -5.0) -> Float[Array, ""]:
+def power_mean(values: Float[Array, " i"], p: float = -5.0) -> Float[Array, ""]:
     """Generalised mean ``(mean v^p)^(1/p)`` of the values that are defined.
 
     With ``p = -5`` (Borkan et al. 2019) it lies near the lowest values: raising the worst term

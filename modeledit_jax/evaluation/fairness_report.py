@@ -45,7 +45,7 @@ def fairness_metrics(
     Args:
       scores: ``[N]`` logits.
       label: ``[N]``, 0 or 1; other values mark examples without a label, which are left out.
-      groups: ``[N, T]``, 1 where the comment mentions the term, else 0.
+      groups: ``[N, I]``, 1 where the comment mentions the term, else 0.
       threshold: in the space of the scores, e.g. `fairness.equal_error_threshold` of the same
         model on *other* comments; a score at or above it is called positive.
       weights: ``[N]``, non-negative; None counts every example once.
@@ -77,7 +77,7 @@ def per_term(
     weights: ArrayLike | None = None,
     bins: int = 15,
 ) -> dict[str, np.ndarray]:
-    """Returns the metrics of every term, ``{name: [T]}``; arguments as in `fairness_metrics`.
+    """Returns the metrics of every term, ``{name: [I]}``; arguments as in `fairness_metrics`.
 
     ``positives`` and ``negatives`` are the (weighted) numbers of labeled comments with the term;
     gaps keep their sign.
@@ -90,7 +90,7 @@ def per_term(
 def _measured(
     scores: Float[Array, " n"],
     label: Int[Array, " n"],
-    groups: Float[Array, "n t"],
+    groups: Float[Array, "n i"],
     threshold: Float[Array, ""],
     weights: Float[Array, " n"],
     *,
@@ -167,7 +167,7 @@ def _arrays(
         raise ValueError(f"scores has shape {scores.shape}; pass [N] logits, e.g. outputs[:, 0]")
     if groups.ndim != 2 or len(groups) != number or label.shape != (number,):
         raise ValueError(
-            f"{number} scores need label [{number}] and groups [{number}, T], not {label.shape} "
+            f"{number} scores need label [{number}] and groups [{number}, I], not {label.shape} "
             f"and {groups.shape}; pass the parts of one `Comments`"
         )
     if groups.shape[1] == 0:

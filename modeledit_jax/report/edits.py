@@ -9,9 +9,9 @@ from modeledit_jax.editors.editor import EditResult
 from modeledit_jax.edits.site import get_leaves
 from modeledit_jax.tasks.debiasing import DebiasingTask
 from modeledit_jax.tasks.debiasing_metrics import debiasing_metrics, evaluated_roles
-from modeledit_jax.tasks.outputs import role_outputs
+from modeledit_jax.tasks.outputs import edit_metrics, role_outputs
 from modeledit_jax.tasks.task import Task
-from modeledit_jax.tasks.unlearning_metrics import edit_metrics, set_accuracies
+from modeledit_jax.tasks.unlearning_metrics import set_accuracies
 from modeledit_jax.types import Params
 
 

@@ -42,7 +42,7 @@ def dumbbell(
 
     Args:
       terms: T names.
-      rates: ``{name of the rate: (before [T], after [T], overall before, overall after)}``,
+      rates: ``{name of the rate: (before [I], after [I], overall before, overall after)}``,
         fractions 0…1, NaN where undefined.
       held_out: of each term, whether the edit was made without counterfactuals that name it.
       path: PNG to write.
@@ -100,7 +100,7 @@ def score_distributions(
     Args:
       scores: ``{model: [N]}`` logits, e.g. ``before`` and ``after``; finite.
       label: ``[N]``, 0 non-toxic, 1 toxic; rows with another label are left out.
-      groups: ``[N, T]``, positive where the comment mentions the term.
+      groups: ``[N, I]``, positive where the comment mentions the term.
       terms: T names.
       path: PNG to write.
       thresholds: ``{model: logit}`` at which each model decides.
@@ -175,7 +175,7 @@ def _color(model: str) -> str:
 
 
 def _draw_rates(axes: Axes, pair: np.ndarray, overall: tuple[float, float]) -> None:
-    """Draws one panel of a dumbbell from rates ``[2, T]`` in the order of the rows."""
+    """Draws one panel of a dumbbell from rates ``[2, I]`` in the order of the rows."""
     rows = np.arange(pair.shape[1])
     known = ~np.isnan(pair)
     both = known.all(axis=0)
@@ -235,7 +235,7 @@ def _legend_below(figure: Figure, handles: Sequence[Artist]) -> None:
 
 
 def _quantiles(scores: Sequence[np.ndarray], label: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """``[2, M, T + 1, 5]``: by label, model and term, then all comments; NaN without comments."""
+    """``[2, M, I + 1, 5]``: by label, model and term, then all comments; NaN without comments."""
     rows = np.column_stack([groups > 0, np.ones(len(label), bool)])
     result = np.full((2, len(scores), rows.shape[1], len(_QUANTILES)), np.nan)
     for toxic, model, term in np.ndindex(result.shape[:-1]):
@@ -246,7 +246,7 @@ def _quantiles(scores: Sequence[np.ndarray], label: np.ndarray, groups: np.ndarr
 
 
 def _draw_scores(axes: Axes, quantiles: np.ndarray, colors: Sequence[str]) -> None:
-    """Draws the bars of every model from quantiles ``[M, T + 1, 5]`` in the order of the rows."""
+    """Draws the bars of every model from quantiles ``[M, I + 1, 5]`` in the order of the rows."""
     missing = np.isnan(quantiles[0, :, _MEDIAN])
     places = np.linspace(-0.2, 0.2, len(colors)) if len(colors) > 1 else np.zeros(1)
     for place, color, of_model in zip(places, colors, quantiles, strict=True):

@@ -78,9 +78,9 @@ def opened_run(
 
 def _discard(run_dir: Path) -> None:
     """Removes the folder of a run unless it holds files beside ``config.json``."""
-    own = run_dir / "config.json"
-    if all(path == own or path.is_dir() for path in run_dir.rglob("*")):
-        own.unlink(missing_ok=True)
+    config = run_dir / "config.json"
+    if all(path == config or path.is_dir() for path in run_dir.rglob("*")):
+        config.unlink(missing_ok=True)
         shutil.rmtree(run_dir, ignore_errors=True)
 
 

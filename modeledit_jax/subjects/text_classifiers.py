@@ -128,5 +128,5 @@ def make_text_classifier(
         raise ValueError(
             f"{len(vectors)} word vectors for {vocab_size} token ids: give one vector for each"
         )
-    own = None if vectors is None else WordVectors(vectors)
-    return _CLASSIFIERS[name](vocab_size, vectors=own)
+    table = None if vectors is None else WordVectors(vectors)
+    return _CLASSIFIERS[name](vocab_size, vectors=table)

@@ -26,7 +26,7 @@ def tfidf_scores(
     vectorizer = TfidfVectorizer(analyzer=_words)
     model = LogisticRegression(tol=1e-6, max_iter=1000)
     model.fit(vectorizer.fit_transform(train_tokens), label)
-    return tuple(model.decision_function(vectorizer.transform(own)) for own in test_tokens)
+    return tuple(model.decision_function(vectorizer.transform(tokens)) for tokens in test_tokens)
 
 
 def _words(tokens: Int[np.ndarray, " length"]) -> list[str]:

@@ -176,3 +176,8 @@ def train_subject(
     config = config or image_recipe(module, len(examples))
     examples = Examples(jnp.asarray(examples.x), jnp.asarray(examples.y))
     return train_subjects(module, examples, config, key[None])[0]
+
+
+def gradient_steps(config: TrainingConfig, num_examples: int) -> int:
+    """Optimizer steps of one training run."""
+    return config.epochs * (num_examples // min(config.batch_size, num_examples))

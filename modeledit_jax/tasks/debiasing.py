@@ -30,7 +30,7 @@ class CommentTargets:
     """What is known of ``N`` comments; rows of ``comments`` first, then ``counterfactuals``."""
 
     label: Field  # [N] int32, 1 = toxic
-    groups: Field  # [N, T] float32, 1 where the comment mentions the identity term
+    groups: Field  # [N, I] float32, 1 where the comment mentions the identity term
     blocks: Field  # [K, V] int32 rows that differ in the identity term alone
 
 
@@ -42,7 +42,7 @@ class DebiasingTask(Task):
     one of the two sets alone.
 
     Attributes:
-      identities: the ``T`` terms, in the order of the columns of ``groups``.
+      identities: the ``I`` terms, in the order of the columns of ``groups``.
       held_out: of each term, whether ``reward`` and ``select`` lack counterfactuals with it.
     """
 
@@ -111,21 +111,21 @@ def members(sets: EvaluationSets, name: str) -> np.ndarray:
 def _sets(comments: Comments | None, counterfactuals: Comments | None) -> EvaluationSets:
     """Joins the two sets to one batch; blocks then point into it."""
     parts = {
-        name: own
-        for name, own in zip(SETS, (comments, counterfactuals), strict=True)
-        if own is not None
+        name: part
+        for name, part in zip(SETS, (comments, counterfactuals), strict=True)
+        if part is not None
     }
-    own = list(parts.values())
-    sizes = [len(part) for part in own]
+    present = list(parts.values())
+    sizes = [len(part) for part in present]
     first = sizes[0] if comments is not None and counterfactuals is not None else 0
     targets = CommentTargets(
-        label=np.concatenate([part.label for part in own]),
-        groups=np.concatenate([part.groups for part in own]),
-        blocks=np.asarray(own[-1].blocks) + np.int32(first),
+        label=np.concatenate([part.label for part in present]),
+        groups=np.concatenate([part.groups for part in present]),
+        blocks=np.asarray(present[-1].blocks) + np.int32(first),
     )
-    owner = np.repeat(np.arange(len(own)), sizes)
+    owner = np.repeat(np.arange(len(present)), sizes)
     weights = {name: (owner == i).astype(np.float32) for i, name in enumerate(parts)}
-    return EvaluationSets(np.concatenate([part.tokens for part in own]), targets, weights)
+    return EvaluationSets(np.concatenate([part.tokens for part in present]), targets, weights)
 
 
 def _outputs(subject: Subject, sets: EvaluationSets) -> jax.Array:

@@ -104,11 +104,15 @@ def threshold(task: DebiasingTask, outputs: Outputs) -> float:
 def rows(
     task: DebiasingTask, outputs: Outputs, role: str, name: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Scores ``[n]``, labels ``[n]`` and groups ``[n, T]`` of one set of a role."""
+    """Scores ``[n]``, labels ``[n]`` and groups ``[n, I]`` of one set of a role."""
     sets = task.roles[role]
-    own = members(sets, name)
+    chosen = members(sets, name)
     targets = sets.targets
-    return np.asarray(outputs[role])[own, 0], targets.label[own], targets.groups[own]
+    return (
+        np.asarray(outputs[role])[chosen, 0],
+        targets.label[chosen],
+        targets.groups[chosen],
+    )
 
 
 def debiasing_metrics(task: DebiasingTask, outputs: Outputs, original: Outputs) -> dict[str, float]:
@@ -134,14 +138,14 @@ def debiasing_metrics(task: DebiasingTask, outputs: Outputs, original: Outputs) 
     values["positive_rate_change"] = _positive_rate(task, outputs, old_cut) - _positive_rate(
         task, original, old_cut
     )
-    own = set_metrics(task, outputs, "test", cut)
+    found = set_metrics(task, outputs, "test", cut)
     renamed = {name: f"template_{name}" for name in ("auc", "accuracy", "fpr", "fnr", "ece")}
-    values |= {renamed.get(name, name): value for name, value in own.items()}
+    values |= {renamed.get(name, name): value for name, value in found.items()}
     shown = ("bpsn_m5", "bnsp_m5", "subgroup_m5", "kaggle_score", "worst_group_accuracy")
     values |= {f"comments_{name}": comments[name] for name in shown}
     for suite in evaluated_roles(task)[2:]:
-        own = set_metrics(task, outputs, suite, cut)
-        values |= {f"{suite}_{name}": value for name, value in own.items()}
+        found = set_metrics(task, outputs, suite, cut)
+        values |= {f"{suite}_{name}": value for name, value in found.items()}
     return values
 
 
@@ -175,7 +179,7 @@ def _held_out(
     }
 
 
-def _mean(values: Float[np.ndarray, " t"]) -> float:
+def _mean(values: Float[np.ndarray, " i"]) -> float:
     """Mean of what is defined."""
     return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
 

@@ -90,9 +90,11 @@ class DebiasingReward(Reward):
 
     def _on_counterfactuals(self, scores: Array, targets: Any) -> dict[str, Array]:
         rest = slice(self.number, None)
-        own, label, groups = scores[rest], targets.label[rest], targets.groups[rest]
-        aucs = group_aucs(own, label, groups)
-        differences = equality_differences(error_rates(own, label, groups, self.baseline.threshold))
+        counterfactual, label, groups = scores[rest], targets.label[rest], targets.groups[rest]
+        aucs = group_aucs(counterfactual, label, groups)
+        differences = equality_differences(
+            error_rates(counterfactual, label, groups, self.baseline.threshold)
+        )
         subgroup = power_mean(aucs.subgroup)
         dispersion = counterfactual_dispersion(scores, targets.blocks)
         return {
@@ -149,12 +151,12 @@ def debiasing_reward(
 
 
 def _baseline(scores: Array, targets: Any, number: int) -> Baseline:
-    own, label = scores[:number], targets.label[:number]
-    threshold = equal_error_threshold(own, label)
-    called = (own >= threshold).astype(label.dtype)
+    plain, label = scores[:number], targets.label[:number]
+    threshold = equal_error_threshold(plain, label)
+    called = (plain >= threshold).astype(label.dtype)
     aucs = group_aucs(scores[number:], targets.label[number:], targets.groups[number:])
     return Baseline(
-        auc=auc(own, label),
+        auc=auc(plain, label),
         accuracy=jnp.mean(called == label),
         subgroup=power_mean(aucs.subgroup),
         threshold=threshold,

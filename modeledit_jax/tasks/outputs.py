@@ -1,4 +1,4 @@
-"""Outputs of a network on the examples of a task's roles."""
+"""What is known of an edited network whatever the task: its outputs, and how far it was moved."""
 
 from collections.abc import Sequence
 
@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from modeledit_jax.evaluation.forgetting import numerical_rank, relative_edit_size
 from modeledit_jax.subjects.subject import predict
 from modeledit_jax.tasks.task import Task
-from modeledit_jax.types import Params
+from modeledit_jax.types import Leaves, Params
 
 _predict = jax.jit(predict, static_argnums=(0, 3))
 
@@ -27,4 +28,18 @@ def role_outputs(task: Task, params: Params, roles: Sequence[str]) -> dict[str, 
     return {
         role: np.asarray(_predict(task.subject.apply, params, jnp.asarray(task.roles[role].x)))
         for role in roles
+    }
+
+
+def edit_metrics(original: Leaves, edited: Leaves) -> dict[str, float]:
+    """Returns ``edit_size`` (relative Frobenius norm) and ``edit_rank`` (summed over leaves)."""
+    ranks = [
+        numerical_rank(
+            jnp.asarray(edited[path] - leaf).reshape(-1, leaf.shape[-1]),
+        )
+        for path, leaf in original.items()
+    ]
+    return {
+        "edit_size": float(relative_edit_size(original, edited)),
+        "edit_rank": float(np.sum(ranks)),
     }

@@ -212,9 +212,11 @@ def forget_samples(
     def sets(role: str) -> EvaluationSets:
         if role == "train":
             return _evaluation_sets(splits.train, np.isin(np.arange(size), rows))
-        own = getattr(splits, role)
-        joined = Examples(np.concatenate([own.x, x[rows]]), np.concatenate([own.y, y[rows]]))
-        return _evaluation_sets(joined, np.arange(len(joined)) >= len(own))
+        examples = getattr(splits, role)
+        joined = Examples(
+            np.concatenate([examples.x, x[rows]]), np.concatenate([examples.y, y[rows]])
+        )
+        return _evaluation_sets(joined, np.arange(len(joined)) >= len(examples))
 
     roles = {role: sets(role) for role in ROLES}
     return _task(f"forget-{rows.size}-samples", subject, roles, site, reward, head_bias, ())

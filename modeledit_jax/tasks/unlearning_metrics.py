@@ -7,18 +7,11 @@ stands in `modeledit_jax.evaluation.forgetting`.
 from collections.abc import Mapping
 
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import ArrayLike
 
 from modeledit_jax.evaluation.accuracy import accuracy
-from modeledit_jax.evaluation.forgetting import (
-    numerical_rank,
-    relative_edit_size,
-    total_variation,
-    tow,
-)
+from modeledit_jax.evaluation.forgetting import total_variation, tow
 from modeledit_jax.tasks.task import Task
-from modeledit_jax.types import Leaves
 
 TEST_METRICS = ("forget_accuracy_test", "retain_accuracy_test")
 """The two accuracies of ``tow_test``, which learning curves show."""
@@ -79,18 +72,4 @@ def unlearning_metrics(
             for name, weights in test.weights.items()
         },
         "optimism": gain["reward"] - gain["test"],
-    }
-
-
-def edit_metrics(original: Leaves, edited: Leaves) -> dict[str, float]:
-    """Returns ``edit_size`` (relative Frobenius norm) and ``edit_rank`` (summed over leaves)."""
-    ranks = [
-        numerical_rank(
-            jnp.asarray(edited[path] - leaf).reshape(-1, leaf.shape[-1]),
-        )
-        for path, leaf in original.items()
-    ]
-    return {
-        "edit_size": float(relative_edit_size(original, edited)),
-        "edit_rank": float(np.sum(ranks)),
     }

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modeledit_jax.edits.site import set_leaves
-from modeledit_jax.envs.neurons import BOUND, margins, observe_neurons
+from modeledit_jax.envs.neurons import BOUND, observe_neurons
 from modeledit_jax.envs.worlds import ShiftWorld
+from modeledit_jax.evaluation.accuracy import margins
 from modeledit_jax.tasks.unlearning import unlearning_reward
 from tests import tiny
 

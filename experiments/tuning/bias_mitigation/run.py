@@ -7,13 +7,7 @@ import numpy as np
 
 from experiments.bias_mitigation.run import prepare
 from experiments.tuning.bias_mitigation.config import TuneConfig
-from experiments.tuning.unlearning.run import (
-    Curves,
-    Settings,
-    run_trials,
-    searches,
-    write_tuning,
-)
+from experiments.tuning.searches import Curves, Settings, run_trials, searches, write_tuning
 from modeledit_jax.tasks.debiasing_metrics import TOLERATED, fairness_curves
 
 RATES = {"PPO": (1.25, 2.5), "OpenES": (0.1, 0.2), "SNES": (1.0, 2.0)}

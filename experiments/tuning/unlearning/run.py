@@ -1,34 +1,14 @@
 """The trials of every search, all tasks side by side, and their scores."""
 
 import itertools
-import json
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
-from experiments.common.cached import cached_json
-from experiments.common.methods import method_context
-from experiments.common.options import MethodOptions, RunOptions, run_folder
+from experiments.tuning.searches import Curves, Settings, run_trials, searches, write_tuning
 from experiments.tuning.unlearning.config import TuneConfig
 from experiments.unlearning.run import prepare
-from modeledit_jax.editors.search.search import SearchEditor
-from modeledit_jax.presets.preset import Preset, load_preset
-from modeledit_jax.presets.writing import tuned_preset
-from modeledit_jax.run.edit_many import edit_many
-from modeledit_jax.run.files import atomic_write_text
-from modeledit_jax.run.folder import as_json
-from modeledit_jax.run.plan_evaluation import Measure, PlanEvaluator, set_accuracies
-from modeledit_jax.tasks.task import Task
-from modeledit_jax.types import Key
-
-Settings = Mapping[str, float]
-Curves = Mapping[str, np.ndarray]
+from modeledit_jax.run.plan_evaluation import set_accuracies
 
 GRIDS: dict[str, dict[str, tuple[float, ...]]] = {  # six trials each
     "PPO": {"population": (6, 10), "std": (0.3,), "learning_rate": (1.0, 1.5, 2.0)},
@@ -55,90 +35,7 @@ def run(config: TuneConfig) -> Path:
     return write_tuning(config, "unlearning", found)
 
 
-def searches(config: MethodOptions, family: str) -> dict[str, Preset]:
-    """The presets named on the command line.
-
-    Raises:
-      ValueError: one is no search.
-    """
-    found = [load_preset(name, family) for name in config.methods]
-    if others := [preset.name for preset in found if not issubclass(preset.kind, SearchEditor)]:
-        raise ValueError(f"--methods {others[0]} is no search: this command tunes searches alone")
-    return {preset.name: preset for preset in found}
-
-
-def run_trials(
-    config: MethodOptions,
-    tasks: Sequence[Task],
-    presets: Mapping[str, Preset],
-    grids: Mapping[str, Sequence[Settings]],
-    measure: Measure,
-    score: Callable[[Curves, Curves], float],
-) -> dict[str, list[dict[str, Any]]]:
-    """Runs all trials of all searches.
-
-    Args:
-      config: options.
-      tasks: edited side by side.
-      presets: of the searches, by name.
-      grids: the settings to try, by name.
-      measure: what is known of an edit on ``select``.
-      score: ``({name: [B, K]}, the same of no edit [B, 1]) -> score``, higher is better.
-
-    Returns:
-      By name, the settings with their ``score``, best first.
-    """
-    keys = jax.random.split(jax.random.key(config.seed), len(tasks))
-    found: dict[str, list[dict[str, Any]]] = {}
-    for name, preset in presets.items():
-        done = []
-        for number, trial in enumerate(tqdm(grids[name], desc=name)):
-            path = run_folder(config) / "trials" / f"{name}-{number}.json"
-            search = _with_settings(config, preset, trial)
-            build = partial(_score, search, tasks, keys, measure, score)
-            done.append({**trial, "score": cached_json(path, build)})
-        found[name] = sorted(done, key=lambda trial: -trial["score"])
-    return found
-
-
-def _with_settings(config: MethodOptions, preset: Preset, trial: Settings) -> SearchEditor:
-    """The search of one trial; its numbers are arrays, so that trials share what is compiled."""
-    search = preset.build(**method_context(config))
-    numbers = {n: v if n == "population" else jnp.float32(v) for n, v in trial.items()}
-    return search.replace(**numbers)
-
-
-def _score(
-    search: SearchEditor,
-    tasks: Sequence[Task],
-    keys: Key,
-    measure: Measure,
-    score: Callable[[Curves, Curves], float],
-) -> float:
-    env = search.make_world(tasks[0])
-    evaluator = PlanEvaluator(env, tasks, measure)
-    nothing = np.zeros((len(tasks), 1, env.horizon, env.edit.action_size), np.float32)
-    plans = np.stack([result.trace.plans for result in edit_many(search, tasks, keys)])
-    return score(evaluator.curves(plans, "select"), evaluator.curves(nothing, "select"))
-
-
 def area(curves: Curves, base: Curves) -> float:
     """Area under the curve that the command's help describes, mean over tasks."""
     drop = np.maximum(base["retain"] - curves["retain"], 0.0)
     return float(((1 - curves["forget"]) * (1 - 10 * drop)).mean())
-
-
-def write_tuning(
-    config: RunOptions, family: str, found: Mapping[str, Sequence[Mapping[str, Any]]]
-) -> Path:
-    """Writes ``tuning.json`` and, in ``presets/``, the methods with their best settings."""
-    folder = run_folder(config)
-    text = json.dumps({"config": as_json(config), "trials": found}, indent=2)
-    atomic_write_text(folder / "tuning.json", text + "\n")
-    for name, done in found.items():
-        best = {key: value for key, value in done[0].items() if key != "score"}
-        print(name, *(f"{key}={value:g}" for key, value in best.items()))
-        tuned = f"experiments.tuning: best of {len(done)} trials, score {done[0]['score']:.4g}"
-        preset = tuned_preset(name, family, best, tuned)
-        atomic_write_text(folder / "presets" / f"{name}.toml", preset)
-    return folder / "tuning.json"

@@ -19,11 +19,11 @@ PAD, UNKNOWN = 0, 1
 
 @struct.dataclass
 class Comments:
-    """``N`` labeled comments, the ``T`` identity terms they may mention, ``K`` blocks of ``V``."""
+    """``N`` labeled comments, the ``I`` identity terms they may mention, ``K`` blocks of ``V``."""
 
     tokens: Field  # [N, L] int32 token ids, padded with PAD at the end
     label: Field  # [N] int32, 1 = toxic
-    groups: Field  # [N, T] float32, 1 where the comment mentions the term
+    groups: Field  # [N, I] float32, 1 where the comment mentions the term
     blocks: Field  # [K, V] int32 rows that differ in the identity term alone; [0, 0]: no blocks
 
     def __len__(self) -> int:
@@ -37,7 +37,7 @@ class CommentData:
     Attributes:
       name: of the source.
       vocabulary: the word of every token id; ids 0 and 1 are `PAD` and `UNKNOWN`.
-      identities: the ``T`` terms, in the order of the columns of `Comments.groups`.
+      identities: the ``I`` terms, in the order of the columns of `Comments.groups`.
       held_out: of each term, whether it is absent from the counterfactuals of ``reward`` and
         ``select``, so that the test shows whether an edit extends to terms it has not seen.
       roles: ``train`` (fits the subject), ``reward``, ``select``, ``test``: plain comments.
@@ -138,7 +138,9 @@ def _balanced(
     order = rng.permutation(len(rows))
     by_label = [rows[order[label[order] == value]] for value in (0, 1)]
     short = min(len(by_label[0]), len(by_label[1]), number // 2)
-    counts = [min(len(own), max(number - short, short)) for own in by_label]
+    counts = [min(len(members), max(number - short, short)) for members in by_label]
     if sum(counts) > number:  # both have enough
         counts = [number - number // 2, number // 2]
-    return np.sort(np.concatenate([own[:n] for own, n in zip(by_label, counts, strict=True)]))
+    return np.sort(
+        np.concatenate([members[:n] for members, n in zip(by_label, counts, strict=True)])
+    )

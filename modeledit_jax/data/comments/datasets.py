@@ -68,7 +68,7 @@ def load_comments(
     raw = _read(name, data_dir, cache_dir or default_cache_dir())
     subset = draw_balanced(raw, size, seed)
     rows = split_roles(subset.label, raw.source)
-    texts = {role: [subset.texts[index] for index in own] for role, own in rows.items()}
+    texts = {role: [subset.texts[index] for index in chosen] for role, chosen in rows.items()}
     encoder = _encoder(name, Vocabulary.build(texts["train"]), length)
     roles = _encode_roles(subset, rows, texts, encoder, raw.source)
     hidden = _hold_out(roles["train"], encoder.scored)
@@ -119,10 +119,10 @@ def _encode_roles(
     roles = {
         role: encoder(
             texts[role],
-            subset.label[own],
-            None if subset.identities is None else subset.identities[own],
+            subset.label[chosen],
+            None if subset.identities is None else subset.identities[chosen],
         )
-        for role, own in rows.items()
+        for role, chosen in rows.items()
     }
     for role, comments in roles.items():
         if not comments.groups.any():
@@ -170,8 +170,8 @@ def _counterfactuals(
                 "identity terms that are swapped: raise size, or give more comments"
             )
         ids = [encoder.vocabulary.ids[terms[column]] for column in columns]
-        own = roles[role]
-        comments = Comments(own.tokens[rows], own.label[rows], own.groups[rows], no_blocks())
+        whole = roles[role]
+        comments = Comments(whole.tokens[rows], whole.label[rows], whole.groups[rows], no_blocks())
         swapped[role] = swap_identities(comments, ids, ids, columns, contexts=contexts, seed=seed)
     return swapped
 
@@ -209,7 +209,7 @@ def _about(
             f"{len(unknown)} of {len(names)} identities outside the vocabulary of train, "
             f"not scored: {', '.join(unknown)}"
         )
-    lengths = [len(text.split()) for own in texts.values() for text in own]
+    lengths = [len(text.split()) for batch in texts.values() for text in batch]
     cut = sum(number > encoder.length for number in lengths)
     notes.append(f"{cut} of {len(lengths)} comments cut to {encoder.length} words")
     for role, comments in roles.items():
@@ -222,6 +222,6 @@ def _about(
 
 def _about_swaps(swapped: Mapping[str, Comments], contexts: int) -> list[str]:
     return [
-        f"{role}: {len(own.blocks)} comments with one identity to swap, {contexts} asked for"
-        for role, own in swapped.items()
+        f"{role}: {len(found.blocks)} comments with one identity to swap, {contexts} asked for"
+        for role, found in swapped.items()
     ]

@@ -102,10 +102,12 @@ def identity_corpus(
     every = range(len(_TERMS))
     seen = [column for column in every if _TERMS[column] not in lexicon.HELD_OUT]
     columns = {"reward": seen, "select": seen, "test": every}
-    templates = {role: _templates(role, own) for role, own in columns.items()}
-    swapped = {role: _swap(comments[role], own, contexts, seed) for role, own in columns.items()}
+    templates = {role: _templates(role, chosen) for role, chosen in columns.items()}
+    swapped = {
+        role: _swap(comments[role], chosen, contexts, seed) for role, chosen in columns.items()
+    }
     comments, templates, swapped = (
-        {role: replace(own, tokens=new_ids[own.tokens]) for role, own in kind.items()}
+        {role: replace(part, tokens=new_ids[part.tokens]) for role, part in kind.items()}
         for kind in (comments, templates, swapped)
     )
     absent = [word for word in _WORDS if word not in vocabulary]
@@ -117,7 +119,7 @@ def identity_corpus(
         roles=comments,
         counterfactuals={**swapped, "test": templates["test"]},
         suites={
-            **{f"templates_{role}": own for role, own in templates.items()},
+            **{f"templates_{role}": suite for role, suite in templates.items()},
             "swapped_test": swapped["test"],
         },
         vectors=word_vectors(vocabulary),
@@ -226,7 +228,7 @@ def _pick_given(
     uniform: Float[np.ndarray, "n places"],
     probabilities: Float[np.ndarray, "labels words"],
 ) -> Int[np.ndarray, "n places"]:
-    other, toxic = (_pick(uniform, own) for own in probabilities)
+    other, toxic = (_pick(uniform, share) for share in probabilities)
     return np.where(label[:, None] == 1, toxic, other)
 
 
@@ -296,10 +298,10 @@ def _templates(role: str, columns: Sequence[int]) -> Comments:
         for cue, toxic in cues
         for column in columns
     ]
-    own = np.eye(len(_TERMS), dtype=np.float32)[list(columns)]
+    mentions = np.eye(len(_TERMS), dtype=np.float32)[list(columns)]
     return Comments(
         tokens=np.stack([np.pad(ids, (0, LENGTH - len(ids))) for ids, _ in rows]).astype(np.int32),
         label=np.array([toxic for _, toxic in rows], np.int32),
-        groups=np.tile(own, (len(rows) // len(own), 1)),
-        blocks=np.arange(len(rows), dtype=np.int32).reshape(-1, len(own)),
+        groups=np.tile(mentions, (len(rows) // len(mentions), 1)),
+        blocks=np.arange(len(rows), dtype=np.int32).reshape(-1, len(mentions)),
     )

@@ -111,7 +111,7 @@ def mentions(words: Sequence[str], terms: Sequence[str]) -> list[tuple[int, int,
 
 def find_identities(
     comments: Sequence[Sequence[str]], terms: Sequence[str]
-) -> Float32[np.ndarray, "n t"]:
+) -> Float32[np.ndarray, "n i"]:
     """Which comment mentions which term, matched as in `mentions`.
 
     Args:

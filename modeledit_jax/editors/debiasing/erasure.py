@@ -196,7 +196,7 @@ def fitting_data(
 
 
 def concept_of(
-    task: Task, groups: Num[np.ndarray, "n t"], concept: str, smoothing: float = 1.0
+    task: Task, groups: Num[np.ndarray, "n i"], concept: str, smoothing: float = 1.0
 ) -> Float[np.ndarray, "n k"]:
     """What is to be erased: ``"one-hot"``, the terms themselves, or ``"log-odds"``, one column.
 

@@ -205,8 +205,8 @@ def _fit(
     optimizer = optax.adam(optax.cosine_decay_schedule(numbers[1], editor.steps))
 
     def scores(leaves: Leaves, rows: Array) -> Array:
-        own = jax.tree.map(lambda feature: feature[rows], features.per_example)
-        return suffix(leaves, replace(features, per_example=own))[:, 0].astype(jnp.float32)
+        batch = jax.tree.map(lambda feature: feature[rows], features.per_example)
+        return suffix(leaves, replace(features, per_example=batch))[:, 0].astype(jnp.float32)
 
     def loss(leaves: Leaves, key: Key) -> Array:
         comment_key, penalty_key = jax.random.split(key)
@@ -234,8 +234,8 @@ def _penalty(
     size = editor.batch_size
     if editor.penalty == "logit-pairing":
         blocks = _draw(key, data["blocks"], None if size is None else max(size // 8, 1))
-        own = scores(blocks.reshape(-1))
-        return logit_pairing(own, jnp.arange(blocks.size).reshape(blocks.shape))
+        z = scores(blocks.reshape(-1))
+        return logit_pairing(z, jnp.arange(blocks.size).reshape(blocks.shape))
     first, second = jax.random.split(key)
     p, q = (_draw(k, data[name], size) for k, name in ((first, "named"), (second, "other")))
     return squared_mmd(

@@ -91,15 +91,15 @@ class LastLayerRefit:
         strength: float,
         rng: np.random.Generator,
     ) -> float:
-        own = np.where(fitted, cell, OUT)
-        w, b = balanced_fit(x, label, own, strength, self.trials, rng)
+        chosen = np.where(fitted, cell, OUT)
+        w, b = balanced_fit(x, label, chosen, strength, self.trials, rng)
         right = (x @ w + b >= 0) == (label == 1)
         rest = np.where(fitted, OUT, cell)
         return min(float(right[rest == c].mean()) for c in np.unique(rest[rest != OUT]))
 
 
 def cells(
-    label: Int[np.ndarray, " n"], groups: Num[np.ndarray, "n t"], min_cell: int
+    label: Int[np.ndarray, " n"], groups: Num[np.ndarray, "n i"], min_cell: int
 ) -> Int[np.ndarray, " n"]:
     """Numbers the cells (group, label): ``2·group + label``, `OUT` for what is left out.
 
@@ -138,12 +138,12 @@ def halves(
     first = np.zeros(len(cell), bool)
     loose = np.setdiff1d(np.arange(len(cell)), blocks)
     for value in np.unique(cell[loose]):
-        own = rng.permutation(loose[cell[loose] == value])
-        first[own[: (len(own) + 1) // 2]] = True
+        members = rng.permutation(loose[cell[loose] == value])
+        first[members[: (len(members) + 1) // 2]] = True
     heads = blocks[:, 0] if blocks.size else np.zeros(0, int)
     for parity in (0, 1):
-        own = rng.permutation(np.flatnonzero(cell[heads] % 2 == parity))
-        first[blocks[own[: (len(own) + 1) // 2]].reshape(-1)] = True
+        members = rng.permutation(np.flatnonzero(cell[heads] % 2 == parity))
+        first[blocks[members[: (len(members) + 1) // 2]].reshape(-1)] = True
     return first
 
 
@@ -157,10 +157,10 @@ def balanced_fit(
 ) -> tuple[Float[np.ndarray, " d"], float]:
     """Mean weights and bias of L1 logistic regressions on subsamples with equally many per cell."""
     members = [np.flatnonzero(cell == c) for c in np.unique(cell[cell != OUT])]
-    size = min(len(own) for own in members)
+    size = min(len(rows) for rows in members)
     fits = []
     for _ in range(times):
-        rows = np.concatenate([rng.permutation(own)[:size] for own in members])
+        rows = np.concatenate([rng.permutation(rows)[:size] for rows in members])
         model = LogisticRegression(
             C=strength, solver="liblinear", max_iter=1000, random_state=0, **_l1()
         )

@@ -19,20 +19,19 @@ import numpy as np
 from jaxtyping import Float, Int, Num
 
 from modeledit_jax.editors.editor import Cost, EditResult
-from modeledit_jax.editors.unlearning.references import gradient_steps
-from modeledit_jax.subjects.training import TrainingConfig, train_classifier
+from modeledit_jax.subjects.training import TrainingConfig, gradient_steps, train_classifier
 from modeledit_jax.tasks.debiasing import comment_targets
 from modeledit_jax.tasks.task import Task
 from modeledit_jax.types import Array, Examples, Key, Params
 
 
-def group_of(groups: Num[np.ndarray, "n t"]) -> Int[np.ndarray, " n"]:
+def group_of(groups: Num[np.ndarray, "n i"]) -> Int[np.ndarray, " n"]:
     """Numbers the distinct combinations of terms; where none mentions two, these are none, t1, …"""
     return np.unique(groups, axis=0, return_inverse=True)[1].reshape(-1)
 
 
 def reweighing_weights(
-    label: Int[np.ndarray, " n"], groups: Num[np.ndarray, "n t"]
+    label: Int[np.ndarray, " n"], groups: Num[np.ndarray, "n i"]
 ) -> Float[np.ndarray, " n"]:
     """Weights ``n_g·n_y / (n·n_gy)`` under which group and label are independent.
 
@@ -51,7 +50,7 @@ def reweighing_weights(
 
 
 def one_sided(
-    label: Int[np.ndarray, " n"], groups: Num[np.ndarray, "n t"]
+    label: Int[np.ndarray, " n"], groups: Num[np.ndarray, "n i"]
 ) -> Int[np.ndarray, " k"]:
     """Rows of comments whose combination of terms occurs with a single label."""
     group = group_of(groups)
@@ -60,8 +59,8 @@ def one_sided(
 
 
 def additions(
-    toxic: Num[np.ndarray, " t"], harmless: Num[np.ndarray, " t"], share: float
-) -> Float[np.ndarray, " t"]:
+    toxic: Num[np.ndarray, " i"], harmless: Num[np.ndarray, " i"], share: float
+) -> Float[np.ndarray, " i"]:
     """Harmless comments that a term lacks, ``(f·(t + n) − n) / (1 − f)``; 0 where it lacks none.
 
     Args:
@@ -78,7 +77,7 @@ def additions(
 
 def dixon_weights(
     label: Int[np.ndarray, " n"],
-    groups: Num[np.ndarray, "n t"],
+    groups: Num[np.ndarray, "n i"],
     strata: Int[np.ndarray, " n"] | None = None,
 ) -> Float[np.ndarray, " n"]:
     """Weights that act like the `additions` where there are no further texts to add.
@@ -96,16 +95,16 @@ def dixon_weights(
     strata = np.zeros(len(label), int) if strata is None else strata
     weights, share = np.ones(len(label)), float(np.mean(label == 0))
     for stratum in np.unique(strata):
-        own = (groups > 0) & (strata == stratum)[:, None]
-        harmless = own & (label == 0)[:, None]
+        named = (groups > 0) & (strata == stratum)[:, None]
+        harmless = named & (label == 0)[:, None]
         number = harmless.sum(axis=0)
-        lacking = additions(own.sum(axis=0) - number, number, share)
+        lacking = additions(named.sum(axis=0) - number, number, share)
         weights += harmless @ (lacking / np.maximum(number, 1))
     return weights.astype(np.float32)
 
 
 Rule = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""``(label [N], groups [N, T]) -> weights [N]``."""
+"""``(label [N], groups [N, I]) -> weights [N]``."""
 
 RULES: dict[str, Rule] = {"reweighing": reweighing_weights, "dixon": dixon_weights}
 

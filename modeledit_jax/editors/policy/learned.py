@@ -203,10 +203,10 @@ def neuron_world(network: EquivariantPolicy, world: str, task: Task) -> World:
 
 def check_observation(params: Params, observation: Neurons) -> None:
     """Raises ValueError unless a policy's parameters fit an observation."""
-    own = params["params"]
+    layers = params["params"]
     layer = observation["layers"][0]
     for side in ("inputs", "outputs"):
-        known, seen = own[side]["kernel"].shape[0], layer[side].shape[1]
+        known, seen = layers[side]["kernel"].shape[0], layer[side].shape[1]
         if known != seen:
             raise ValueError(
                 f"the policy reads {known} features of {side}, the task shows {seen}: it was "

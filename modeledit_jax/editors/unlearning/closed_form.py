@@ -23,7 +23,7 @@ from jaxtyping import Float, Num
 from modeledit_jax.editors.editor import Cost, EditResult
 from modeledit_jax.edits.site import get_leaves, set_leaves
 from modeledit_jax.edits.split_apply import cached_features, split_apply
-from modeledit_jax.envs.neurons import margins
+from modeledit_jax.evaluation.accuracy import margins
 from modeledit_jax.tasks.task import Task
 from modeledit_jax.types import Apply, Array, Key, Leaves, Params
 

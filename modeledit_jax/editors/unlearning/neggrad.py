@@ -95,8 +95,8 @@ def _fit(
     optimizer = optax.sgd(schedule, momentum=editor.momentum)
 
     def loss(leaves: Leaves, rows: Array) -> Array:
-        own = jax.tree.map(lambda feature: feature[rows], features.per_example)
-        losses = cross_entropy(suffix(leaves, replace(features, per_example=own)), label[rows])
+        batch = jax.tree.map(lambda feature: feature[rows], features.per_example)
+        losses = cross_entropy(suffix(leaves, replace(features, per_example=batch)), label[rows])
         kept, lost = (_mean(losses, weight[rows]) for weight in weights)
         return editor.alpha * kept - (1.0 - editor.alpha) * lost
 

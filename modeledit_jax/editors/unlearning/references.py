@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from modeledit_jax.editors.editor import Cost, EditResult
 from modeledit_jax.edits.site import get_leaves, set_leaves
-from modeledit_jax.subjects.training import TrainingConfig, train_classifier
+from modeledit_jax.subjects.training import TrainingConfig, gradient_steps, train_classifier
 from modeledit_jax.tasks.task import Task
 from modeledit_jax.tasks.unlearning import UnlearningTask
 from modeledit_jax.types import Array, Examples, Key, Params
@@ -89,8 +89,3 @@ class Retrain:
 def _train(retrain: Retrain, examples: Examples, key: Key, weights: Array) -> Params:
     # Outside the method, so that the next task of equal shapes finds it compiled.
     return retrain.train(retrain.module, examples, retrain.training, key, weights)
-
-
-def gradient_steps(config: TrainingConfig, num_examples: int) -> int:
-    """Optimizer steps of one training run."""
-    return config.epochs * (num_examples // min(config.batch_size, num_examples))

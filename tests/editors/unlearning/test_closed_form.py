@@ -19,7 +19,7 @@ from modeledit_jax.editors.unlearning.closed_form import (
     ridge_update,
 )
 from modeledit_jax.edits.site import get_leaves, leaf_paths, set_leaves
-from modeledit_jax.envs.neurons import margins
+from modeledit_jax.evaluation.accuracy import margins
 from modeledit_jax.subjects.image_classifiers import CNN, MLP, unfold
 from modeledit_jax.subjects.subject import Subject, flax_apply
 from modeledit_jax.subjects.training import TrainingConfig, train_classifier

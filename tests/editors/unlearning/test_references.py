@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from modeledit_jax.editors.editor import Cost, Editor
-from modeledit_jax.editors.unlearning.references import LogitMask, Original, Retrain, gradient_steps
+from modeledit_jax.editors.unlearning.references import LogitMask, Original, Retrain
 from modeledit_jax.subjects.image_classifiers import MLP
-from modeledit_jax.subjects.training import TrainingConfig
+from modeledit_jax.subjects.training import TrainingConfig, gradient_steps
 from modeledit_jax.tasks.unlearning import forget_samples
 from tests import tiny
 
