@@ -12,6 +12,7 @@ The rest is imported from the module that is about it: ``subjects``, ``language`
 ``report``.
 """
 
+from modeledit_jax.data.facts.load import load_facts
 from modeledit_jax.data.images.datasets import load_images
 from modeledit_jax.data.images.splits import split_images
 from modeledit_jax.editors.editor import Cost, EditResult
@@ -21,8 +22,12 @@ from modeledit_jax.editors.search.ppo import PPO
 from modeledit_jax.edits.parametrization import LowRank, PerColumn, PerRow, PerWeight
 from modeledit_jax.edits.site import get_leaves, set_leaves
 from modeledit_jax.envs.worlds import MaskWorld, ShiftWorld, make, register_worlds
+from modeledit_jax.lifelong.language_model import load_language_model
+from modeledit_jax.lifelong.stream import StreamEditor
+from modeledit_jax.lifelong.stream_world import StreamWorld
 from modeledit_jax.presets.preset import preset
 from modeledit_jax.report.edits import table
+from modeledit_jax.run.edit_facts import edit_facts
 from modeledit_jax.run.edit_many import edit_many
 from modeledit_jax.subjects.image_classifiers import CNN, MLP
 from modeledit_jax.subjects.subject import Subject, flax_apply
@@ -53,8 +58,11 @@ __all__ = [
     "PerWeight",
     "RandomSearch",
     "ShiftWorld",
+    "StreamEditor",
+    "StreamWorld",
     "Subject",
     "as_reward",
+    "edit_facts",
     "edit_many",
     "flax_apply",
     "forget_classes",
@@ -62,7 +70,9 @@ __all__ = [
     "forget_samples",
     "get_leaves",
     "load_editor",
+    "load_facts",
     "load_images",
+    "load_language_model",
     "make",
     "mitigate_bias",
     "preset",

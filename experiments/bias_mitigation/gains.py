@@ -9,6 +9,8 @@ import scipy.stats
 from experiments.common.methods import Result
 from modeledit_jax.evaluation.block_bootstrap import paired_block_bootstrap
 from modeledit_jax.evaluation.statistics import Interval, holm, mean_interval
+from modeledit_jax.report.aggregates import paired
+from modeledit_jax.report.table import Row
 from modeledit_jax.tasks.debiasing import DebiasingTask
 from modeledit_jax.tasks.debiasing_metrics import Gate, Outputs, gates, threshold
 
@@ -18,7 +20,7 @@ PRIMARY = ("fped", "fned", "bpsn_m5", "bnsp_m5")
 
 @dataclass(frozen=True)
 class Gains:
-    """What an editor changed, mean over networks with 95 % intervals.
+    """What a method changed, mean over networks with 95 % intervals.
 
     Relative changes are fractions of the value before (−0.5 = halved) and absolute ones are
     fractions; error rates are at each network's own threshold.
@@ -37,28 +39,29 @@ def gains(
     tasks: Sequence[DebiasingTask],
     before: Result,
     after: Result,
-    metrics_before: Sequence[Mapping[str, float]],
-    metrics_after: Sequence[Mapping[str, float]],
+    rows_before: Sequence[Row],
+    rows_after: Sequence[Row],
 ) -> Gains:
-    """Compares an editor with the unedited networks.
+    """Compares a method with the unedited networks.
 
     Args:
       tasks: one per network.
       before, after: outputs of the unedited and of the edited networks.
-      metrics_before, metrics_after: their metrics, network by network.
+      rows_before, rows_after: their metrics.
     """
     wrong = {
         label: [
-            [misclassified(task, outputs, label) for task, outputs in zip(tasks, own, strict=True)]
-            for own in (before.outputs, after.outputs)
+            [
+                misclassified(task, outputs, label)
+                for task, outputs in zip(tasks, result.outputs, strict=True)
+            ]
+            for result in (before, after)
         ]
         for label in (0, 1)
     }
     held_out = np.asarray(tasks[0].held_out)[block_terms(tasks[0])]
     change = {
-        name: np.array(
-            [b[name] - a[name] for a, b in zip(metrics_before, metrics_after, strict=True)]
-        )
+        name: paired(rows_after, rows_before, name).ravel()
         for name in (*PRIMARY, "accuracy", "auc")
     }
     return Gains(
@@ -86,22 +89,20 @@ def misclassified(task: DebiasingTask, outputs: Outputs, label: int) -> np.ndarr
     """Of the test blocks of one label ``[K, V]``, which comments the classifier gets wrong."""
     sets = task.roles["test"]
     blocks = np.asarray(sets.targets.blocks)
-    own = blocks[sets.targets.label[blocks[:, 0]] == label]
-    toxic = np.asarray(outputs["test"])[own, 0] >= threshold(task, outputs)
+    chosen = blocks[sets.targets.label[blocks[:, 0]] == label]
+    toxic = np.asarray(outputs["test"])[chosen, 0] >= threshold(task, outputs)
     return toxic if label == 0 else ~toxic
 
 
-def verdict(
-    gain: Gains, after: Sequence[Mapping[str, float]], before: Sequence[Mapping[str, float]]
-) -> tuple[str, list[Gate]]:
+def verdict(gain: Gains, after: Sequence[Row], before: Sequence[Row]) -> tuple[str, list[Gate]]:
     """``"PASS"``, ``"FAIL"`` or ``"NOT SHOWN"``, and the gates.
 
     An edit fails if a gate fails on the means over networks. It passes if, besides, FPED falls and
     FNED does not rise beyond what the intervals leave open.
     """
     means = [
-        {name: float(np.mean([own[name] for own in each])) for name in each[0]}
-        for each in (after, before)
+        {name: float(np.mean([row.metrics[name] for row in rows])) for name in rows[0].metrics}
+        for rows in (after, before)
     ]
     checks = gates(*means)
     if not all(gate.passed for gate in checks):

@@ -67,7 +67,7 @@ def run(config: Config) -> Path:
     oracle, why = threshold_oracle(setup.tasks, results[0])
     results += oracle + references(setup)
     data = replace(setup.data, notes=(*setup.data.notes, *notes, *why))
-    write_report(config, data, setup.tasks, setup.seeds, results)
+    write_report(config, data, setup.tasks, setup.seeds, results, methods)
     return run_folder(config) / "report.md"
 
 

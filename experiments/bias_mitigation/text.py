@@ -6,10 +6,12 @@ import numpy as np
 
 from experiments.bias_mitigation.config import Config
 from experiments.bias_mitigation.gains import Gains, verdict
+from experiments.bias_mitigation.rows import TARGET
 from experiments.common.options import run_folder
 from experiments.common.reporting import figure_lines, speed_lines
 from modeledit_jax.data.comments.comments import CommentData
 from modeledit_jax.evaluation.statistics import Interval, mean_interval
+from modeledit_jax.report.aggregates import paired
 from modeledit_jax.report.markdown import Column, interval_cell, markdown_table, table_lines
 from modeledit_jax.report.table import Row, group_by
 
@@ -34,27 +36,28 @@ def report_text(
     Args:
       config: of the run.
       data: the comments.
-      table: one row for every editor and network.
-      found: gains of every editor over the original.
-      terms: per-term metrics of the original and of PPO's edits, means over networks.
+      table: one row for every method and network.
+      found: gains of every method over the original.
+      terms: per-term metrics of the original and of the learned edits, means over networks.
     """
+    learned = [name for name in terms if name != "original"]
     lines = [
         f"# Bias mitigation on {data.name} ({config.subject})",
         "",
         *_setting(config, data, table),
         "## Verdict",
         "",
-        *_verdicts(table, found),
+        *_verdicts(table, found, learned),
         "## Gains over the unedited network",
         "",
         *_gains_table(found),
-        *_against_ppo(table),
+        *_against_others(table, learned),
         "## Methods",
         "",
         markdown_table(table, COLUMNS, costs=True),
         "",
         *speed_lines(
-            "until FPED is halved, FNED no higher, accuracy lost ≤ 1 point",
+            TARGET,
             table,
             solved="networks",
             levels={"median": 0.5},
@@ -83,17 +86,17 @@ def _setting(config: Config, data: CommentData, table: Sequence[Row]) -> list[st
         + ".",
         "",
     ]
-    return lines + [line for note in data.notes for line in (f"- {note}",)] + [""]
+    return [*lines, *(f"- {note}" for note in data.notes), ""]
 
 
-def _verdicts(table: Sequence[Row], found: Mapping[str, Gains]) -> list[str]:
-    """What the gates say of PPO's edits."""
-    metrics = {
-        name: [row.metrics for row in rows] for name, rows in group_by(table, "method").items()
-    }
+def _verdicts(
+    table: Sequence[Row], found: Mapping[str, Gains], learned: Sequence[str]
+) -> list[str]:
+    """What the gates say of learned edits."""
+    rows = group_by(table, "method")
     lines = []
-    for name in (name for name in metrics if name.startswith("ppo")):
-        word, checks = verdict(found[name], metrics[name], metrics["original"])
+    for name in learned:
+        word, checks = verdict(found[name], rows[name], rows["original"])
         lines += [f"**{name}: {word}.** {_in_words(word, found[name])}", ""]
         lines += [
             f"- [{'x' if gate.passed else ' '}] {gate.name} {gate.limit:g}: {gate.measured:.4f}"
@@ -144,31 +147,26 @@ def _gains_table(found: Mapping[str, Gains]) -> list[str]:
     return [*table_lines(header, rows), "", note, ""]
 
 
-def _against_ppo(table: Sequence[Row]) -> list[str]:
-    """Differences between PPO's edits and everything else, paired by network."""
-    own = {
-        name: {
-            "unfairness": np.array([row.metrics["fped"] + row.metrics["fned"] for row in rows]),
-            "accuracy": np.array([row.metrics["accuracy"] for row in rows]),
-        }
-        for name, rows in group_by(table, "method").items()
-    }
-    pairs = [
-        (name, other) for name in own if name.startswith("ppo") for other in own if other != name
-    ]
+def _against_others(table: Sequence[Row], learned: Sequence[str]) -> list[str]:
+    """Differences between learned edits and everything else, paired by network."""
+    rows = group_by(table, "method")
+    lines = []
+    for name in learned:
+        for other in rows:
+            if other == name:
+                continue
+            fped, fned, accuracy = (
+                paired(rows[name], rows[other], metric) for metric in ("fped", "fned", "accuracy")
+            )
+            unfairness = mean_interval(fped + fned)
+            lines.append((name, other, _plain(unfairness), _points(mean_interval(accuracy))))
+    if not lines:
+        return []
     header = (
         "PPO", "against", "FPED + FNED: PPO − other [95 %]", "accuracy: PPO − other, points",
     )  # fmt: skip
-    rows = []
-    for name, other in pairs:
-        unfairness, accuracy = (
-            mean_interval(own[name][key] - own[other][key]) for key in ("unfairness", "accuracy")
-        )
-        rows.append((name, other, _plain(unfairness), _points(accuracy)))
-    if not rows:
-        return []
     note = "Below zero, PPO's edit is the fairer one. t-intervals over networks."
-    return ["## PPO against the others", "", *table_lines(header, rows, texts=2), "", note, ""]
+    return ["## PPO against the others", "", *table_lines(header, lines, texts=2), "", note, ""]
 
 
 def _terms_table(data: CommentData, terms: Mapping[str, Mapping[str, np.ndarray]]) -> list[str]:
@@ -176,7 +174,7 @@ def _terms_table(data: CommentData, terms: Mapping[str, Mapping[str, np.ndarray]
     header = ["term", *(f"{key} {name}" for key in keys for name in terms)]
     rows = []
     for index, (term, held_out) in enumerate(zip(data.identities, data.held_out, strict=True)):
-        values = [f"{own[key][index]:.3f}" for key in keys for own in terms.values()]
+        values = [f"{metrics[key][index]:.3f}" for key in keys for metrics in terms.values()]
         rows.append([f"{term}{' *' if held_out else ''}", *values])
     return [*table_lines(header, rows), "", "\\* held out from every reward."]
 

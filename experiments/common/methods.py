@@ -23,7 +23,7 @@ from modeledit_jax.edits.parametrization import (
     PerWeight,
 )
 from modeledit_jax.edits.site import get_leaves
-from modeledit_jax.presets.preset import Role, load_preset
+from modeledit_jax.presets.preset import Role, Style, load_preset
 from modeledit_jax.run.edit_many import edit_many
 from modeledit_jax.run.plan_evaluation import Measure, PlanEvaluator, set_accuracies
 from modeledit_jax.run.scalars import ScalarWriter
@@ -46,15 +46,17 @@ class Result:
     score: np.ndarray | None = None  # [B, K] mean score of the candidates
     curves: Mapping[str, np.ndarray] = field(default_factory=dict)  # {name: [B, K]} on test
     learned: bool = False  # by reinforcement learning: what reports show in detail
+    factors: Mapping[str, Any] = field(default_factory=dict)  # see `Row`
 
 
 @dataclass(frozen=True)
 class Method:
-    """An editor by the name of its preset."""
+    """An editor by the name of its preset, which also says what it is and how it is drawn."""
 
     name: str
     editor: Editor
     role: Role = "edit"
+    style: Style | None = None
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def make_methods(config: MethodOptions, family: str, **context: Any) -> list[Met
                     f"--horizon {config.horizon}: {preset.name} edits in one step; only PPO plays "
                     "longer episodes: name its presets in --methods"
                 )
-        methods.append(Method(preset.name, editor, preset.role))
+        methods.append(Method(preset.name, editor, preset.role, preset.style))
     names = [method.name for method in methods]
     if len(set(names)) < len(names):
         raise ValueError(f"--methods must name each method once, got {', '.join(names)}")

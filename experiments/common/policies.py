@@ -21,6 +21,14 @@ RECORDED = ("reward", "reward_spread", "approx_kl", "grad_norm")
 CHUNK = 20
 
 
+PRESET = """class = "modeledit_jax.editors.policy.learned:SavedPolicy"
+
+[settings]
+path = "./{name}.safetensors"
+"""
+"""A policy as a method: ``--methods runs/.../policies/shift.toml``."""
+
+
 @dataclass(frozen=True)
 class Policy:
     """A trained policy and what its training took."""
@@ -64,6 +72,7 @@ def train_policy(
         )
     editor = trainer.editor(progress.state)
     editor.save(folder / "policies" / f"{name}.safetensors")
+    atomic_write_text(folder / "policies" / f"{name}.toml", PRESET.format(name=name))
     _write_curve(folder / "policies" / f"{name}.json", progress.record)
     evaluations = trainer.config.evaluations(trainer.envs[0].horizon)
     return Policy(editor, progress.seconds, evaluations)

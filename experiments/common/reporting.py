@@ -5,10 +5,18 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.common.methods import Result
+from experiments.common.methods import Method, Result
 from modeledit_jax.edits.site import set_leaves
+from modeledit_jax.evaluation.statistics import (
+    Interval,
+    holm,
+    paired_difference,
+    probability_of_improvement,
+)
 from modeledit_jax.evaluation.targets import quantiles_of_needed
-from modeledit_jax.report.markdown import table_lines
+from modeledit_jax.presets.preset import Style
+from modeledit_jax.report.aggregates import paired, score_matrix
+from modeledit_jax.report.markdown import interval_cell, table_lines
 from modeledit_jax.report.table import Row, group_by
 from modeledit_jax.run.checkpoint import save_tree
 from modeledit_jax.tasks.task import Task
@@ -33,15 +41,15 @@ def speed_lines(
 
     Args:
       target: in words, for the heading.
-      rows: of all editors; searches are those with the metric.
+      rows: of all methods; searches are those with the metric.
       solved: header of the column that counts who met the target.
       levels: quantiles to show, by their headers.
     """
     lines = []
-    for name, own in group_by(rows, "method").items():
-        if "evaluations_to_target" not in own[0].metrics:
+    for name, group in group_by(rows, "method").items():
+        if "evaluations_to_target" not in group[0].metrics:
             continue
-        needed = np.array([row.metrics["evaluations_to_target"] for row in own])
+        needed = np.array([row.metrics["evaluations_to_target"] for row in group])
         cells = [
             f"{value:,.0f}" if np.isfinite(value) else "not reached"
             for value in quantiles_of_needed(needed, levels.values())
@@ -51,6 +59,56 @@ def speed_lines(
         return []
     heading = f"## Reward evaluations {target}"
     return [heading, "", *table_lines(("search", solved, *levels), lines), ""]
+
+
+def comparison_lines(
+    rows: Sequence[Row], learned: Sequence[str], others: Sequence[str], metric: str, title: str
+) -> list[str]:
+    """Learned methods against all others, paired by network and task.
+
+    Args:
+      rows: of all methods; pairs of which a value is not finite are left out.
+      learned: names of methods.
+      others: names of methods that each of these is compared with; itself is left out.
+      metric: to compare, of which more is better.
+      title: what the metric is called.
+    """
+    present = group_by(rows, "method")
+    pairs = [(one, other) for one in learned for other in others if one != other]
+    found = []
+    for one, other in pairs:
+        if other not in present:  # it did not fit the tasks
+            continue
+        first, second = present[one], present[other]
+        if not np.isfinite(paired(first, second, metric)).all():
+            continue
+        scores = score_matrix(first, metric), score_matrix(second, metric)
+        found.append((one, other, paired_difference(*scores), probability_of_improvement(*scores)))
+    if not found:
+        return []
+    adjusted = holm([difference.p_value for _, _, difference, _ in found])
+    lines = [
+        (
+            one,
+            other,
+            interval_cell(Interval(*difference[:3]), 4, signed=True),
+            f"{p:.3f}",
+            interval_cell(improvement, 2),
+        )
+        for (one, other, difference, improvement), p in zip(found, adjusted, strict=True)
+    ]
+    header = ("method", "against", f"{title}: difference [95 %]", "p", "better with probability")
+    note = (
+        "Pairs of the same network and task; bootstrap intervals over networks. p: Wilcoxon "
+        "signed-rank test, corrected by Holm for all lines. Last, the probability that a run of "
+        "the first is better than one of the second on a task (ties count half)."
+    )
+    return ["## Comparisons", "", *table_lines(header, lines, texts=2), "", note, ""]
+
+
+def styles_of(methods: Sequence[Method]) -> dict[str, Style]:
+    """Styles of methods, as their presets have them."""
+    return {method.name: method.style for method in methods if method.style is not None}
 
 
 def figure_lines(run_dir: Path) -> list[str]:

@@ -1,78 +1,111 @@
-"""Options of the lifelong-editing experiment."""
+"""Options of lifelong editing, and those that it shares with the ablation and the tuning."""
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from pathlib import Path
 
 from experiments.common.options import RunOptions, check_at_least
 
-MethodName = Literal[
-    "original",
-    "ft-l",
-    "ft-m",
-    "mend",
-    "malmen",
-    "ultraedit",
-    "rledit",
-    "hiedit",
-    "hiedit-ste",
-    "random-k",
-    "fixed-k",
-    "top-norm-k",
-]
-ALL_METHODS: tuple[MethodName, ...] = MethodName.__args__  # type: ignore[attr-defined]
+CORPORA = ("fact-world", "counterfact", "zsre")
+ALL_METHODS = (
+    *("original", "ft-l", "ft-m", "mend", "malmen", "ultraedit", "rledit", "hiedit"),
+    *("hiedit-ste", "random-k", "fixed-k", "top-norm-k"),
+)
+OF_THE_NETWORK = ("width", "mlp_width", "layers", "steps", "plain")
+"""Options of the language model that is trained where none is given."""
 
 
 @dataclass(frozen=True)
-class Config(RunOptions):
-    """Edit a long sequence of facts into a language model and see what it learns and forgets."""
+class FactOptions(RunOptions):
+    """Options of every experiment that edits facts into a language model."""
 
-    corpus: Literal["fact-world", "counterfact"] = "fact-world"
-    """Facts: an embedded invented world, or CounterFact (files in MODELEDIT_DATA_DIR)."""
-    methods: tuple[MethodName, ...] = ALL_METHODS
-    """Editors to compare."""
+    corpus: str = "fact-world"
+    """Facts to edit in: fact-world (embedded, invented), counterfact or zsre (files in
+    MODELEDIT_DATA_DIR), or, with --model, a JSON file of your own."""
+    model: Path | None = None
+    """Hugging Face folder of the language model to edit; default: a small one is first trained to
+    know the facts that are edited."""
     edits: int = 200
     """Facts edited, one batch after another."""
     batch_size: int = 10
     """Facts edited at once."""
     train_edits: int = 600
-    """Facts, about other subjects, that learned editors are trained on."""
+    """Facts, about other subjects, that learned methods are trained on."""
     modules: tuple[str, ...] = ("layers/*/mlp/down",)
     """Patterns of the linear layers that may be edited."""
-    meta_updates: int = 300
-    """Gradient steps of the training of every learned editor."""
-    memory: int = 6
-    """Batches, the latest included, that a change is judged by in the training of RLEdit."""
-    fraction: float = 0.5
-    """Share of the modules that HiEdit and its controls change at once."""
+    meta_updates: int | None = None
+    """Gradient steps of the training of every learned method; default: those of its preset, 300."""
+    memory: int | None = None
+    """Batches, the latest included, that a change is judged by in the training of RLEdit and
+    HiEdit; default: those of the preset, 6."""
     first: int | None = None
     """Edits from the start that retention is measured on; default: a quarter of all."""
     width: int = 128
-    """Of the language model, of four heads."""
+    """Width of the language model that is trained here (of its hidden states, with four heads)."""
     mlp_width: int = 1_536
     """Hidden units of each of its MLPs; what can be edited in one shot grows with them."""
     layers: int = 2
-    """Of the language model."""
+    """Number of its layers."""
     steps: int = 700
-    """Gradient steps that teach the language model its sentences, 128 at a time."""
+    """Gradient steps that teach it its sentences, 128 at a time."""
     plain: int = 2_000
     """Sentences of fact-world that state no fact."""
     seeds: int = 1
-    """Worlds with a language model each, trained from different seeds."""
+    """Draws of facts, each with a language model of its own unless --model is given."""
 
     @property
-    def retained(self) -> int:
-        """Edits that retention is measured on."""
-        return self.first or max(1, self.edits // 4)
+    def task(self) -> str:
+        """Name of the facts in tables."""
+        return self.corpus if self.corpus in CORPORA else Path(self.corpus).stem
 
     def check(self) -> None:
         """As `RunOptions.check`."""
-        check_at_least(self, edits=1, batch_size=1, train_edits=1, meta_updates=1, memory=1)
+        least = 1 if self.corpus in CORPORA else 0  # a file of your own may have none to spare
+        check_at_least(self, edits=1, batch_size=1, train_edits=least)
         check_at_least(self, width=8, mlp_width=8, layers=1, steps=1, plain=1)
+        given = [name for name in ("meta_updates", "memory") if getattr(self, name) is not None]
+        check_at_least(self, **dict.fromkeys(given, 1))
         if self.first is not None and not 1 <= self.first <= self.edits:
             raise ValueError(f"--first must be 1 … --edits = {self.edits}, got {self.first}")
         if self.width % 8:
             raise ValueError(f"--width must be a multiple of 8, got {self.width}")
-        if not 0 < self.fraction <= 1:
+        if self.model is None:
+            if self.corpus not in CORPORA:
+                raise ValueError(
+                    f"--corpus must be {', '.join(CORPORA)}, or with --model the path of a JSON "
+                    f"file of your own; got {self.corpus!r}"
+                )
+        else:
+            self._check_model(self.model)
+        super().check()
+
+    def _check_model(self, folder: Path) -> None:
+        if not folder.expanduser().is_dir():
+            raise ValueError(f"--model must be a folder, there is none at {folder}")
+        defaults = {own.name: own.default for own in fields(self)}
+        for name in OF_THE_NETWORK:
+            if getattr(self, name) != defaults[name]:
+                raise ValueError(
+                    f"--{name.replace('_', '-')} is about the network that is trained here: leave "
+                    "it out with --model"
+                )
+
+
+@dataclass(frozen=True)
+class Config(FactOptions):
+    """Edit a long sequence of facts into a language model and see what it learns and forgets."""
+
+    methods: tuple[str, ...] = ALL_METHODS
+    """Methods to compare: names of presets, or paths of TOML files of your own."""
+    fraction: float | None = None
+    """Share of the modules that HiEdit and its controls change at once; default: that of the
+    preset, 0.5."""
+    save: Path | None = None
+    """Folder for the edited networks, one for each method and seed, which transformers loads;
+    default: networks/ in the run folder if --model is given, else they are not saved."""
+
+    def check(self) -> None:
+        """As `RunOptions.check`."""
+        if self.fraction is not None and not 0 < self.fraction <= 1:
             raise ValueError(f"--fraction must be above 0 and at most 1, got {self.fraction}")
         if not self.methods or len(set(self.methods)) < len(self.methods):
             raise ValueError("--methods must name at least one method, each once")

@@ -1,6 +1,9 @@
 """What the lifelong editing experiment leaves behind: summary, metrics, figures, report."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -8,28 +11,25 @@ import numpy as np
 from experiments.common.options import run_folder
 from experiments.common.reporting import figure_lines
 from experiments.lifelong_editing.config import Config
-from experiments.lifelong_editing.methods import METHODS, TUNED
 from experiments.lifelong_editing.setup import Setup
-from experiments.lifelong_editing.stream_run import Outcome
 from modeledit_jax.evaluation.knowledge_cards import METRIC_CARDS
 from modeledit_jax.evaluation.statistics import stratified_bootstrap
 from modeledit_jax.lifelong.scoring import HEADLINE
+from modeledit_jax.presets.preset import Preset, Style
+from modeledit_jax.report.aggregates import paired
 from modeledit_jax.report.interval_plot import interval_plot
 from modeledit_jax.report.lifelong_figures import (
     edit_trajectories,
     retention_curve,
     selection_heatmap,
 )
-from modeledit_jax.report.markdown import mean_cell, table_lines
+from modeledit_jax.report.markdown import Column, interval_cell, markdown_table, table_lines
 from modeledit_jax.report.summary import write_metrics_csv, write_summary
 from modeledit_jax.report.table import Row, group_by
+from modeledit_jax.run.edit_facts import FactRun
 from modeledit_jax.run.files import atomic_write_text
 from modeledit_jax.run.folder import as_json
 
-ALONE = ("mend", "malmen", "ultraedit", "ft-l", "ft-m")
-"""Methods that RLEdit is compared with."""
-
-ROUTED = ("hiedit", "hiedit-ste", "random-k", "fixed-k", "top-norm-k")
 PERCENT = ("overall", *HEADLINE, "untouched_recall")
 OTHERS = {  # {metric: digits}
     "perplexity": 2,
@@ -38,154 +38,188 @@ OTHERS = {  # {metric: digits}
     "ms_per_edit": 1,
     "state_bytes": 0,
 }
+COLUMNS = (
+    *(Column(metric, digits=1) for metric in PERCENT),
+    *(Column(metric, percent=False, digits=digits) for metric, digits in OTHERS.items()),
+)
 CURVES = ("overall", *HEADLINE, "specificity_unedited", "change_norm")
 """Columns of ``metrics.csv``."""
 
 
-def write_report(config: Config, setup: Setup, outcomes: Sequence[Outcome]) -> None:
-    """Writes everything into ``config.run_dir``; ``setup`` is that of any seed."""
+@dataclass(frozen=True)
+class Outcome:
+    """One method on one seed."""
+
+    method: str
+    seed: int
+    run: FactRun
+
+    @property
+    def is_routed(self) -> bool:
+        """Whether it changed some modules only."""
+        return 0 < self.run.metrics["modules_per_edit"] < len(self.run.modules)
+
+    def row(self, task: str) -> Row:
+        """Its line in the table, with scores on the way."""
+        curves = {"edits": self.run.edits} | {name: self.run.curves[name] for name in CURVES}
+        return Row(self.method, task, self.seed, self.run.metrics, self.run.cost, curves=curves)
+
+
+def write_report(
+    config: Config,
+    presets: Sequence[Preset],
+    setup: Setup,
+    outcomes: Sequence[Outcome],
+    notes: Sequence[str],
+) -> Path:
+    """Writes everything into ``config.run_dir``; returns the path of the report.
+
+    Args:
+      config: of the run.
+      presets: of the methods.
+      setup: that of any seed.
+      outcomes: of all seeds.
+      notes: what else is to be said.
+    """
     run_dir = run_folder(config)
-    rows = [make_row(config, outcome) for outcome in outcomes]
+    rows = [outcome.row(config.task) for outcome in outcomes]
     write_metrics_csv(run_dir, rows)
-    write_figures(config, outcomes)
-    table = main_table(rows)
-    atomic_write_text(run_dir / "report.md", report_text(config, setup, rows, table))
+    styles = {preset.name: preset.style for preset in presets if preset.style is not None}
+    write_figures(run_dir / "figures", outcomes, styles)
+    table = markdown_table(rows, COLUMNS)
+    lines = [
+        *_introduction(config, setup),
+        *_method_lines(setup, table),
+        *comparison_lines(rows, [own.method for own in outcomes if own.is_routed]),
+        *figure_lines(run_dir),
+        *_settings_lines(presets, rows),
+        *_card_lines(),
+        *(f"- {note}" for note in (*setup.corpus.notes, *setup.corpus.edits.notes, *notes)),
+    ]
+    atomic_write_text(run_dir / "report.md", "\n".join(lines) + "\n")
     write_summary(run_dir, "lifelong-editing", as_json(config), rows)
-    print("\n".join(table))
+    print(table)
+    return run_dir / "report.md"
 
 
-def make_row(config: Config, outcome: Outcome) -> Row:
-    """One method on one seed, with its scores on the way."""
-    curves = {"edits": outcome.edits} | {name: outcome.curves[name] for name in CURVES}
-    return Row(
-        outcome.editor, config.corpus, outcome.seed, outcome.metrics, outcome.cost, curves=curves
-    )
-
-
-def write_figures(config: Config, outcomes: Sequence[Outcome]) -> None:
+def write_figures(folder: Path, outcomes: Sequence[Outcome], styles: Mapping[str, Style]) -> None:
     """All methods beside each other, trajectories, retention by age, where routed ones edited."""
-    figures = run_folder(config) / "figures"
-    runs = {
-        name: [own for own in outcomes if own.editor == name]
-        for name in dict.fromkeys(own.editor for own in outcomes)
-    }
-    first = outcomes[0]
+    runs: dict[str, list[FactRun]] = {}
+    for outcome in outcomes:
+        runs.setdefault(outcome.method, []).append(outcome.run)
+    first = outcomes[0].run
     curves = {
-        metric: {name: np.stack([one.curves[metric] for one in own]) for name, own in runs.items()}
+        metric: {
+            name: np.stack([run.curves[metric] for run in group]) for name, group in runs.items()
+        }
         for metric in HEADLINE
     }
-    edit_trajectories(curves, first.edits, figures / "trajectories.png")
-    ends = {
+    edit_trajectories(curves, first.edits, folder / "trajectories.png", styles=styles)
+    final = {
         metric: {
-            name: np.array([100 * one.metrics[metric] for one in own]) for name, own in runs.items()
+            name: np.array([100 * run.metrics[metric] for run in group])
+            for name, group in runs.items()
         }
         for metric in ("overall", *HEADLINE)
     }
-    interval_plot(ends, figures / "methods.png", title="After all edits")
-    by_age = {name: np.stack([one.retention for one in own]) for name, own in runs.items()}
-    retention_curve(by_age, first.ages, figures / "retention_by_age.png")
+    interval_plot(final, folder / "methods.png", title="After all edits", styles=styles)
+    by_age = {name: np.stack([run.retention for run in group]) for name, group in runs.items()}
+    retention_curve(by_age, first.ages, folder / "retention_by_age.png", styles=styles)
     masks = {
-        name: np.mean([one.masks for one in own], axis=0)
-        for name, own in runs.items()
-        if name in ROUTED
+        outcome.method: np.mean([run.masks for run in runs[outcome.method]], axis=0)
+        for outcome in outcomes
+        if outcome.is_routed
     }
     if masks:
-        selection_heatmap(masks, first.modules, first.edits, figures / "selection.png")
+        selection_heatmap(masks, first.modules, first.edits, folder / "selection.png")
 
 
-def main_table(rows: Sequence[Row]) -> list[str]:
-    """Every metric of every method, the mean over seeds with its interval."""
-    header = ["method"]
-    header += [f"{metric.replace('_', ' ')} %" for metric in PERCENT]
-    header += [metric.replace("_", " ") for metric in OTHERS]
-    lines = []
-    for name, own in group_by(rows, "method").items():
-        cells = [_cell(own, metric, 1, percent=True) for metric in PERCENT]
-        cells += [_cell(own, metric, digits) for metric, digits in OTHERS.items()]
-        lines.append([name, *cells])
-    return table_lines(header, lines)
+def comparison_lines(rows: Sequence[Row], routed: Sequence[str]) -> list[str]:
+    """The questions the experiment was made for, as paired differences over seeds.
 
-
-def _cell(rows: Sequence[Row], metric: str, digits: int, *, percent: bool = False) -> str:
-    """Mean over seeds and its interval."""
-    return mean_cell([row.metrics[metric] for row in rows], digits, percent=percent)
-
-
-def comparison_lines(rows: Sequence[Row]) -> list[str]:
-    """The questions the experiment was made for, as paired differences over seeds."""
+    RLEdit beside every method that changes all modules, HiEdit beside every one that changes some.
+    """
     by_name = group_by(rows, "method")
-    pairs = [("rledit", other, "overall") for other in ALONE]
+    others = [name for name in by_name if name not in ("original", "rledit", *routed)]
+    pairs = [("rledit", other, "overall") for other in others if "rledit" in by_name]
     pairs += [
         ("hiedit", other, metric)
-        for other in ("rledit", "random-k", "hiedit-ste")
+        for other in ("rledit", *dict.fromkeys(routed))
         for metric in ("retention", "specificity")
+        if "hiedit" in by_name and other in by_name and other != "hiedit"
     ]
     lines = []
     for better, other, metric in pairs:
-        if better not in by_name or other not in by_name:
+        differences = paired(by_name[better], by_name[other], metric)
+        if not np.isfinite(differences).all():
             continue
-        one, two = (
-            np.array([row.metrics[metric] for row in by_name[name]]) for name in (better, other)
-        )
-        if not np.isfinite([one, two]).all():
-            continue
-        found = stratified_bootstrap((one - two)[:, None], np.mean)
-        interval = (
-            f"[{100 * found.low:+.1f}, {100 * found.high:+.1f}]" if len(one) > 1 else "one seed"
-        )
-        lines.append([f"{better} − {other}", metric, f"{100 * found.point:+.1f}", interval])
+        found = stratified_bootstrap(differences, np.mean)
+        cell = interval_cell(found, 1, percent=True, signed=True)
+        lines.append([f"{better} − {other}", metric, cell])
     if not lines:
         return []
-    header = ("difference", "metric", "points", "95% interval")
+    header = ("difference", "metric", "points [95% interval]")
     return ["## Comparisons", "", *table_lines(header, lines, texts=2), ""]
 
 
-def report_text(config: Config, setup: Setup, rows: Sequence[Row], table: Sequence[str]) -> str:
-    """The report in Markdown."""
-    lines = [
-        f"# Lifelong editing on {config.corpus}",
+def _introduction(config: Config, setup: Setup) -> list[str]:
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(setup.model.params))
+    if config.model is None:
+        learned = f" that had learned {len(setup.corpus.sentences):,} sentences"
+    else:
+        learned = f" from `{config.model}`"
+    return [
+        f"# Lifelong editing on {config.task}",
         "",
         f"{len(setup.corpus.edits)} facts edited {config.batch_size} at a time, one batch after "
-        f"another, into a language model of {parameters(setup):,} parameters that had learnt "
-        f"{len(setup.corpus.sentences):,} sentences; {config.seeds} seed(s). Editors that learn "
-        f"had {config.meta_updates} gradient steps on {len(setup.corpus.train)} facts about other "
+        f"another, into a language model of {parameters:,} parameters{learned}; {config.seeds} "
+        f"seed(s). Methods that learn did so from {len(setup.corpus.train)} facts about other "
         f"subjects. Edited: {len(setup.model.modules)} layers, "
-        f"`{', '.join(setup.model.modules)}`; routed methods change {config.fraction:g} of them "
-        "at a time.",
+        f"`{', '.join(setup.model.modules)}`.",
         "",
+    ]
+
+
+def _method_lines(setup: Setup, table: str) -> list[str]:
+    return [
         "## Methods",
         "",
-        *table,
+        table,
         "",
-        f"Means over seeds with 95% t-intervals. `overall` is the mean of the next four columns, "
-        f"`retention` of the first {config.retained} edits. `ms per edit` is measured after "
+        "Means over seeds with 95% t-intervals. `overall` is the mean of the next four columns, "
+        f"`retention` of the first {setup.task.first} edits. `ms per edit` is measured after "
         "compilation. `original` is the model before all edits.",
         "",
-        *comparison_lines(rows),
-        *figure_lines(run_folder(config)),
-        *_settings_lines(config),
-        *_card_lines(),
-        *(f"- {note}" for note in (*setup.corpus.notes, *setup.corpus.edits.notes)),
     ]
-    return "\n".join(lines) + "\n"
 
 
-def parameters(setup: Setup) -> int:
-    """Of the language model."""
-    return sum(leaf.size for leaf in jax.tree.leaves(setup.model.params))
-
-
-def _settings_lines(config: Config) -> list[str]:
-    """Step sizes of the methods that were run; routed ones take those of RLEdit."""
-    routed = not set(ROUTED).isdisjoint(config.methods)
+def _settings_lines(presets: Sequence[Preset], rows: Sequence[Row]) -> list[str]:
+    """What each method is, its settings and its gradient steps."""
+    steps = {row.method: f"{row.cost.gradient_steps:,.0f}" for row in rows}
     lines = [
-        (name, ", ".join(f"{key} {value:g}" for key, value in TUNED[name].items()))
-        for name in METHODS
-        if name in TUNED and (name in config.methods or (name == "rledit" and routed))
+        (
+            preset.name,
+            preset.role,
+            ", ".join(f"{name} {value}" for name, value in _flat(preset.settings)) or "–",
+            steps[preset.name],
+        )
+        for preset in presets
     ]
-    if not lines:
-        return []
-    return ["## Settings", "", *table_lines(("method", "step sizes"), lines, texts=2), ""]
+    header = ("method", "role", "settings", "gradient steps")
+    return ["## Settings", "", *table_lines(header, lines, texts=3), ""]
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Settings of all tables, with dots between their names."""
+    return [
+        pair
+        for name, value in settings.items()
+        for pair in (
+            _flat(value, f"{prefix}{name}.")
+            if isinstance(value, Mapping)
+            else [(f"{prefix}{name}", value)]
+        )
+    ]
 
 
 def _card_lines() -> list[str]:

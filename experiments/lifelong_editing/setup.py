@@ -1,8 +1,8 @@
-"""What is edited: a corpus of facts, and a language model that has learnt them by heart."""
+"""What is edited: facts, and a language model that knows them or is given."""
 
 import dataclasses
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.common.options import run_folder
-from experiments.lifelong_editing.config import Config
+from experiments.lifelong_editing.config import FactOptions
+from modeledit_jax.data.facts.common_knowledge import QUESTIONS, SENTENCES
 from modeledit_jax.data.facts.corpus import FactCorpus
 from modeledit_jax.data.facts.counterfact_corpus import counterfact_corpus
-from modeledit_jax.data.facts.encoding import encode_answers, encode_sentences, split_batches
+from modeledit_jax.data.facts.encoding import encode_sentences
 from modeledit_jax.data.facts.fact_world import fact_world
-from modeledit_jax.data.facts.records import FactBatch, encode_edits
-from modeledit_jax.data.facts.tokens import TokenBatch
+from modeledit_jax.data.facts.load import load_facts
+from modeledit_jax.data.facts.zsre_corpus import zsre_corpus
 from modeledit_jax.data.folders import default_cache_dir
 from modeledit_jax.language.config import LanguageModelConfig, module_names, tiny_llama
 from modeledit_jax.language.training import (
@@ -26,9 +27,12 @@ from modeledit_jax.language.training import (
     init_state,
     train_chunk,
 )
+from modeledit_jax.lifelong.fact_task import FactTask, encode_task
+from modeledit_jax.lifelong.language_model import LanguageModel, load_language_model
 from modeledit_jax.lifelong.model import EditableModel
 from modeledit_jax.run.checkpoint import cached_tree
-from modeledit_jax.run.resumable import Report, run_chunks
+from modeledit_jax.run.progress import Reporter
+from modeledit_jax.run.resumable import run_chunks
 from modeledit_jax.types import Params
 
 CHUNK = 20
@@ -43,32 +47,65 @@ HEADS = 4
 HELD_OUT = 0.25
 """Share of the sentences without facts that measure perplexity, as a fraction of ``--plain``."""
 
-Reporter = Callable[[str], Report]
-"""``reporter("what is done")`` shows its progress."""
+GIVEN = (
+    "the model was given, and what it knows of these facts is what the row original says",
+    "perplexity and untouched recall are those of plain sentences and of common knowledge "
+    "(modeledit_jax.data.facts.common_knowledge)",
+)
+"""Notes on runs with ``--model``."""
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What all editors of one seed share.
+    """What all methods of one seed share."""
 
-    Attributes:
-      edits: ``[T, n, ...]``, what is edited in.
-      training: ``[T', n, ...]``, what learned editors are trained on.
-      held_out: sentences ``[t, n, l]`` for perplexity.
-      untouched: questions ``[t, n, l]`` that no edit concerns.
-    """
-
-    config: Config
     seed: int
     corpus: FactCorpus
-    model: EditableModel
-    edits: FactBatch
-    training: FactBatch
-    held_out: TokenBatch
-    untouched: TokenBatch
+    model: LanguageModel
+    task: FactTask
 
 
-def language_config(config: Config, vocabulary: int) -> LanguageModelConfig:
+def prepare(config: FactOptions, seed: int, reporter: Reporter) -> Setup:
+    """Draws the facts of a seed; reads the language model, or trains it, or has it cached."""
+    corpus = make_corpus(config, seed)
+    model = language_model(config, seed, corpus, reporter)
+    task = encode_task(
+        model,
+        corpus.edits,
+        corpus.train,
+        batch_size=config.batch_size,
+        sentences=corpus.held_out,
+        untouched=corpus.untouched,
+        first=config.first,
+        seed=seed,
+    )
+    return Setup(seed, corpus, model, task)
+
+
+def make_corpus(config: FactOptions, seed: int) -> FactCorpus:
+    """Facts to be known, and edits of them."""
+    sizes: dict[str, Any] = {"edits": config.edits, "train": config.train_edits}
+    if config.model is not None:
+        edits, train = load_facts(config.corpus, seed=seed, **sizes)
+        notes = (*GIVEN, *train.notes)
+        return FactCorpus(config.task, (), SENTENCES, train, edits, QUESTIONS, notes=notes)
+    if config.corpus == "counterfact":
+        return counterfact_corpus(seed, **sizes)
+    if config.corpus == "zsre":
+        return zsre_corpus(seed, **sizes)
+    held_out = max(1, round(HELD_OUT * config.plain))
+    return fact_world(seed, plain=config.plain, held_out=held_out, **sizes)
+
+
+def check_modules(config: FactOptions) -> None:
+    """Raises ValueError for patterns that match no layer, before anything is trained."""
+    if config.model is None:
+        module_names(language_config(config, 1), config.modules)
+    else:
+        _given_model(config.model, config.modules)
+
+
+def language_config(config: FactOptions, vocabulary: int) -> LanguageModelConfig:
     """The network of an experiment; with room for as many words in all worlds, to compile once."""
     return tiny_llama(
         -(-vocabulary // 256) * 256,
@@ -80,66 +117,24 @@ def language_config(config: Config, vocabulary: int) -> LanguageModelConfig:
     )
 
 
-def check_modules(config: Config) -> None:
-    """Raises ValueError for patterns that match no layer, before anything is trained."""
-    module_names(language_config(config, 1), config.modules)
+@cache
+def _given_model(folder: Path, modules: tuple[str, ...]) -> LanguageModel:
+    return load_language_model(folder, modules)
 
 
-def prepare(config: Config, seed: int, reporter: Reporter) -> Setup:
-    """Draws the facts of a seed and trains its language model, or takes it from the cache."""
-    corpus = make_corpus(config, seed)
-    tokenizer = corpus.tokenizer
-    network = language_config(config, tokenizer.get_vocab_size())
+def language_model(
+    config: FactOptions, seed: int, corpus: FactCorpus, reporter: Reporter
+) -> LanguageModel:
+    """The model that is edited."""
+    if config.model is not None:
+        return _given_model(config.model, config.modules)
+    network = language_config(config, corpus.tokenizer.get_vocab_size())
     params = jax.tree.map(jnp.asarray, trained(config, seed, corpus, network, reporter))
-    sentences = encode_sentences(corpus.held_out, tokenizer, context=CONTEXT)
-    questions = encode_answers(
-        [probe.prompt for probe in corpus.untouched],
-        [probe.answer for probe in corpus.untouched],
-        tokenizer,
-        context=CONTEXT,
-    )
-    return Setup(
-        config,
-        seed,
-        corpus,
-        EditableModel.create(network, params, config.modules),
-        *encode_streams(config, seed, corpus),
-        split_batches(sentences, 100),
-        split_batches(questions, 100),
-    )
+    editable = EditableModel.create(network, params, config.modules)
+    return LanguageModel(editable, corpus.tokenizer)
 
 
-def encode_streams(config: Config, seed: int, corpus: FactCorpus) -> tuple[FactBatch, FactBatch]:
-    """The edits, and the facts that editors learn from, as batches.
-
-    Editors learn from all phrasings and probes that they may see; one of each is drawn per fact.
-    """
-    options: dict[str, Any] = {"tokenizer": corpus.tokenizer, "batch_size": config.batch_size}
-    options["context"] = CONTEXT
-    draws: dict[str, Any] = {
-        name: np.random.default_rng([seed, index])
-        for index, name in enumerate(("rephrase", "locality"))
-    }
-    return (
-        encode_edits(corpus.edits.records, **options),
-        encode_edits(corpus.train.records, **options, **draws),
-    )
-
-
-def make_corpus(config: Config, seed: int) -> FactCorpus:
-    """Facts to be known, and edits of them."""
-    if config.corpus == "counterfact":
-        return counterfact_corpus(seed, edits=config.edits, train=config.train_edits)
-    return fact_world(
-        seed,
-        edits=config.edits,
-        train=config.train_edits,
-        plain=config.plain,
-        held_out=max(1, round(HELD_OUT * config.plain)),
-    )
-
-
-def language_training(config: Config) -> LanguageTrainingConfig:
+def language_training(config: FactOptions) -> LanguageTrainingConfig:
     """A recipe under which the default model knows all facts of fact-world."""
     steps = CHUNK * -(-config.steps // CHUNK)  # a shorter last chunk would be compiled anew
     return LanguageTrainingConfig(
@@ -152,7 +147,11 @@ def language_training(config: Config) -> LanguageTrainingConfig:
 
 
 def trained(
-    config: Config, seed: int, corpus: FactCorpus, network: LanguageModelConfig, reporter: Reporter
+    config: FactOptions,
+    seed: int,
+    corpus: FactCorpus,
+    network: LanguageModelConfig,
+    reporter: Reporter,
 ) -> Params:
     """Parameters of the language model."""
     training = language_training(config)
@@ -165,8 +164,9 @@ def trained(
     folder = run_folder(config) / "checkpoints" / f"language-model-seed-{seed}"
 
     def build() -> Params:
-        short = [own for own in corpus.sentences if len(corpus.tokenizer.encode(own)) <= LONGEST]
-        data = encode_sentences(short, corpus.tokenizer, context=CONTEXT)
+        tokenizer = corpus.tokenizer
+        short = [text for text in corpus.sentences if len(tokenizer.encode(text)) <= LONGEST]
+        data = encode_sentences(short, tokenizer, context=CONTEXT)
 
         def advance(
             state: LanguageTrainingState, done: int, steps: int
@@ -180,5 +180,5 @@ def trained(
         run = run_chunks(start, record, advance, chunk=CHUNK, folder=folder, report=shown)
         return run.state.params
 
-    cache = config.cache_dir or default_cache_dir()
-    return cached_tree(Path(cache) / "language-models", key, build)
+    cache_dir = config.cache_dir or default_cache_dir()
+    return cached_tree(Path(cache_dir) / "language-models", key, build)

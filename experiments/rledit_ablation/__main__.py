@@ -5,13 +5,13 @@
 Every variant edits the same facts into the same language models as `experiments.lifelong_editing`
 and differs from ``rledit`` there in what its name says. What a router is worth, how it is best
 trained, and how much is only the normalizer (``ultraedit``) is seen in that experiment's own
-figures. Writes ``questions.md``, ``questions.json`` and the figures into the run folder.
+figures. Writes ``report.md``, ``summary.json`` and the figures into the run folder.
 """
 
 from experiments.common.command import Command
-from experiments.rledit_ablation.config import QuestionConfig
+from experiments.rledit_ablation.config import AblationConfig
 
-command = Command(QuestionConfig, run="experiments.rledit_ablation.run", description=__doc__)
+command = Command(AblationConfig, run="experiments.rledit_ablation.run", description=__doc__)
 
 if __name__ == "__main__":
     command()

@@ -1,28 +1,26 @@
-"""Variants of RLEdit, the answers they give, and the figures of them."""
+"""Runs all variants of RLEdit on all seeds and writes what came out."""
 
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 
 from experiments.common.options import run_folder
-from experiments.lifelong_editing.methods import Method, make_method
-from experiments.lifelong_editing.run import Progress
 from experiments.lifelong_editing.setup import Setup, check_modules, prepare
-from experiments.lifelong_editing.stream_run import Outcome, edit, evaluated, learn
-from experiments.rledit_ablation.config import QuestionConfig
-from modeledit_jax.lifelong.methods.meta_training import MetaTraining
+from experiments.rledit_ablation.config import AblationConfig
+from experiments.rledit_ablation.variants import RLEDIT, Variant, make_variants
 from modeledit_jax.lifelong.scoring import HEADLINE
 from modeledit_jax.report.interval_plot import interval_plot
 from modeledit_jax.report.markdown import mean_cell, table_lines
+from modeledit_jax.report.summary import write_summary
+from modeledit_jax.report.table import Row, group_by
+from modeledit_jax.run.edit_facts import SHOWN, run_fact_task
 from modeledit_jax.run.files import atomic_write_text
 from modeledit_jax.run.folder import as_json
+from modeledit_jax.run.progress import Progress
 
-SHOWN = ("overall", *HEADLINE)
+METRICS = ("overall", *HEADLINE)
 TITLES = {
     "updates": "Is training longer than the released single step worth it?",
     "size": "The L2 term, with a gradient and without (released)",
@@ -32,136 +30,83 @@ TITLES = {
 }
 
 
-@dataclass(frozen=True)
-class Variant:
-    """Attributes: method; the dtype of the kernels, None for the model's own; whose training it
-    takes, None for one of its own."""
-
-    method: Method
-    dtype: Any = None
-    trained_as: str | None = None
-
-
-Answers = dict[str, dict[str, list[Outcome]]]
-"""Outcomes of all seeds, by question and variant."""
-
-
-def run(config: QuestionConfig) -> Path:
-    """Runs all variants on all seeds and writes what came out."""
+def run(config: AblationConfig) -> Path:
+    """Runs the ablation and writes its folder."""
     check_modules(config)
-    answers: Answers = {question: {} for question in config.questions}
-    with Progress(config.seeds) as bars:
+    variants = {
+        (question, name): variant
+        for question, group in make_variants(config).items()
+        if question in config.questions
+        for name, variant in group.items()
+    }
+    rows = []
+    with Progress("RLEdit ablation", config.seeds * (1 + len(variants)), SHOWN) as bars:
         for seed in range(config.seed, config.seed + config.seeds):
             setup = prepare(config, seed, bars.reporter)
-            _ask(setup, answers, bars)
             bars.one_done()
-    write_answers(config, answers)
-    return run_folder(config) / "questions.md"
+            for (question, name), variant in variants.items():
+                rows.append(run_variant(config, setup, question, name, variant, bars))
+                bars.one_done()
+    return write_report(config, rows)
 
 
-def variants(setup: Setup) -> dict[str, dict[str, Variant]]:
-    """All variants, by question and name; ``rledit`` is in every question."""
-    rledit = make_method("rledit", setup.config, setup.model, (setup.edits, setup.training))
-    training = rledit.training
-    assert training is not None
-    objective = training.objective
+def run_variant(
+    config: AblationConfig,
+    setup: Setup,
+    question: str,
+    name: str,
+    variant: Variant,
+    bars: Progress,
+) -> Row:
+    """One variant on one seed; RLEdit is trained and edited once for all questions."""
 
-    def trained(**changes: Any) -> Variant:
-        return Variant(Method(rledit.editor, replace(training, **changes)))
+    def folder(name: str) -> Path:
+        return run_folder(config) / "checkpoints" / f"{name}-seed-{setup.seed}"
 
-    def judged_by(**changes: Any) -> Variant:
-        return trained(objective=replace(objective, **changes))
-
-    lengths = dict.fromkeys(max(1, training.updates // parts) for parts in (10, 3))
-    questions: dict[str, dict[str, Variant]] = {
-        "updates": {
-            "untrained": Variant(Method(rledit.editor)),
-            "1 of a whole trajectory": trained(updates=1, update_every=None, clip="sum"),
-            **{f"{count}": trained(updates=count) for count in lengths},
-        },
-        "size": {
-            "no gradient": judged_by(size_gradient=False),
-            **{"1": judged_by(size=1.0)},
-        },
-        "memory": {f"{k}": judged_by(memory=k) for k in (1, 2)},
-        "past": {
-            "1": judged_by(past=1.0),
-            "released weights": judged_by(past=1.0, decay=0.95, locality=0.6, reference="previous"),
-        },
-        "accumulator": {"bfloat16": Variant(rledit, jnp.bfloat16, "rledit")},
-    }
-    for name in ("ft-m", "ultraedit"):
-        other = make_method(name, setup.config, setup.model, (setup.edits, setup.training))
-        questions["accumulator"] |= {
-            name: Variant(other),
-            f"{name} bfloat16": Variant(other, jnp.bfloat16),
-        }
-    return {
-        question: {own_name(question, training): Variant(rledit, None, "rledit")} | own
-        for question, own in questions.items()
-    }
+    label = "".join(c if c.isalnum() else "-" for c in f"{question} {name}")
+    found = run_fact_task(
+        variant.method,
+        setup.task,
+        jax.random.key(setup.seed),
+        folder=folder(RLEDIT if variant.is_rledit else label),
+        training_folder=folder(RLEDIT if variant.shares_training else label) / "training",
+        dtype=variant.dtype,
+        reporter=bars.reporter,
+        name=f"{question}, {name}",
+    )  # fmt: skip
+    factors = {"question": question, "variant": name}
+    return Row(variant.preset, config.task, setup.seed, found.metrics, found.cost, factors)
 
 
-def own_name(question: str, training: MetaTraining) -> str:
-    """What ``rledit`` is called among the variants of a question: its own value there."""
-    values = {
-        "updates": training.updates,
-        "size": f"{training.objective.size:g}",
-        "memory": training.objective.memory,
-        "past": f"{training.objective.past:g}",
-    }
-    return f"rledit ({values[question]})" if question in values else "rledit"
-
-
-def _ask(setup: Setup, answers: Answers, bars: Progress) -> None:
-    found = variants(setup)
-    for question, outcomes in answers.items():
-        for name, variant in found[question].items():
-            outcome = _outcome(setup, question, name, variant, bars)
-            outcomes.setdefault(name, []).append(outcome)
-
-
-def _outcome(setup: Setup, question: str, name: str, variant: Variant, bars: Progress) -> Outcome:
-    """One variant on one seed; ``rledit`` is trained and edited once for all questions."""
-    folder = "".join(c if c.isalnum() else "-" for c in f"{question} {name}")
-    if variant.trained_as and variant.dtype is None:
-        folder = variant.trained_as
-    method = variant.method
-    taught = variant.trained_as or folder
-    state, seconds = learn(setup, taught, method, bars.reporter(f"{question}, {name}: training"))
-    shown = bars.reporter(f"{question}, {name}: editing")
-    editing = edit(setup, folder, method, state, shown, variant.dtype)
-    return evaluated(setup, name, method, editing, seconds)
-
-
-def write_answers(config: QuestionConfig, answers: Answers) -> None:
+def write_report(config: AblationConfig, rows: Sequence[Row]) -> Path:
     """The tables, the numbers, and a figure for every question."""
-    where = run_folder(config)
+    folder = run_folder(config)
     lines = ["# What RLEdit's parts are worth", ""]
-    numbers: dict[str, Any] = {"config": as_json(config), "values": {}}
-    for question, outcomes in answers.items():
+    for question, group in group_by(rows, "question").items():
         values = {
             metric: {
-                name: np.array([100 * own.metrics[metric] for own in runs])
-                for name, runs in outcomes.items()
+                name: np.array([100 * row.metrics[metric] for row in runs])
+                for name, runs in group_by(group, "variant").items()
             }
-            for metric in SHOWN
+            for metric in METRICS
         }
-        figure = where / "figures" / f"{question}.png"
+        figure = folder / "figures" / f"{question}.png"
         interval_plot(values, figure, title=TITLES[question])
-        lines += [f"## {TITLES[question]}", "", *_table(values), "", f"![](figures/{figure.name})"]
+        lines += [f"## {TITLES[question]}", "", *_table(group), "", f"![](figures/{figure.name})"]
         lines += [""]
-        numbers["values"][question] = {
-            metric: {name: runs.tolist() for name, runs in own.items()}
-            for metric, own in values.items()
-        }
-    atomic_write_text(where / "questions.md", "\n".join(lines))
-    atomic_write_text(where / "questions.json", json.dumps(numbers, indent=1))
+    atomic_write_text(folder / "report.md", "\n".join(lines))
+    write_summary(folder, "rledit-ablation", as_json(config), rows)
     print("\n".join(lines))
+    return folder / "report.md"
 
 
-def _table(values: Mapping[str, Mapping[str, np.ndarray]]) -> list[str]:
-    header = ["variant", *(f"{metric} %" for metric in values)]
-    names = next(iter(values.values()))
-    rows = [[name, *(mean_cell(own[name], 1) for own in values.values())] for name in names]
-    return table_lines(header, rows)
+def _table(rows: Sequence[Row]) -> list[str]:
+    header = ["variant", *(f"{metric} %" for metric in METRICS)]
+    lines = [
+        [
+            name,
+            *(mean_cell([r.metrics[metric] for r in runs], 1, percent=True) for metric in METRICS),
+        ]
+        for name, runs in group_by(rows, "variant").items()
+    ]
+    return table_lines(header, lines)

@@ -4,119 +4,137 @@ All searches edit the same networks for the same requests: from the edit of a po
 either, from the mean of the edits that the policy makes on its training tasks, or from scratch.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.transfer.config import Config
-from experiments.transfer.zero_shot import TaskBatch, forget_retain_metrics
+from experiments.transfer.batch import TaskBatch, forget_retain_metrics
+from experiments.transfer.policies import Policies
+from experiments.transfer.zero_shot import SEEN_NETWORKS
 from modeledit_jax.editors.editor import Cost
-from modeledit_jax.editors.policy.learned import LearnedEditor, policy_parametrization
+from modeledit_jax.editors.policy.learned import policy_parametrization
 from modeledit_jax.editors.search.search import SearchEditor
 from modeledit_jax.evaluation.targets import first_met, forgotten
 from modeledit_jax.presets.preset import preset
 from modeledit_jax.report.table import Row
 from modeledit_jax.run.edit_many import edit_many
 from modeledit_jax.run.plan_evaluation import PlanEvaluator
+from modeledit_jax.types import Key
 
-POINTS = 40  # of a curve that are judged on the test examples
+POINTS = 40  # of a curve that are evaluated on the test examples
 SEARCHES = ("ppo", "openes", "snes")
 
 
-@dataclass(frozen=True)
-class Course:
-    """A search on ``B`` tasks.
+def adaptation_rows(policies: Policies) -> list[Row]:
+    """Searches on new networks and new classes, from the policies' edits and others.
 
-    Attributes:
-      rows: one per task, of the final edit.
-      evaluations: ``[K]``, spent at each point.
-      curves: ``{set: [B, K]}`` accuracies on test.
+    Factors: ``start`` of a search (``policy``, ``mean-edit`` or ``scratch``) and its ``budget``;
+    with a budget of 0 the policy's edit is as it is. Rows of searches have curves.
     """
+    config, networks = policies.config, policies.networks
+    family = networks.family(config.networks[0])
+    tasks = family.tasks(family.subjects(networks.new_seeds), networks.held_out)
+    editor = policies.without(networks.held_out[0]).editor
+    batch = TaskBatch.of(editor, tasks, networks.new_seeds)
+    keys = jax.random.split(jax.random.key(config.seed), len(tasks))
+    by_policy, means = _starts(policies, batch)
 
-    rows: list[Row]
-    evaluations: np.ndarray
-    curves: dict[str, np.ndarray]
+    def factors(start: str, budget: int) -> dict[str, Any]:
+        return config.factors("adaptation", start=start, budget=budget)
+
+    metrics = batch.metrics(by_policy[:, None])
+    rows = batch.rows(policies.method, metrics, factors("policy", 0))
+    for budget in config.budgets:
+        searches = [editor.adaptation_search(budget, jnp.asarray(start)) for start in by_policy]
+        rows += search_rows(policies.method, searches, batch, keys, factors("policy", budget))
+    budget = config.search_budget
+    for kind in SEARCHES:
+        method = f"{kind}-{policies.world}"
+        scratch = preset(f"unlearning/{method}", budget=budget, observation="time")
+        flat = replace(scratch, parametrization=policy_parametrization(editor.network))
+        from_mean = [replace(flat, start=jnp.asarray(start)) for start in means]
+        from_scratch = [scratch] * len(tasks)
+        rows += search_rows(method, from_scratch, batch, keys, factors("scratch", budget))
+        rows += search_rows(method, from_mean, batch, keys, factors("mean-edit", budget))
+    return rows
 
 
-def adapted(
-    config: Config,
-    editor: LearnedEditor,
+def _starts(policies: Policies, batch: TaskBatch) -> tuple[np.ndarray, np.ndarray]:
+    """Where searches start, ``[B, A]`` each: the policies' edits, and means of training tasks.
+
+    The policy of a task is the one that was never asked for its class.
+    """
+    held_out = policies.networks.held_out
+    plans = [batch.plans(policies.without(index).editor)[:, 0] for index in held_out]
+    owner = np.arange(len(batch.tasks)) % len(held_out)
+    by_policy = np.stack(plans)[owner, np.arange(len(batch.tasks))]
+    return by_policy, _mean_edits(policies)[owner]
+
+
+def _mean_edits(policies: Policies) -> np.ndarray:
+    """Mean of every policy's edits on some of its training tasks, ``[policies, A]``."""
+    networks = policies.networks
+    family = networks.family(policies.config.networks[0])
+    seeds = networks.training_seeds[:SEEN_NETWORKS]
+    classes, held_out = networks.seen(None), networks.held_out
+    tasks = family.tasks(family.subjects(seeds), classes)
+    batch = TaskBatch.of(policies.without(held_out[0]).editor, tasks, seeds)
+    asked = np.array(classes * len(seeds))
+    return np.stack(
+        [
+            batch.plans(policies.without(index).editor)[asked != index, 0].mean(0)
+            for index in held_out
+        ]
+    )
+
+
+def search_rows(
+    method: str,
+    searches: Sequence[SearchEditor],
     batch: TaskBatch,
-    policy: np.ndarray,
-    mean: np.ndarray,
-) -> dict[str, Course]:
-    """Runs all searches of the comparison.
+    keys: Key,
+    factors: Mapping[str, Any],
+) -> list[Row]:
+    """Runs a search on all tasks side by side and evaluates it on the way.
 
     Args:
-      config: budgets.
-      world: ``"mask"`` or ``"shift"``.
-      patients: ``B`` tasks.
-      policy: the policies' edits of them, ``[B, A]``.
-      mean: the mean edit of each policy's training tasks, ``[B, A]``.
+      method: name of the search.
+      searches: one for each task; they differ in their starts alone.
+      batch: of ``B`` tasks.
+      keys: ``[B]``.
+      factors: of the rows.
     """
-    world = editor.world
-    setup = _Setup(config, world, batch)
-    courses = {}
-    for spent in config.budgets:
-        name = f"policy-{world}-plus-{spent}"
-        starts = [editor.adaptation_search(spent, jnp.asarray(start)) for start in policy]
-        courses[name] = setup.run(name, starts)
-    for kind in SEARCHES:
-        scratch = preset(
-            f"unlearning/{kind}-{world}", budget=config.search_budget, observation="time"
-        )
-        flat = replace(scratch, parametrization=policy_parametrization(editor.network))
-        for name, searches in (
-            (f"{kind}-{world}", [scratch] * len(mean)),
-            (
-                f"{kind}-{world}-from-mean-edit",
-                [replace(flat, start=jnp.asarray(start)) for start in mean],
-            ),
-        ):
-            courses[name] = setup.run(name, searches)
-    return courses
-
-
-@dataclass(frozen=True)
-class _Setup:
-    config: Config
-    world: str
-    batch: TaskBatch
-
-    def run(self, name: str, searches: Sequence[SearchEditor]) -> Course:
-        """Runs a search on all tasks side by side and evaluates it on the way."""
-        tasks, search = self.batch.tasks, searches[0]
-        keys = jax.random.split(jax.random.key(self.config.seed), len(tasks))
-        found = edit_many(searches, tasks, keys)
-        updates = search.updates
-        kept = np.unique(np.linspace(0, updates - 1, min(POINTS, updates)).round().astype(int))
-        plans = np.stack([result.trace.plans[kept] for result in found])
-        evaluator = PlanEvaluator(search.make_world(tasks[0]), tasks)
-        curves = evaluator.curves(plans, "test")
-        evaluations = (kept + 1) * search.evaluations_per_update
-        return Course(self._rows(name, curves, evaluations), evaluations, curves)
-
-    def _rows(self, name: str, curves: dict[str, np.ndarray], evaluations: np.ndarray) -> list[Row]:
-        base = self.batch.base
-        needed = evaluations_to_target(curves, base, evaluations)
-        rows = []
-        for index, task in enumerate(self.batch.tasks):
-            metrics = forget_retain_metrics(
-                {set_name: float(values[index, -1]) for set_name, values in curves.items()},
-                {set_name: float(values[index]) for set_name, values in base.items()},
-            )
-            metrics["evaluations_to_target"] = float(needed[index])
-            cost = Cost(reward_evaluations=int(evaluations[-1]))
-            rows.append(Row(name, task.name, self.batch.seeds[index], metrics, cost))
-        return rows
+    search = searches[0]
+    found = edit_many(searches, batch.tasks, keys)
+    count = search.updates
+    shown = np.unique(np.linspace(0, count - 1, min(POINTS, count)).round().astype(int))
+    plans = np.stack([result.trace.plans[shown] for result in found])
+    curves = PlanEvaluator(search.make_world(batch.tasks[0]), batch.tasks).curves(plans, "test")
+    evaluations = (shown + 1) * search.evaluations_per_update
+    needed = evaluations_to_target(curves, batch.original, evaluations)
+    cost = Cost(reward_evaluations=int(evaluations[-1]))
+    rows = []
+    for index, after in enumerate(batch.accuracies(curves)):
+        metrics = forget_retain_metrics(after, batch.original[index])
+        metrics["evaluations_to_target"] = float(needed[index])
+        way = {"reward_evaluations": evaluations} | {
+            f"{name}_accuracy_test": values[index] for name, values in curves.items()
+        }
+        task, seed = batch.tasks[index], batch.seeds[index]
+        rows.append(Row(method, task.name, seed, metrics, cost, factors, way))
+    return rows
 
 
 def evaluations_to_target(
-    curves: dict[str, np.ndarray], base: dict[str, np.ndarray], evaluations: np.ndarray
+    curves: Mapping[str, np.ndarray],
+    original: Sequence[Mapping[str, float]],
+    evaluations: np.ndarray,
 ) -> np.ndarray:
     """Reward evaluations ``[B]`` until the target is first met; NaN if never."""
-    met = forgotten(curves["forget"], curves["retain"], base["retain"][:, None])
+    base = np.array([accuracies["retain"] for accuracies in original], np.float32)
+    met = forgotten(curves["forget"], curves["retain"], base[:, None])
     return first_met(met, evaluations)

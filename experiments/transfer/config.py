@@ -1,8 +1,9 @@
 """Options of the transfer experiment."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from experiments.common.options import RunOptions, World, check_at_least
 
@@ -58,11 +59,26 @@ class Config(RunOptions):
             raise ValueError(
                 "--sequence-updates and --pairs must not be negative, --budgets must be at least 1"
             )
+        for name in ("worlds", "parts", "networks", "other_networks", "other_data", "budgets"):
+            check_distinct(name, getattr(self, name))
+        if self.dataset in self.other_data:
+            raise ValueError(f"--other-data {self.dataset} is --dataset itself: name other data")
         for shape in (*self.networks, *self.other_networks):
             read_shape(shape)
         if self.held_out != "all":
-            read_classes(self.held_out)
+            check_distinct("held_out", read_classes(self.held_out))
         super().check()
+
+    def factors(self, part: str, **others: Any) -> dict[str, Any]:
+        """Factors of a row: the part, data and network, those of the experiment if not given."""
+        return {"part": part, "data": self.dataset, "network": self.networks[0], **others}
+
+
+def check_distinct(option: str, values: Sequence[Any]) -> None:
+    """Raises ValueError if a value is named twice."""
+    if len(set(values)) < len(values):
+        twice = next(value for value in values if list(values).count(value) > 1)
+        raise ValueError(f"--{option.replace('_', '-')} names {twice} twice: name it once")
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,10 @@ from functools import partial
 import jax
 import numpy as np
 
-from experiments.transfer.config import Config
-from experiments.transfer.networks import Networks
-from experiments.transfer.policies import Policy
-from experiments.transfer.zero_shot import TaskBatch
+from experiments.transfer.batch import TaskBatch
+from experiments.transfer.policies import Policies
 from modeledit_jax.editors.editor import Cost, Editor
 from modeledit_jax.editors.policy.learned import LearnedEditor, planned
-from modeledit_jax.editors.unlearning.neggrad import NegGradPlus
 from modeledit_jax.editors.unlearning.references import Retrain
 from modeledit_jax.envs.world import World
 from modeledit_jax.presets.preset import preset
@@ -24,45 +21,52 @@ from modeledit_jax.types import Params
 REPEATS = 5
 
 
-def cost_rows(config: Config, store: Networks, world: str, policy: Policy) -> list[Row]:
+def cost_rows(policies: Policies) -> list[Row]:
     """Seconds of one edit after compilation, alone on the machine; and of the training.
 
-    Rows ``policy-<world>`` (look at the network and write the edit), ``ppo-<world>`` (search from
-    scratch), ``neggrad-plus``, ``retrain``, and ``training-<world>`` (of the policy, with its
-    reward evaluations). The median of some repetitions; metrics ``seconds_per_edit``, and of the
-    training ``break_even_edits``: from how many edits on the policy has cost less time than the
-    searches.
+    The factor ``phase`` is ``edit`` of the policy (look at the network and write the edit), of PPO
+    from scratch, of NegGrad+ and of Retrain, with the metric ``seconds_per_edit``, the median of
+    some repetitions. It is ``training`` of the policy, with its reward evaluations and the metric
+    ``break_even_edits``: from how many edits on the policy has cost less time than searches.
     """
-    family = store.family(config.networks[0])
-    seeds = list(store.new_seeds)[:1]
-    tasks = family.tasks(family.subjects(seeds), [store.held_out[0]])
+    config, networks, world = policies.config, policies.networks, policies.world
+    policy = policies.without(None)
+    family = networks.family(config.networks[0])
+    seeds = list(networks.new_seeds)[:1]
+    tasks = family.tasks(family.subjects(seeds), [networks.held_out[0]])
     batch = TaskBatch.of(policy.editor, tasks, seeds)
     task, seed = tasks[0], seeds[0]
     by_policy = _seconds(_zero_shot(policy.editor, batch.env, task))
-    search = _seconds(_from_scratch(config, world, task), 1)
+    ppo = preset(f"unlearning/ppo-{world}", budget=config.search_budget, observation="time")
+    search = _seconds(partial(_edited, ppo, task), 1)
     even = policy.seconds / max(search - by_policy, 1e-9)
 
-    def row(name: str, seconds: float, cost: Cost, **more: float) -> Row:
-        return Row(name, task.name, seed, {"seconds_per_edit": seconds, **more}, cost)
+    def row(method: str, seconds: float, evaluations: int = 0) -> Row:
+        cost = Cost(evaluations, seconds=seconds)
+        factors = config.factors("cost", phase="edit")
+        return Row(method, task.name, seed, {"seconds_per_edit": seconds}, cost, factors)
 
     rows = [
-        row(f"policy-{world}", by_policy, Cost(seconds=by_policy)),
-        row(f"ppo-{world}", search, Cost(config.search_budget, seconds=search)),
+        row(policies.method, by_policy),
+        row(f"ppo-{world}", search, config.search_budget),
         Row(
-            f"training-{world}",
+            policies.method,
             task.name,
             seed,
             {"seconds_per_training": policy.seconds, "break_even_edits": float(np.ceil(even))},
             Cost(policy.evaluations, seconds=policy.seconds),
+            config.factors("cost", phase="training"),
         ),
     ]
-    if world == config.worlds[0]:  # of no world in particular, so timed once
+    if policies.first:  # of no world in particular, so timed once
         recipe = family.recipe
-        retrain = Retrain(recipe.module, recipe.training)
-        others: dict[str, Editor] = {"neggrad-plus": NegGradPlus(), "retrain": retrain}
-        for name, editor in others.items():
-            taken = _seconds(partial(_edited, editor, task), 1)
-            rows.append(row(name, taken, Cost(seconds=taken)))
+        others: dict[str, Editor] = {
+            "neggrad-plus": preset("unlearning/neggrad-plus"),
+            "retrain": Retrain(recipe.module, recipe.training),
+        }
+        rows += [
+            row(name, _seconds(partial(_edited, own, task), 1)) for name, own in others.items()
+        ]
     return rows
 
 
@@ -84,8 +88,3 @@ def _seconds(function: Callable[[], object], repeats: int = REPEATS) -> float:
 def _zero_shot(editor: LearnedEditor, env: World, task: Task) -> Callable[[], object]:
     """From a network and examples to edited weights, with all passes over the examples."""
     return lambda: planned(editor, env, env.params(task))[1]
-
-
-def _from_scratch(config: Config, world: str, task: Task) -> Callable[[], object]:
-    search = preset(f"unlearning/ppo-{world}", budget=config.search_budget, observation="time")
-    return lambda: search.edit(task, jax.random.key(0)).params

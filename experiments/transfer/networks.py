@@ -67,11 +67,11 @@ class Networks:
         dataset = dataset or self.config.dataset
         data, splits = _data(dataset, self.config)
         folder = self.config.cache_dir or default_cache_dir()
-        own = read_shape(shape)
-        module = make_module(own, splits.num_classes)
+        described = read_shape(shape)
+        module = make_module(described, splits.num_classes)
         training = image_recipe(module, len(splits.train))
-        if own.epochs is not None:
-            training = replace(training, epochs=own.epochs)
+        if described.epochs is not None:
+            training = replace(training, epochs=described.epochs)
         recipe = Recipe(module, training, splits, data.fingerprint, folder)
         return Family(recipe, shape if dataset == self.config.dataset else f"{dataset}-{shape}")
 
@@ -90,8 +90,8 @@ class Networks:
             raise ValueError(f"--held-out {outside[0]}: the classes are 0 to {classes - 1}")
         return chosen
 
-    def seen(self, held_out: int) -> list[int]:
-        """The classes that a policy is trained to forget."""
+    def seen(self, held_out: int | None) -> list[int]:
+        """The classes that a policy is trained to forget; all if none is held out."""
         classes = _data(self.config.dataset, self.config)[1].num_classes
         return [index for index in range(classes) if index != held_out]
 

@@ -1,15 +1,15 @@
 """Trains the policies of the transfer experiment, or finds them in the run folder."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from experiments.common.options import run_folder
+from experiments.common.options import World, run_folder
 from experiments.common.policies import Policy, train_policy
 from experiments.transfer.config import Config
 from experiments.transfer.networks import REWARD, Networks, draw_pairs
 from modeledit_jax.editors.policy.training import PolicyTrainer, PolicyTraining
-from modeledit_jax.envs.worlds import WorldName
 from modeledit_jax.tasks.task import Task
 from modeledit_jax.tasks.unlearning import forget_in_turn
 
@@ -17,40 +17,70 @@ SEQUENCE, ORDERS = 5, 6
 """Requests of a training episode in which one follows another; episodes for every network."""
 
 
-def trained_policy(
-    config: Config, store: Networks, world: WorldName, held_out: int | None
-) -> Policy:
-    """The policy of a world that was never asked to forget ``held_out`` (None: asked for all)."""
-    classes = store.seen(-1 if held_out is None else held_out)
-    groups = []
-    for shape in config.networks:
-        family = store.family(shape)
-        subjects = family.subjects(store.training_seeds)
-        pairs = draw_pairs(config.seed, classes, config.pairs)
-        groups.append(family.tasks(subjects, classes) + family.tasks(subjects, pairs))
-    options = PolicyTraining(updates=config.updates, tasks=min(16, *map(len, groups)))
-    name = world if held_out is None else f"{world}-without-{held_out}"
-    trainer = PolicyTrainer.of(options, world, groups)
-    return train_policy(run_folder(config), name, trainer, config.seed)
+@dataclass(frozen=True)
+class Policies:
+    """The policies of one world, each trained when it is asked for.
 
+    Attributes:
+      config: of the run.
+      networks: to train on, and to edit.
+      world: of the policies.
+    """
 
-def sequence_policy(config: Config, store: Networks, world: WorldName, start: Policy) -> Policy:
-    """A policy trained further on requests that come one after another."""
-    rng = np.random.default_rng(config.seed)
-    groups: list[list[Task]] = []
-    for shape in config.networks:
-        family = store.family(shape)
-        classes = store.seen(-1)
-        groups.append(
-            [
-                forget_in_turn(subject, family.splits, order, reward=REWARD)
-                for subject in family.subjects(store.training_seeds)
-                for order in _orders(rng, classes, ORDERS)
-            ]
-        )
-    options = PolicyTraining(updates=config.sequence_updates, tasks=min(8, *map(len, groups)))
-    trainer = PolicyTrainer.of(options, world, groups)
-    return train_policy(run_folder(config), f"{world}-in-turn", trainer, config.seed, start)
+    config: Config
+    networks: Networks
+    world: World
+    _trained: dict[int | None, Policy] = field(default_factory=dict)
+
+    @property
+    def method(self) -> str:
+        """What the policies are called in tables."""
+        return f"policy-{self.world}"
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the first world: what no policy does is done once."""
+        return self.world == self.config.worlds[0]
+
+    def without(self, held_out: int | None) -> Policy:
+        """The policy that was never asked to forget a class (None: asked for all)."""
+        if held_out not in self._trained:
+            self._trained[held_out] = self._train(held_out)
+        return self._trained[held_out]
+
+    def _train(self, held_out: int | None) -> Policy:
+        config, networks = self.config, self.networks
+        classes = networks.seen(held_out)
+        groups = []
+        for shape in config.networks:
+            family = networks.family(shape)
+            subjects = family.subjects(networks.training_seeds)
+            pairs = draw_pairs(config.seed, classes, config.pairs)
+            groups.append(family.tasks(subjects, classes) + family.tasks(subjects, pairs))
+        options = PolicyTraining(updates=config.updates, tasks=min(16, *map(len, groups)))
+        name = self.world if held_out is None else f"{self.world}-without-{held_out}"
+        trainer = PolicyTrainer.of(options, self.world, groups)
+        return train_policy(run_folder(config), name, trainer, config.seed)
+
+    def in_turn(self) -> Policy:
+        """The policy that was asked for all classes, trained further on requests in turn."""
+        config, networks = self.config, self.networks
+        rng = np.random.default_rng(config.seed)
+        groups: list[list[Task]] = []
+        for shape in config.networks:
+            family = networks.family(shape)
+            classes = networks.seen(None)
+            groups.append(
+                [
+                    forget_in_turn(subject, family.splits, order, reward=REWARD)
+                    for subject in family.subjects(networks.training_seeds)
+                    for order in _orders(rng, classes, ORDERS)
+                ]
+            )
+        options = PolicyTraining(updates=config.sequence_updates, tasks=min(8, *map(len, groups)))
+        trainer = PolicyTrainer.of(options, self.world, groups)
+        name, start = f"{self.world}-in-turn", self.without(None)
+        return train_policy(run_folder(config), name, trainer, config.seed, start)
 
 
 def _orders(rng: np.random.Generator, classes: Sequence[int], count: int) -> list[list[int]]:

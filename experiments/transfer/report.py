@@ -1,93 +1,59 @@
-"""What the transfer experiment leaves behind: summary, tables, figures, report."""
+"""What the transfer experiment leaves behind: summary, metrics, figures, report."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
 from experiments.common.options import run_folder
 from experiments.common.reporting import figure_lines
-from experiments.transfer.adaptation import Course
 from experiments.transfer.config import Config
 from experiments.transfer.figures import adaptation_figure, sequence_figure, zero_shot_figure
 from modeledit_jax.evaluation.statistics import tost
-from modeledit_jax.evaluation.targets import quantiles_of_needed
-from modeledit_jax.report.markdown import Column, markdown_table, table_lines
-from modeledit_jax.report.summary import write_summary
-from modeledit_jax.report.table import Row, group_by
+from modeledit_jax.evaluation.targets import TARGET, forgotten, quantiles_of_needed
+from modeledit_jax.report.markdown import Column, factor_cell, markdown_table, table_lines
+from modeledit_jax.report.summary import write_metrics_csv, write_summary
+from modeledit_jax.report.table import Row, by_variant, group_by, select
 from modeledit_jax.run.files import atomic_write_text
 from modeledit_jax.run.folder import as_json
 
 COLUMNS = (Column("forget_accuracy_test", "highest"), Column("retain_drop_test", "highest"))
 SEQUENCE = (Column("worst_forgotten_test", "highest"), Column("rest_drop_test", "highest"))
-COST = (Column("seconds_per_edit", "highest", percent=False, digits=3),)
+STRATA = ("held_out",)
+"""The class that a policy was not trained for makes another task, not another method."""
+
 MARGIN = 0.005
 """Half a point of accuracy: edits that differ by less are taken as equally good."""
 
 
-@dataclass
-class Results:
-    """All rows of the experiment."""
-
-    config: Config
-    zero_shot: list[Row] = field(default_factory=list)
-    instant: dict[str, list[Row]] = field(default_factory=dict)  # of the adapted tasks, by world
-    courses: dict[str, dict[str, Course]] = field(default_factory=dict)
-    sequence: list[Row] = field(default_factory=list)
-    cost: list[Row] = field(default_factory=list)
-
-    @property
-    def adaptation(self) -> list[Row]:
-        """Policies' edits as they are, and the searches'."""
-        rows = list(chain.from_iterable(self.instant.values()))
-        for courses in self.courses.values():
-            rows += chain.from_iterable(course.rows for course in courses.values())
-        return rows
-
-
-def write_report(results: Results) -> None:
+def write_report(config: Config, rows: Sequence[Row]) -> None:
     """Writes everything into the run folder."""
-    config = results.config
     folder = run_folder(config)
-    _write_figures(results, folder / "figures")
-    atomic_write_text(folder / "report.md", report_text(results))
-    rows = [
-        *(_marked("zero-shot", row) for row in results.zero_shot),
-        *(_marked("adaptation", row) for row in results.adaptation),
-        *(_marked("sequence", row) for row in results.sequence),
-        *(_marked("cost", row) for row in results.cost),
-    ]
-    write_summary(folder, "transfer", as_json(config), rows)
-    if results.zero_shot:
-        print(markdown_table(results.zero_shot, COLUMNS))
+    write_figures(config, rows, folder / "figures")
+    atomic_write_text(folder / "report.md", report_text(config, rows))
+    write_metrics_csv(folder, rows)
+    write_summary(folder, "transfer", as_json(config), rows, STRATA)
+    if zero_shot := select(rows, part="zero-shot"):
+        print(markdown_table(zero_shot, COLUMNS, strata=STRATA))
 
 
-def _marked(part: str, row: Row) -> Row:
-    """A row under the name of its part, in which editors' names are unique."""
-    return Row(f"{part}-{row.method}", row.task, row.seed, row.metrics, row.cost)
-
-
-def _write_figures(results: Results, folder: Path) -> None:
-    if results.zero_shot:
-        zero_shot_figure(results.zero_shot, folder / "zero_shot.png")
-    shorter = tuple(f"-plus-{budget}" for budget in sorted(results.config.budgets)[:-1])
-    for world, every in results.courses.items():
-        # The policy with its largest budget alone: the shorter courses would lie on the same line.
-        courses = {name: own for name, own in every.items() if not name.endswith(shorter)}
-        adaptation_figure(
-            courses, results.instant[world], world, folder / f"adaptation_{world}.png"
-        )
-    if results.sequence:
+def write_figures(config: Config, rows: Sequence[Row], folder: Path) -> None:
+    """Figures of all parts there are."""
+    if zero_shot := select(rows, part="zero-shot"):
+        zero_shot_figure(zero_shot, config, folder / "zero_shot.png")
+    adaptation = group_by(select(rows, part="adaptation"), "method")
+    for world in config.worlds if adaptation else ():
+        methods = (f"{kind}-{world}" for kind in ("policy", "ppo", "openes", "snes"))
+        runs = [row for method in methods for row in adaptation.get(method, ())]
+        adaptation_figure(runs, config, world, folder / f"adaptation_{world}.png")
+    if sequence := select(rows, part="sequence"):
         for metric in ("worst_forgotten_test", "rest_drop_test"):
             name = metric.removesuffix("_test")
-            sequence_figure(results.sequence, metric, folder / f"sequence_{name}.png")
+            sequence_figure(sequence, metric, folder / f"sequence_{name}.png")
 
 
-def report_text(results: Results) -> str:
+def report_text(config: Config, rows: Sequence[Row]) -> str:
     """The report in Markdown."""
-    config = results.config
     lines = [
         f"# Learning to edit ({config.dataset})",
         "",
@@ -97,106 +63,102 @@ def report_text(results: Results) -> str:
         "reward has seen.",
         "",
     ]
-    if results.zero_shot:
-        lines += ["## Without any reward evaluation", "", *_zero_shot_lines(results)]
-    if results.courses:
-        lines += ["## With reward evaluations", "", *_adaptation_lines(results)]
-    if results.sequence:
-        lines += [
-            "## One request after another",
-            "",
-            markdown_table(results.sequence, SEQUENCE),
-            "",
-            "`worst forgotten` is the highest accuracy on any class asked for so far, `rest drop` "
-            "what all other classes have lost. `-in-turn` was trained further on such episodes.",
-            "",
-        ]
-    if results.cost:
-        lines += ["## Cost", "", *_cost_lines(results.cost)]
+    if zero_shot := select(rows, part="zero-shot"):
+        lines += ["## Without any reward evaluation", "", *_zero_shot_lines(zero_shot)]
+    if adaptation := select(rows, part="adaptation"):
+        lines += ["## With reward evaluations", "", *_adaptation_lines(config, adaptation)]
+    if sequence := select(rows, part="sequence"):
+        lines += ["## One request after another", "", *_sequence_lines(sequence)]
+    if cost := select(rows, part="cost"):
+        lines += ["## Cost", "", *_cost_lines(cost)]
     return "\n".join([*lines, *figure_lines(run_folder(config))]) + "\n"
 
 
-def _zero_shot_lines(results: Results) -> list[str]:
+def _zero_shot_lines(rows: Sequence[Row]) -> list[str]:
     return [
-        markdown_table(results.zero_shot, COLUMNS),
+        markdown_table(rows, COLUMNS, strata=STRATA),
         "",
-        "`new-class`: forgotten by the one policy that was never asked for that class; "
-        "`seen-class`: by all others. `ridge` and `projection` edit the same layer in closed form.",
+        "Seen class `no`: forgotten by the one policy that was never asked for that class; `yes`: "
+        "by all others. `ridge` and `projection` edit the same layer in closed form.",
         "",
     ]
 
 
-def _adaptation_lines(results: Results) -> list[str]:
-    rows = results.adaptation
+def _adaptation_lines(config: Config, rows: Sequence[Row]) -> list[str]:
     lines = [markdown_table(rows, COLUMNS), "", *_target_lines(rows)]
-    budget = results.config.search_budget
-    for world in results.courses:
-        for spent in results.config.budgets:
-            one, other = f"policy-{world}-plus-{spent}", f"ppo-{world}"
+    for world in config.worlds if config.seeds > 1 else ():
+        ppo = select(rows, method=f"ppo-{world}", start="scratch")
+        for budget in config.budgets:
+            policy = select(rows, method=f"policy-{world}", budget=budget)
             p_values = {
-                metric: tost(
-                    _per_network(rows, one, metric) - _per_network(rows, other, metric), MARGIN
-                )
+                metric: tost(_per_network(policy, metric) - _per_network(ppo, metric), MARGIN)
                 for metric in ("forget_accuracy_test", "retain_drop_test")
-                if results.config.seeds > 1
             }
-            if p_values:
-                text = ", ".join(
-                    f"{name.replace('_', ' ')} p = {p:.2g}" for name, p in p_values.items()
-                )
-                lines.append(
-                    f"- `{one}` against `{other}` with {budget:,} evaluations, equivalence within "
-                    f"±{100 * MARGIN:.1f} points (two one-sided t-tests over networks): {text}."
-                )
+            text = ", ".join(
+                f"{name.replace('_', ' ')} p = {p:.2g}" for name, p in p_values.items()
+            )
+            lines.append(
+                f"- `policy-{world}` with {budget:,} evaluations against `ppo-{world}` with "
+                f"{config.search_budget:,}, equivalence within ±{100 * MARGIN:.1f} points (two "
+                f"one-sided t-tests over networks): {text}."
+            )
     return [*lines, ""]
 
 
 def _target_lines(rows: Sequence[Row]) -> list[str]:
     """How many evaluations each needed; a policy whose edit is good at once needed none."""
-    cells = []
-    for editor, own in group_by(rows, "method").items():
-        needed = np.array([_needed(row) for row in own])
-        middle, most = quantiles_of_needed(needed, (0.5, 0.9))
-        shown = ("never" if np.isinf(value) else f"{value:,.0f}" for value in (middle, most))
-        cells.append([editor, f"{np.isfinite(needed).sum()} of {len(needed)}", *shown])
-    header = ["editor", "solved", "evaluations: median", "90th percentile"]
-    return [
-        "Evaluations to forget ≤ 1 % and the rest ≥ original − 1 point:",
-        "",
-        *table_lines(header, cells),
-        "",
-    ]
+    lines = []
+    for runs in by_variant(rows):
+        needed = np.array([_needed(row) for row in runs])
+        quantiles = quantiles_of_needed(needed, (0.5, 0.9))
+        shown = ("never" if np.isinf(value) else f"{value:,.0f}" for value in quantiles)
+        solved = f"{np.isfinite(needed).sum()} of {len(needed)}"
+        variant = (factor_cell(runs[0].factors.get(name)) for name in ("start", "budget"))
+        lines.append([runs[0].method, *variant, solved, *shown])
+    header = ["method", "start", "budget", "solved", "evaluations: median", "90th percentile"]
+    return [f"Evaluations to {TARGET}:", "", *table_lines(header, lines, texts=2), ""]
 
 
 def _needed(row: Row) -> float:
     if "evaluations_to_target" in row.metrics:
         return row.metrics["evaluations_to_target"]
-    good = row.metrics["forget_accuracy_test"] <= 0.01 and row.metrics["retain_drop_test"] <= 0.01
-    return 0.0 if good else np.nan
+    forget, retain, drop = (
+        row.metrics[name]
+        for name in ("forget_accuracy_test", "retain_accuracy_test", "retain_drop_test")
+    )
+    return 0.0 if forgotten(forget, retain, retain + drop) else np.nan
 
 
-def _per_network(rows: Sequence[Row], editor: str, metric: str) -> np.ndarray:
-    own = [row for row in rows if row.method == editor]
-    seeds = sorted({row.seed for row in own})
-    return np.array([np.mean([r.metrics[metric] for r in own if r.seed == s]) for s in seeds])
+def _per_network(rows: Sequence[Row], metric: str) -> np.ndarray:
+    """Means over the tasks of each network, by seed."""
+    networks = group_by(sorted(rows, key=lambda row: row.seed), "seed")
+    return np.array([np.mean([row.metrics[metric] for row in own]) for own in networks.values()])
+
+
+def _sequence_lines(rows: Sequence[Row]) -> list[str]:
+    return [
+        markdown_table(rows, SEQUENCE),
+        "",
+        "`worst forgotten` is the highest accuracy on any class asked for so far, `rest drop` "
+        "what all other classes have lost. In turn `yes`: trained further on such episodes.",
+        "",
+    ]
 
 
 def _cost_lines(rows: Sequence[Row]) -> list[str]:
-    edits = [row for row in rows if "seconds_per_edit" in row.metrics]
     cells = [
         [
             row.method,
             f"{1000 * row.metrics['seconds_per_edit']:,.1f}",
             f"{row.cost.reward_evaluations:,}",
         ]
-        for row in edits
+        for row in select(rows, phase="edit")
     ]
-    lines = [*table_lines(["editor", "milliseconds per edit", "reward evaluations"], cells), ""]
-    for row in rows:
-        if "break_even_edits" in row.metrics:
-            lines.append(
-                f"- `{row.method}`: {row.cost.seconds:,.0f} s, "
-                f"{row.cost.reward_evaluations:,} reward evaluations; cheaper in time than "
-                f"searching from scratch from {row.metrics['break_even_edits']:,.0f} edits on."
-            )
+    lines = [*table_lines(["method", "milliseconds per edit", "reward evaluations"], cells), ""]
+    for row in select(rows, phase="training"):
+        lines.append(
+            f"- training of `{row.method}`: {row.cost.seconds:,.0f} s, "
+            f"{row.cost.reward_evaluations:,} reward evaluations; cheaper in time than "
+            f"searching from scratch from {row.metrics['break_even_edits']:,.0f} edits on."
+        )
     return [*lines, ""]

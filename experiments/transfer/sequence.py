@@ -1,14 +1,15 @@
 """Requests one after another on one network: what is forgotten must stay forgotten."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.transfer.config import Config
-from experiments.transfer.networks import REWARD, Family, Networks
-from experiments.transfer.zero_shot import TaskBatch
+from experiments.transfer.batch import TaskBatch
+from experiments.transfer.networks import REWARD, Family
+from experiments.transfer.policies import Policies
 from modeledit_jax.editors.editor import Cost
 from modeledit_jax.editors.policy.learned import LearnedEditor
 from modeledit_jax.report.table import Row
@@ -18,33 +19,57 @@ ORDERS = 5
 """Random orders of all classes but one, for every network."""
 
 
-def sequence_rows(name: str, editor: LearnedEditor, config: Config, store: Networks) -> list[Row]:
+def sequence_rows(policies: Policies) -> list[Row]:
+    """Requests in turn, by the policy as it is and after further training on such.
+
+    Factors: ``in_turn``, whether it was trained further; ``after``, the number of requests.
+    """
+    start = policies.without(None).editor
+    rows = _in_turn(policies, start, policies.config.factors("sequence", in_turn=False))
+    if policies.config.sequence_updates:
+        factors = policies.config.factors("sequence", in_turn=True)
+        rows += _in_turn(policies, policies.in_turn().editor, factors)
+    return rows
+
+
+def _in_turn(policies: Policies, editor: LearnedEditor, factors: Mapping[str, Any]) -> list[Row]:
     """Edits new networks request by request.
 
     Returns:
-      Rows ``<name>-after-<t>`` of every network and order: ``worst_forgotten_test``, the highest
+      A row of every network and order after every request: ``worst_forgotten_test``, the highest
       accuracy on any class asked for so far, and ``rest_drop_test``, what all others have lost.
     """
-    family = store.family(config.networks[0])
-    classes = store.seen(-1)
+    networks = policies.networks
+    family = networks.family(policies.config.networks[0])
+    classes = networks.seen(None)
     orders = [
         tuple(int(c) for c in np.random.default_rng(1000 + index).permutation(classes)[:-1])
         for index in range(ORDERS)
     ]
     tasks = [
         forget_in_turn(subject, family.splits, order, reward=REWARD)
-        for subject in family.subjects(store.new_seeds)
+        for subject in family.subjects(networks.new_seeds)
         for order in orders
     ]
-    batch = TaskBatch.of(editor, tasks, store.new_seeds)
-    courses = []
-    for index, plan in enumerate(batch.plans(editor)):
-        right = _right_answers(batch, index, plan, family)
-        courses.append(_course(right, orders[index % ORDERS], family))
+    batch = TaskBatch.of(editor, tasks, networks.new_seeds)
+    label = np.asarray(family.splits.test.y)
+    found = [
+        after_each_request(
+            _right_answers(batch, index, plan, family), orders[index % ORDERS], label
+        )
+        for index, plan in enumerate(batch.plans(editor))
+    ]
     return [
-        Row(f"{name}-after-{step + 1}", tasks[index].name, batch.seeds[index], own[step], Cost())
+        Row(
+            policies.method,
+            tasks[index].name,
+            batch.seeds[index],
+            metrics[step],
+            Cost(),
+            {**factors, "after": step + 1},
+        )
         for step in range(len(orders[0]))
-        for index, own in enumerate(courses)
+        for index, metrics in enumerate(found)
     ]
 
 
@@ -62,10 +87,16 @@ def _right_answers(
     return right
 
 
-def _course(
-    right: Sequence[np.ndarray], order: Sequence[int], family: Family
+def after_each_request(
+    right: Sequence[np.ndarray], order: Sequence[int], label: np.ndarray
 ) -> list[dict[str, float]]:
-    label = np.asarray(family.splits.test.y)
+    """Metrics after every request.
+
+    Args:
+      right: which test examples ``[N]`` are answered rightly, before and after every request.
+      order: classes asked for.
+      label: of the test examples, ``[N]``.
+    """
     found = []
     for step in range(1, len(order) + 1):
         asked = order[:step]

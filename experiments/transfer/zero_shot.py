@@ -1,134 +1,113 @@
 """Edits without any reward evaluation: policies and closed-form editors on networks they meet."""
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from tqdm import tqdm
 
+from experiments.transfer.batch import TaskBatch, forget_retain_metrics
+from experiments.transfer.networks import draw_pairs
+from experiments.transfer.policies import Policies
 from modeledit_jax.editors.editor import Cost, Editor
-from modeledit_jax.editors.policy.learned import LearnedEditor, planned
 from modeledit_jax.edits.site import get_leaves
-from modeledit_jax.envs.world import World, WorldParams
-from modeledit_jax.evaluation.forgetting import relative_edit_size
+from modeledit_jax.presets.preset import preset
 from modeledit_jax.report.table import Row
-from modeledit_jax.run.plan_evaluation import PlanEvaluator, set_accuracies
-from modeledit_jax.tasks.task import Task
+from modeledit_jax.run.plan_evaluation import set_accuracies
+
+SEEN_NETWORKS = 5  # of the training networks that are edited
+PAIRS = 10  # of classes, of which each new network is asked to forget both at once
+COMPARED = ("ridge", "projection", "neggrad-plus", "neggrad-plus-published")
+"""Presets of editors that need neither training nor evaluations."""
 
 
-@dataclass(frozen=True)
-class TaskBatch:
-    """Networks of one shape with their requests, ready to be edited by policies of one kind.
+def zero_shot_rows(policies: Policies) -> list[Row]:
+    """New and seen networks, new and seen classes, other shapes and other data.
 
-    Attributes:
-      env: world of all tasks.
-      tasks: ``B``, network by network.
-      seeds: of the network of each task.
+    Factors: ``data``, ``network`` and ``seen_network`` of what is edited; ``held_out``, the class
+    that the policy was never asked for; ``seen_class``, whether the request is for another one;
+    ``classes`` of one request.
     """
-
-    env: World
-    tasks: Sequence[Task]
-    seeds: Sequence[int]
-
-    @classmethod
-    def of(cls, editor: LearnedEditor, tasks: Sequence[Task], seeds: Sequence[int]) -> "TaskBatch":
-        """Tasks ``network by network`` of networks with these seeds."""
-        each = np.repeat(list(seeds), len(tasks) // len(seeds))
-        env = editor.make_world(tasks[0])
-        return cls(env, tasks, [int(seed) for seed in each])
-
-    @cached_property
-    def evaluator(self) -> PlanEvaluator:
-        """Evaluates their edits on the test examples."""
-        return PlanEvaluator(self.env, self.tasks)
-
-    @cached_property
-    def params(self) -> WorldParams:
-        """Stacked, leading axis ``B``."""
-        return self.evaluator.stacked_params()
-
-    @cached_property
-    def base(self) -> dict[str, np.ndarray]:
-        """Accuracies ``{set: [B]}`` of the unedited networks on test."""
-        shape = (len(self.tasks), 1, self.env.horizon, self.env.edit.action_size)
-        found = self.evaluator.curves(np.zeros(shape, np.float32), "test")
-        return {name: values[:, 0] for name, values in found.items()}
-
-    def plans(self, editor: LearnedEditor) -> np.ndarray:
-        """The policy's edits ``[B, T, A]``."""
-        each = [
-            planned(editor, self.env, jax.tree.map(lambda leaf, i=index: leaf[i], self.params))[0]
-            for index in range(len(self.tasks))
-        ]
-        return np.stack(each)
-
-    def evaluated(self, plans: np.ndarray) -> list[dict[str, float]]:
-        """Test metrics of one plan of every task."""
-        found = self.evaluator.curves(plans[:, None], "test")
-        return [
-            forget_retain_metrics(
-                {name: float(values[index, 0]) for name, values in found.items()},
-                {name: float(values[index]) for name, values in self.base.items()},
-            )
-            | {"edit_size": self._size(index, plan)}
-            for index, plan in enumerate(plans)
-        ]
-
-    def _size(self, index: int, plan: np.ndarray) -> float:
-        leaves = self.evaluator.edited(index, plan)
-        return float(relative_edit_size(self.tasks[index].leaves, leaves))
+    config, networks = policies.config, policies.networks
+    seen = networks.training_seeds[:SEEN_NETWORKS]
+    rows = _by_held_out(policies, config.networks[0], seen, seen_network=True)
+    shapes = list(dict.fromkeys((*config.networks, *config.other_networks)))
+    for shape in tqdm(shapes, desc=f"{policies.world}: zero-shot", leave=False):
+        rows += _by_held_out(policies, shape, networks.new_seeds, seen_network=False)
+    for data in config.other_data:
+        rows += _on_other_data(policies, data)
+    return rows + _of_pairs(policies)
 
 
-def forget_retain_metrics(after: dict[str, float], before: dict[str, float]) -> dict[str, float]:
-    """The metrics of a row from accuracies on the sets ``forget`` and ``retain``."""
-    return {
-        "forget_accuracy_test": after["forget"],
-        "retain_accuracy_test": after["retain"],
-        "retain_drop_test": before["retain"] - after["retain"],
-    }
-
-
-def policy_rows(name: str, editor: LearnedEditor, batch: TaskBatch) -> list[Row]:
-    """Rows of a policy's edits."""
-    found = batch.evaluated(batch.plans(editor))
-    return [
-        Row(name, task.name, seed, metrics, Cost())
-        for task, seed, metrics in zip(batch.tasks, batch.seeds, found, strict=True)
-    ]
-
-
-def editor_rows(name: str, editor: Editor, batch: TaskBatch) -> list[Row]:
-    """Rows of an editor that needs neither training nor evaluations."""
-    rows = []
-    for index, task in enumerate(tqdm(batch.tasks, desc=name, leave=False)):
-        begin = time.perf_counter()
-        params = jax.block_until_ready(editor.edit(task, jax.random.key(0)).params)
-        seconds = time.perf_counter() - begin
-        outputs = batch.evaluator.outputs(index, get_leaves(params, task.site), "test")
-        sets = task.roles["test"]
-        weights = {key: jnp.asarray(own) for key, own in sets.weights.items()}
-        found = set_accuracies(jnp.asarray(outputs), jnp.asarray(sets.label), weights)
-        metrics = forget_retain_metrics(
-            {set_name: float(value) for set_name, value in found.items()},
-            {set_name: float(values[index]) for set_name, values in batch.base.items()},
-        )
-        rows.append(Row(name, task.name, batch.seeds[index], metrics, Cost(seconds=seconds)))
+def _by_held_out(
+    policies: Policies, shape: str, seeds: Sequence[int], *, seen_network: bool
+) -> list[Row]:
+    """Every policy on all classes of some networks; classical editors on the same."""
+    config, networks = policies.config, policies.networks
+    factors = config.factors("zero-shot", network=shape, seen_network=seen_network, classes=1)
+    family = networks.family(shape)
+    tasks = family.tasks(family.subjects(seeds), networks.seen(None))
+    batch = TaskBatch.of(policies.without(networks.held_out[0]).editor, tasks, seeds)
+    rows = original_rows(batch, factors) if policies.first else []
+    for held_out in networks.held_out:
+        editor = policies.without(held_out).editor
+        for row in batch.rows(policies.method, batch.metrics(batch.plans(editor)), factors):
+            seen_class = row.task != f"forget-{held_out}"
+            own = {"held_out": held_out, "seen_class": seen_class}
+            rows.append(Row(row.method, row.task, row.seed, row.metrics, row.cost, factors | own))
+    if policies.first and shape == config.networks[0] and not seen_network:
+        for name in COMPARED:
+            rows += editor_rows(name, preset(f"unlearning/{name}"), batch, factors)
     return rows
 
 
-def original_rows(name: str, batch: TaskBatch) -> list[Row]:
+def _on_other_data(policies: Policies, data: str) -> list[Row]:
+    """Networks trained on other data, by the policy that was asked for every class."""
+    config, networks = policies.config, policies.networks
+    factors = config.factors("zero-shot", data=data, seen_network=False, classes=1)
+    family = networks.family(config.networks[0], data)
+    tasks = family.tasks(family.subjects(networks.new_seeds), range(family.splits.num_classes))
+    editor = policies.without(None).editor
+    batch = TaskBatch.of(editor, tasks, networks.new_seeds)
+    rows = batch.rows(policies.method, batch.metrics(batch.plans(editor)), factors)
+    return rows + (original_rows(batch, factors) if policies.first else [])
+
+
+def _of_pairs(policies: Policies) -> list[Row]:
+    """Two classes in one request, by the policy that was asked for every class."""
+    config, networks = policies.config, policies.networks
+    factors = config.factors("zero-shot", seen_network=False, classes=2)
+    family = networks.family(config.networks[0])
+    # Of another seed than the pairs to train on; some may be the same.
+    pairs = draw_pairs(config.seed + 1, networks.seen(None), PAIRS)
+    tasks = family.tasks(family.subjects(networks.new_seeds), pairs)
+    editor = policies.without(None).editor
+    batch = TaskBatch.of(editor, tasks, networks.new_seeds)
+    return batch.rows(policies.method, batch.metrics(batch.plans(editor)), factors)
+
+
+def editor_rows(
+    method: str, editor: Editor, batch: TaskBatch, factors: Mapping[str, Any]
+) -> list[Row]:
+    """Rows of an editor that needs neither training nor evaluations."""
+    rows = []
+    for index, task in enumerate(tqdm(batch.tasks, desc=method, leave=False)):
+        begin = time.perf_counter()
+        params = jax.block_until_ready(editor.edit(task, jax.random.key(0)).params)
+        cost = Cost(seconds=time.perf_counter() - begin)
+        outputs = batch.evaluator.outputs(index, get_leaves(params, task.site), "test")
+        sets = task.roles["test"]
+        weights = {name: jnp.asarray(values) for name, values in sets.weights.items()}
+        found = set_accuracies(jnp.asarray(outputs), jnp.asarray(sets.label), weights)
+        after = {name: float(value) for name, value in found.items()}
+        metrics = forget_retain_metrics(after, batch.original[index])
+        rows.append(Row(method, task.name, batch.seeds[index], metrics, cost, factors))
+    return rows
+
+
+def original_rows(batch: TaskBatch, factors: Mapping[str, Any]) -> list[Row]:
     """Rows of the unedited networks."""
-    return [
-        Row(
-            name,
-            task.name,
-            seed,
-            forget_retain_metrics(*[{n: float(v[index]) for n, v in batch.base.items()}] * 2),
-            Cost(),
-        )
-        for index, (task, seed) in enumerate(zip(batch.tasks, batch.seeds, strict=True))
-    ]
+    metrics = [forget_retain_metrics(accuracies, accuracies) for accuracies in batch.original]
+    return batch.rows("original", metrics, factors)

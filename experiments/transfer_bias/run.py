@@ -4,36 +4,40 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from experiments.bias_mitigation.report import make_rows
+from experiments.bias_mitigation.rows import make_rows
 from experiments.bias_mitigation.run import Setup, fairness_evaluation, prepare, unedited
 from experiments.common.methods import Result, evaluated, method_keys
 from experiments.common.options import World, run_folder
 from experiments.common.policies import FIRST_TRAINING_SEED, train_policy
 from experiments.transfer_bias.config import Config
 from modeledit_jax.editors.policy.training import PolicyTrainer, PolicyTraining
-from modeledit_jax.report.markdown import mean_cell, table_lines
+from modeledit_jax.report.markdown import Column, markdown_table
 from modeledit_jax.report.summary import write_summary
 from modeledit_jax.report.table import Row
 from modeledit_jax.run.edit_many import edit_many
 from modeledit_jax.run.files import atomic_write_text
 from modeledit_jax.run.folder import as_json
 
-SHOWN = ("fped", "fped_held_out", "fned", "fned_held_out", "accuracy_drop")
+COLUMNS = tuple(
+    Column(metric, percent=False, digits=4)
+    for metric in ("fped", "fped_held_out", "fned", "fned_held_out", "accuracy_drop")
+)
 
 
 def run(config: Config) -> Path:
     """Runs the experiment and writes its folder."""
     training = prepare(replace(config, seed=FIRST_TRAINING_SEED, seeds=config.training_networks))
     setup = prepare(config)
-    results = [unedited(setup.tasks, fairness_evaluation(setup.tasks[0]))]
+    original = unedited(setup.tasks, fairness_evaluation(setup.tasks[0]))
+    results = [original]
     for world in config.worlds:
         results += _by_policy(config, world, training, setup)
-    rows = make_rows(setup.tasks, setup.seeds, {result.method: result for result in results})
-    _write(config, rows)
+    _write(config, make_rows(setup.tasks, setup.seeds, results, original))
     return run_folder(config) / "report.md"
 
 
 def _by_policy(config: Config, world: World, training: Setup, setup: Setup) -> list[Result]:
+    """A policy's edits without a reward evaluation, and with some."""
     options = PolicyTraining(
         updates=config.updates,
         tasks=min(8, len(training.tasks)),
@@ -45,19 +49,13 @@ def _by_policy(config: Config, world: World, training: Setup, setup: Setup) -> l
     tasks, keys = setup.tasks, method_keys(setup.seeds)
     results = []
     for budget in (0, config.budget):
-        name = f"policy-{world}" + (f"-plus-{budget}" if budget else "")
         found = edit_many(replace(policy.editor, adaptation=budget), tasks, keys)
-        results.append(evaluated(name, found, tasks, fairness_evaluation(tasks[0])))
+        result = evaluated(f"policy-{world}", found, tasks, fairness_evaluation(tasks[0]))
+        results.append(replace(result, factors={"budget": budget}))
     return results
 
 
 def _write(config: Config, rows: Sequence[Row]) -> None:
-    header = ["method", *(name.replace("_", " ") for name in SHOWN)]
-    editors = list(dict.fromkeys(row.method for row in rows))
-    cells = []
-    for editor in editors:
-        own = [row.metrics for row in rows if row.method == editor]
-        cells.append([editor, *(mean_cell([m[name] for m in own], 4) for name in SHOWN)])
     lines = [
         "# Learning to edit: identity bias",
         "",
@@ -66,7 +64,7 @@ def _write(config: Config, rows: Sequence[Row]) -> None:
         "seen; `held out`: identity terms no reward has seen. Means with 95 % t-intervals over "
         "classifiers.",
         "",
-        *table_lines(header, cells),
+        markdown_table(rows, COLUMNS),
         "",
     ]
     text = "\n".join(lines)

@@ -52,7 +52,7 @@ def run(config: Config) -> Path:
     results += [retrain(setup, replicate) for replicate in range(1, config.retrains + 1)]
     evaluation = Evaluation(_outputs, EVALUATED_ROLES)
     edits, notes = run_methods(config, methods, setup.tasks, setup.seeds, evaluation)
-    write_report(config, setup.tasks, setup.seeds, results + edits, notes)
+    write_report(config, setup.tasks, setup.seeds, results + edits, methods, notes)
     return run_folder(config) / "report.md"
 
 

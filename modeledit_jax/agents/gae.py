@@ -1,5 +1,6 @@
 """Generalised advantage estimation with terminations and truncations kept apart."""
 
+import chex
 import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float
@@ -34,6 +35,8 @@ def generalized_advantages(
     Returns:
       Advantages; adding ``value`` gives the λ-returns, which are the targets of the critic.
     """
+    # Arrays of other shapes would broadcast, and the advantages be of something else.
+    chex.assert_equal_shape([reward, value, next_value, terminated, truncated])
     continues = jnp.where(terminated, 0.0, 1.0)
     same_episode = jnp.where(terminated | truncated, 0.0, 1.0)
     delta = reward + gamma * continues * next_value - value

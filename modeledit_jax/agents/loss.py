@@ -1,5 +1,6 @@
 """The loss of PPO on a minibatch of samples."""
 
+import chex
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -76,6 +77,7 @@ def clipped_surrogate(
       log_prob: of their actions under the policy that learns.
       before: the same under the policy that drew them.
     """
+    chex.assert_equal_shape([advantage, log_prob, before])
     log_ratio = log_prob - before
     ratio = jnp.exp(log_ratio)
     clipped = jnp.clip(ratio, 1.0 - config.clip_epsilon, 1.0 + config.clip_epsilon)

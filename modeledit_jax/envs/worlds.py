@@ -1,11 +1,13 @@
 """MaskWorld and ShiftWorld: `World` with its operator fixed, by name and through gymnax."""
 
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import gymnax
 
 from modeledit_jax.edits.operator import mask, shift
 from modeledit_jax.envs.world import World, WorldParams
+from modeledit_jax.lifelong.stream_world import StreamWorld
 from modeledit_jax.tasks.task import Task
 
 
@@ -29,10 +31,11 @@ class ShiftWorld(World):
         super().__init__(task, shift, **options)
 
 
-WorldName = Literal["mask", "shift"]
+WorldName: TypeAlias = str
+"""A key of `WORLDS`."""
 
-WORLDS: dict[str, type[MaskWorld] | type[ShiftWorld]] = {"mask": MaskWorld, "shift": ShiftWorld}
-"""The worlds by their short names."""
+WORLDS: dict[str, Callable[..., World]] = {"mask": MaskWorld, "shift": ShiftWorld}
+"""The worlds by their short names; ``world(task, **options)`` makes one. Add yours."""
 
 
 def gymnax_id(name: str) -> str:
@@ -41,10 +44,14 @@ def gymnax_id(name: str) -> str:
 
 
 def register_worlds() -> None:
-    """Registers the worlds with gymnax, once: ``gymnax.make("MaskWorld-v0", task=task)``."""
-    for name, world in WORLDS.items():
-        if gymnax_id(name) not in gymnax.registered_envs:
-            gymnax.register(gymnax_id(name), world)
+    """Registers the worlds with gymnax, once: ``gymnax.make("MaskWorld-v0", task=task)``.
+
+    The stream of facts is one: ``gymnax.make("StreamWorld-v0", model=model, stream=stream)``.
+    """
+    worlds = {gymnax_id(name): world for name, world in WORLDS.items()}
+    for name, world in (worlds | {"StreamWorld-v0": StreamWorld}).items():
+        if name not in gymnax.registered_envs:
+            gymnax.register(name, world)
 
 
 def make_world(name: str, task: Task, **options: Any) -> World:

@@ -29,7 +29,7 @@ STREAMS = ("efficacy", "generalization", "specificity")
 
 @struct.dataclass
 class AnswerScores:
-    """One of `STREAMS`; all fields [T, n] float32, 0 where there is no record."""
+    """One of `STREAMS`; all fields [S, n] float32, 0 where there is no record."""
 
     tokens: Field  # share of the answer's tokens (`token_accuracy`)
     exact: Field  # the whole answer (`exact_match`)
@@ -39,16 +39,16 @@ class AnswerScores:
 
 @struct.dataclass
 class EditScores:
-    """Scores of ``T`` batches of ``n`` edits under one model."""
+    """Scores of ``S`` batches of ``n`` edits under one model."""
 
     efficacy: AnswerScores  # the edit prompt gives the new answer, not the old one
     generalization: AnswerScores  # so does another prompt
     specificity: AnswerScores  # a probe gives the true answer, not the new one
-    unchanged: Field | None  # [T, n] float32: `agreement` with the unedited model on the probe
-    real: Field  # [T, n] bool: rows that hold a record
+    unchanged: Field | None  # [S, n] float32: `agreement` with the unedited model on the probe
+    real: Field  # [S, n] bool: rows that hold a record
 
 
-def probe_predictions(predict: Predict, edits: FactBatch) -> Int[Array, "T n l"]:
+def probe_predictions(predict: Predict, edits: FactBatch) -> Int[Array, "S n l"]:
     """Most probable tokens of a model on the probes, the ``unedited`` of `score_edits`."""
 
     def tokens(batch: TokenBatch) -> Array:
@@ -58,13 +58,13 @@ def probe_predictions(predict: Predict, edits: FactBatch) -> Int[Array, "T n l"]
 
 
 def score_edits(
-    predict: Predict, edits: FactBatch, unedited: Int[Array, "T n l"] | None = None
+    predict: Predict, edits: FactBatch, unedited: Int[Array, "S n l"] | None = None
 ) -> EditScores:
     """Scores all edits under one model, one batch after another.
 
     Args:
       predict: the model, usually after all edits.
-      edits: ``[T, n, ...]`` in the order in which they were made.
+      edits: ``[S, n, ...]`` in the order in which they were made.
       unedited: `probe_predictions` of the model before the first edit; None leaves out
         `EditScores.unchanged`.
     """
@@ -129,7 +129,7 @@ def summarize(scores: EditScores, first: int = 500) -> dict[str, Float[Array, ""
 
 
 def retention_first(
-    values: Float[Array, "T n"], real: Bool[Array, "T n"], first: int
+    values: Float[Array, "S n"], real: Bool[Array, "S n"], first: int
 ) -> Float[Array, ""]:
     """Mean over the ``first`` edits of a sequence, measured after its end.
 
@@ -143,7 +143,7 @@ def retention_first(
 
 
 def retention_by_age(
-    values: Float[Array, "T n"], real: Bool[Array, "T n"], groups: int = 10
+    values: Float[Array, "S n"], real: Bool[Array, "S n"], groups: int = 10
 ) -> tuple[Float[Array, " groups"], Float[Array, " groups"]]:
     """Mean over edits of like age, measured after the end of the sequence.
 

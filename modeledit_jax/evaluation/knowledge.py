@@ -128,16 +128,6 @@ def greedy_answers(predict: Predict, batch: TokenBatch, steps: int) -> Int[Array
     return answers.T
 
 
-def answers_match(answers: Int[Array, "n steps"], labels: Int[Array, "n l"]) -> Float[Array, " n"]:
-    """1 if generated tokens begin with all of the answer; 0 if they are fewer than the answer's."""
-    scored = labels != IGNORED
-    place = jnp.cumsum(scored, axis=-1) - 1  # of a label in its answer
-    fits = place < answers.shape[-1]
-    said = jnp.take_along_axis(answers, jnp.clip(place, 0, answers.shape[-1] - 1), axis=-1)
-    right = ((said == labels) & fits) | ~scored
-    return (right.all(axis=-1) & scored.any(axis=-1)).astype(jnp.float32)
-
-
 def perplexity(predict: Predict, sentences: TokenBatch) -> Float[Array, ""]:
     """``exp`` of the mean negative log-probability of a token.
 

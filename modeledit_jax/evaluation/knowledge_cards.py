@@ -5,34 +5,11 @@ Names are those of `edit_scores.summarize`, `knowledge.perplexity`, `recall` and
 tokens ``j``, and every share is a mean over edits.
 """
 
-from dataclasses import dataclass
+from modeledit_jax.evaluation.metric_card import MetricCard
 
 _RLEDIT = "MEND (Mitchell et al. 2022), MALMEN (Tan et al. 2024), RLEdit (2025)"
 _LOGITS = "RLEdit and HiEdit on CounterFact (`succ_ratios`), cut to the shorter answer"
 _MEMIT = "ROME and MEMIT (Meng et al. 2022, 2023) on CounterFact"
-
-
-@dataclass(frozen=True)
-class MetricCard:
-    """One metric.
-
-    Attributes:
-      name: as in results, stable.
-      definition: one line.
-      formula: of one edit, unless it says otherwise.
-      source: where the convention is from.
-      range: of values.
-      better: ``"higher"``, ``"lower"`` or ``"none"``.
-      unedited: what the model scores before any edit.
-    """
-
-    name: str
-    definition: str
-    formula: str
-    source: str
-    range: str
-    better: str
-    unedited: str
 
 
 def _shares() -> list[MetricCard]:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 import optax.contrib
 from flax import struct
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from modeledit_jax.data.facts.tokens import IGNORED, TokenBatch
 from modeledit_jax.language.model import LanguageModelConfig, apply, init_params
@@ -65,21 +65,6 @@ class LanguageTrainingState:
     training: LanguageTrainingConfig = struct.field(pytree_node=False)
 
 
-def next_token_batch(
-    tokens: Int[Array, "n length"], attention: Bool[Array, "n length"] | None = None
-) -> TokenBatch:
-    """Returns rows of text as a batch in which every next token is scored.
-
-    Args:
-      tokens: at least two per row.
-      attention: False where padded (on the right); all True if None.
-    """
-    if attention is None:
-        attention = jnp.ones(tokens.shape, bool)
-    labels = jnp.where(attention[:, 1:], tokens[:, 1:], IGNORED)
-    return TokenBatch(tokens=tokens[:, :-1], attention=attention[:, :-1], labels=labels)
-
-
 def next_token_loss(
     logits: Float[Array, "n l vocab"], labels: Int[Array, "n l"]
 ) -> Float[Array, ""]:
@@ -123,7 +108,7 @@ def train_chunk(
 
     Args:
       state: from `init_state` or the last chunk; used up.
-      data: all rows to train on, ``[N, l]``; see `next_token_batch` for plain text.
+      data: all rows to train on, ``[N, l]``; `encode_sentences` makes them of text.
       n_steps: static; a chunk of another length is compiled anew.
 
     Returns:

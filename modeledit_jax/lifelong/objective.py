@@ -119,7 +119,7 @@ def trajectory_loss(
       model: the network.
       kernels: before this step's changes.
       changes: of this step.
-      stream: all batches, those of the trajectory among them, ``[T, n, ...]``.
+      stream: all batches, those of the trajectory among them, ``[S, n, ...]``.
       step: t, the number of the latest batch.
       objective: weights of the parts.
       first: number of the trajectory's first batch; earlier ones do not count.
@@ -131,11 +131,11 @@ def trajectory_loss(
     def past(total: Array, age: Array) -> tuple[Array, None]:
         # Batches before the first have weight zero.
         batch = jax.tree.map(lambda leaf: leaf[jnp.maximum(step - age, first)], stream)
-        own = batch_loss(model, kernels, changes, reference, batch, objective)
+        value = batch_loss(model, kernels, changes, reference, batch, objective)
         weight = objective.decay ** age.astype(jnp.float32)
         weight = jnp.where(age == 0, weight, objective.past * weight)
         weight = jnp.where(age <= step - first, weight, 0.0)
-        return total + weight * own, None
+        return total + weight * value, None
 
     total, _ = jax.lax.scan(past, jnp.zeros(()), jnp.arange(objective.memory))
     size = sum(squared_norms(changes).values(), jnp.zeros(()))

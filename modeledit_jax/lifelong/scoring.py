@@ -45,7 +45,7 @@ def predict_with(model: EditableModel, kernels: Kernels) -> Predict:
 
 
 @jax.jit
-def unedited_answers(model: EditableModel, edits: FactBatch) -> Int[Array, "T n l"]:
+def unedited_answers(model: EditableModel, edits: FactBatch) -> Int[Array, "S n l"]:
     """What the network says on the probes before any edit."""
     return probe_predictions(predict_with(model, model.kernels()), edits)
 
@@ -55,7 +55,7 @@ def score_stream(
     model: EditableModel,
     kernels: Kernels,
     edits: FactBatch,
-    unedited: Int[Array, "T n l"],
+    unedited: Int[Array, "S n l"],
     batches: Int[Array, ""],
     first: int,
 ) -> dict[str, Float[Array, ""]]:
@@ -64,7 +64,7 @@ def score_stream(
     Args:
       model: the network.
       kernels: after ``batches`` batches.
-      edits: all of them, ``[T, n, ...]``.
+      edits: all of them, ``[S, n, ...]``.
       unedited: of `unedited_answers`.
       batches: how many were made.
       first: edits that retention is measured on.

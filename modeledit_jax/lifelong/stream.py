@@ -4,8 +4,10 @@ The state between two batches is everything: kernels, the editor's own state, th
 done and the key. Saving it and going on gives the same bits as never stopping.
 """
 
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -13,19 +15,98 @@ from flax import struct
 
 from modeledit_jax.data.facts.records import FactBatch
 from modeledit_jax.lifelong.model import Changes, EditableModel, Kernels, commit, squared_norms
-from modeledit_jax.types import Array, Field, Key
+from modeledit_jax.types import Array, Field, Key, PyTree
+
+Advance: TypeAlias = Callable[[PyTree, int, int], tuple[PyTree, Mapping[str, Any]]]
+"""``advance(state, steps done, steps to go now) -> (state, {name: [steps]})``; it may use up the
+state it is given."""
+
+
+Report: TypeAlias = Callable[[int, int, Mapping[str, Any]], None]
+"""``report(steps done, of, metrics of the last chunk)``."""
+
+
+@runtime_checkable
+class TrainingLoop(Protocol):
+    """Takes a training from its first step to its last: the caller's part of it.
+
+    A run saves the state between chunks and goes on from there; `train_in_memory` keeps nothing.
+    """
+
+    def __call__(
+        self,
+        start: PyTree,
+        advance: Advance,
+        steps: int,
+        *,
+        metrics: Sequence[str] = (),
+        chunk: int = 20,
+    ) -> PyTree:
+        """Returns the state after the last step.
+
+        Args:
+          start: state before the first step: a pytree of arrays, which may be used up.
+          advance: takes a state some steps on.
+          steps: of the whole training.
+          metrics: names of the numbers that every step reports.
+          chunk: most steps of one call of ``advance``.
+        """
+
+
+def train_in_memory(
+    start: PyTree,
+    advance: Advance,
+    steps: int,
+    *,
+    metrics: Sequence[str] = (),
+    chunk: int = 20,
+    report: Report | None = None,
+) -> PyTree:
+    """The `TrainingLoop` that keeps nothing; ``report`` is called after every chunk."""
+    state = start
+    for done in range(0, steps, chunk):
+        size = min(chunk, steps - done)
+        state, found = advance(state, done, size)
+        if report is not None:
+            report(done + size, steps, {name: found[name] for name in metrics})
+    return state
 
 
 @runtime_checkable
 class StreamEditor(Protocol):
     """A method that turns a batch of facts into changes of the model.
 
-    Implementations are hashable: they are static under `jax.jit`. All arrays live in the state.
+    Subclass it as a frozen dataclass and write `edit`; the rest is there for methods without
+    state or training. Instances are hashable, for they are static under `jax.jit`; all arrays live
+    in the state.
     """
 
-    def init(self, model: EditableModel, key: Key) -> Any:
-        """State before the first batch, an untrained network included."""
+    def sized_for(self, model: EditableModel, streams: Sequence[FactBatch]) -> "StreamEditor":
+        """The method with whatever depends on the network and on the batches that it will meet."""
+        return self
 
+    def init(self, model: EditableModel, key: Key) -> Any:
+        """State of a method that has learned nothing."""
+        return None
+
+    def train(
+        self,
+        model: EditableModel,
+        stream: FactBatch | None,
+        key: Key,
+        loop: TrainingLoop = train_in_memory,
+    ) -> Any:
+        """State before the first batch, after whatever there is to be learned.
+
+        Args:
+          model: the unedited network.
+          stream: facts to learn from, ``[S, n, ...]``, all parts of which may be read; None: none.
+          key: of everything random in it.
+          loop: runs the steps of the training; so it can be interrupted and resumed.
+        """
+        return self.init(model, key)
+
+    @abstractmethod
     def edit(
         self, model: EditableModel, kernels: Kernels, state: Any, batch: FactBatch, key: Key
     ) -> tuple[Changes, Any]:
@@ -34,11 +115,15 @@ class StreamEditor(Protocol):
         Args:
           model: the unedited network.
           kernels: as they are after all batches so far.
-          state: of `init`, or of the last call.
+          state: of `train` or `init`, or of the last call.
           batch: facts to be edited in. Only its ``edit`` part may be read by an editor at this
             time: rephrased prompts and locality prompts are what it is measured by.
           key: of this batch.
         """
+
+    def gradient_steps(self, batches: int) -> int:
+        """Steps of an optimizer at most, of the training and of editing so many batches."""
+        return 0
 
 
 @struct.dataclass
@@ -53,10 +138,10 @@ class StreamState:
 
 @struct.dataclass
 class StreamTrace:
-    """What happened at each of ``T`` batches, by module in the model's order (``M``)."""
+    """What happened at each of ``S`` batches, by module in the model's order (``M``)."""
 
-    change_norms: Field  # [T, M] Frobenius norm of the change
-    masks: Field  # [T, M] 1 where the module was changed, 0 where it was left out
+    change_norms: Field  # [S, M] Frobenius norm of the change
+    masks: Field  # [S, M] 1 where the module was changed, 0 where it was left out
 
 
 def start_stream(
@@ -66,21 +151,21 @@ def start_stream(
 
     Args:
       model: the network.
-      editor_state: trained, or as of `StreamEditor.init`.
+      editor_state: of `StreamEditor.train` or `StreamEditor.init`.
       key: of everything random in the stream.
       dtype: in which the edited kernels are kept.
     """
     kernels = {name: kernel.astype(dtype) for name, kernel in model.kernels().items()}
     # A copy, for `edit_stream` takes its buffers: what was trained can start other streams.
-    own = jax.tree.map(partial(jnp.array, copy=True), editor_state)
-    return StreamState(kernels, own, jnp.zeros((), jnp.int32), jax.random.clone(key))
+    copied = jax.tree.map(partial(jnp.array, copy=True), editor_state)
+    return StreamState(kernels, copied, jnp.zeros((), jnp.int32), jax.random.clone(key))
 
 
 @partial(jax.jit, static_argnames="editor", donate_argnames="state")
 def edit_stream(
     editor: StreamEditor, model: EditableModel, state: StreamState, stream: FactBatch
 ) -> tuple[StreamState, StreamTrace]:
-    """Edits in all batches of ``stream``, ``[T, n, ...]``, one after another.
+    """Edits in all batches of ``stream``, ``[S, n, ...]``, one after another.
 
     ``state`` is donated. Cutting a stream into parts changes nothing: ``edit_stream`` of the second
     part from the state after the first gives the same state as both parts at once.
@@ -88,13 +173,13 @@ def edit_stream(
 
     def step(state: StreamState, batch: FactBatch) -> tuple[StreamState, StreamTrace]:
         key = jax.random.fold_in(state.key, state.step)
-        changes, own = editor.edit(model, state.kernels, state.editor, batch, key)
+        changes, editor_state = editor.edit(model, state.kernels, state.editor, batch, key)
         kernels = commit(state.kernels, changes)
         trace = StreamTrace(
             jnp.sqrt(jnp.stack([_norm(changes, name) for name in model.modules])),
             jnp.stack([_mask(changes, name) for name in model.modules]),
         )
-        return StreamState(kernels, own, state.step + 1, state.key), trace
+        return StreamState(kernels, editor_state, state.step + 1, state.key), trace
 
     return jax.lax.scan(step, state, stream)
 

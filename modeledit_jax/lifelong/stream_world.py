@@ -25,7 +25,7 @@ class StreamWorldParams(EnvParams):
     """The network and the facts of an episode."""
 
     model: EditableModel = None  # type: ignore[assignment]
-    stream: FactBatch = None  # type: ignore[assignment]  # [T, n, ...]
+    stream: FactBatch = None  # type: ignore[assignment]  # [S, n, ...]
     first_rows: Rows = None  # type: ignore[assignment]  # of the first batch, so a reset is free
     max_steps_in_episode: Field = 1  # T
 
@@ -61,7 +61,7 @@ class StreamWorld(Environment[StreamWorldState, StreamWorldParams]):
 
         Args:
           model: the network before any edit.
-          stream: the facts of an episode, ``[T, n, ...]``; params may hold others of that shape.
+          stream: the facts of an episode, ``[S, n, ...]``; params may hold others of that shape.
           objective: whose negative is the reward.
         """
         self.objective = Objective() if objective is None else objective

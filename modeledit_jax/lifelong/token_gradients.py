@@ -73,7 +73,7 @@ def capture(
 
 
 def rows_needed(stream: TokenBatch, tokens: Tokens = "answer") -> int:
-    """The most tokens that count in any batch of a stream ``[T, n, l]``."""
+    """The most tokens that count in any batch of a stream ``[S, n, l]``."""
     counted = stream.scored if tokens == "answer" else stream.attention
     return int(counted.sum((-2, -1)).max())
 

@@ -11,10 +11,13 @@
     color = "#D55E00"
     marker = "s"
     line = "-"
+    [options]                     # which setting an option of a command sets, at any depth
+    updates = "training.updates"
 
 Settings are checked by the dataclass they belong to. A table among them that names a ``class``
 becomes an object of that class; a nested dataclass takes a table; ``"none"`` stands for None, which
-TOML cannot say. Files of the project are named by ``family/name``, those of a user by their path.
+TOML cannot say; in a file of a user ``"./policy.safetensors"`` is a path beside it. Files of the
+project are named by ``family/name``, those of a user by their path.
 """
 
 import dataclasses
@@ -22,7 +25,7 @@ import importlib
 import re
 import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -35,7 +38,7 @@ Role = Literal["edit", "control", "reference"]
 reference for how to read the others."""
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
-_KEYS = {"class", "role", "tuned", "settings", "style"}
+_KEYS = {"class", "role", "tuned", "settings", "style", "options"}
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ class Preset:
       role: see `Role`.
       tuned: how the settings were found; empty if they are defaults.
       style: in figures; None: one derived from the name.
+      options: settings, with dots between tables, by the names of options that set them.
     """
 
     name: str
@@ -66,23 +70,39 @@ class Preset:
     role: Role = "edit"
     tuned: str = ""
     style: Style | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
 
     def build(self, **context: Any) -> Any:
         """Makes the method.
 
         Args:
-          **context: what the caller knows (a budget, say). A field of the class that has no setting
-            takes its value from here; what is no field of the class is left aside.
+          **context: what the caller knows (a budget, say). One of the ``options`` replaces the
+            setting that it names unless it is None; a field of the class that has no setting takes
+            its value from here; anything else is left aside.
 
         Raises:
           ValueError: a setting that the class does not have, or of another type, or refused by it.
         """
-        names = {f.name for f in dataclasses.fields(self.kind) if f.init}
-        known = {k: v for k, v in context.items() if k in names and k not in self.settings}
+        settings = self.with_options(**context).settings
+        names = {f.name for f in dataclasses.fields(self.kind) if f.init} - self.options.keys()
+        known = {k: v for k, v in context.items() if k in names and k not in settings}
         try:
-            return _build(self.kind, self.settings, known)
+            return _build(self.kind, settings, known)
         except (dacite.DaciteError, TypeError, ValueError) as error:
             raise ValueError(f"preset {self.name!r}: {error}") from error
+
+    def with_options(self, **options: Any) -> "Preset":
+        """The method with the settings that its ``options`` name; None and others change none."""
+        given = {name: value for name, value in options.items() if value is not None}
+        names = [name for name in self.options if name in given]
+        return self.with_settings({self.options[name]: given[name] for name in names})
+
+    def with_settings(self, settings: Mapping[str, Any]) -> "Preset":
+        """The method with other settings, by name; dots stand between the names of tables."""
+        changed = dict(self.settings)
+        for name, value in settings.items():
+            changed = _replaced(changed, name.split("."), value)
+        return dataclasses.replace(self, settings=changed)
 
 
 def preset_names(family: str) -> tuple[str, ...]:
@@ -119,7 +139,7 @@ def preset_source(name: str | Path, family: str = "") -> tuple[str, str, Path | 
         path = Path(text).expanduser()
         if not path.is_file():
             raise FileNotFoundError(f"no method file {path}: give the path of a TOML file")
-        return path.stem, path.read_text(encoding="utf-8"), path.resolve().parent
+        return path.stem.replace("_", "-"), path.read_text(encoding="utf-8"), path.resolve().parent
     if "/" in text:
         family, text = text.rsplit("/", 1)
     known = preset_names(family)
@@ -137,16 +157,18 @@ def preset(name: str | Path, **settings: Any) -> Any:
 
     Args:
       name: see `load_preset`.
-      **settings: to use instead of those of the file.
+      **settings: to use instead of those of the file: fields of the class, or the file's options.
 
     Raises:
       FileNotFoundError, ValueError: as `load_preset` and `Preset.build`.
     """
     found = load_preset(name)
-    return dataclasses.replace(found, settings={**found.settings, **settings}).build()
+    options = {name: settings.pop(name) for name in found.options if name in settings}
+    return found.with_settings(settings).build(**options)
 
 
 def preset_families() -> list[str]:
+    """Names of the families that presets come in."""
     return sorted(entry.name for entry in files(__package__).iterdir() if _is_family(entry))
 
 
@@ -177,11 +199,21 @@ def _read(name: str, text: str, folder: Path | None) -> Preset:
     return Preset(
         name,
         kind,
-        content.get("settings", {}),
+        _beside(content.get("settings", {}), folder),
         content.get("role", "edit"),
         content.get("tuned", ""),
         style,
+        content.get("options", {}),
     )
+
+
+def _beside(settings: Any, folder: Path | None) -> Any:
+    """Settings of a user's file, in which ``"./..."`` is a path beside that file."""
+    if folder is not None and isinstance(settings, str) and settings.startswith("./"):
+        return str(folder / settings)
+    if isinstance(settings, Mapping):
+        return {name: _beside(value, folder) for name, value in settings.items()}
+    return settings
 
 
 def import_class(name: str, folder: Path | None = None) -> type:
@@ -206,6 +238,13 @@ def import_class(name: str, folder: Path | None = None) -> type:
     if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
         raise ValueError(f"{name!r} is no dataclass: decorate the class with @dataclass")
     return kind
+
+
+def _replaced(settings: Mapping[str, Any], place: Sequence[str], value: Any) -> dict[str, Any]:
+    """A copy of the settings with another value at a place, a path through tables."""
+    first, *rest = place
+    inner = _replaced(settings.get(first, {}), rest, value) if rest else value
+    return {**settings, first: inner}
 
 
 def _number(value: Any) -> Any:

@@ -39,7 +39,7 @@ def learning_curves(
       percent: show fractions as percent.
       target: height of a dotted line, e.g. the score of a second retraining.
       xlabel: of what is counted instead of reward evaluations.
-      styles: of names that are no methods; default: `method_style` of the name.
+      styles: see `method_style`.
 
     Returns:
       The figure: one line and one band per method, in the order given.
@@ -55,8 +55,7 @@ def learning_curves(
     if target is not None:
         axes.axhline(target, color="black", linestyle=":", linewidth=1.2, label="target")
     for method, runs in curves.items():
-        style = (styles or {}).get(method) or method_style(method)
-        x = np.asarray(evaluations[method])
+        style, x = method_style(method, styles), np.asarray(evaluations[method])
         center, low, high = bootstrap_band(runs)
         axes.fill_between(x, low, high, color=style.color, alpha=0.18, linewidth=0)
         axes.plot(x, center, color=style.color, linestyle=style.line, linewidth=2, label=method)

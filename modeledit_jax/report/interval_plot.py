@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from modeledit_jax.evaluation.statistics import mean_interval
+from modeledit_jax.presets.preset import Style
 from modeledit_jax.report.style import FONT, dress, method_style, save
 
 Values = Num[np.ndarray, " s"]
@@ -22,6 +23,7 @@ def interval_plot(
     *,
     title: str,
     unit: str = "%",
+    styles: Mapping[str, Style] | None = None,
 ) -> Figure:
     """A panel for every metric, in it a row for every variant.
 
@@ -31,6 +33,7 @@ def interval_plot(
       path: PNG to write.
       title: of the figure.
       unit: of all values.
+      styles: see `method_style`.
 
     Returns:
       The figure; row 0 is the first variant, at the top.
@@ -46,7 +49,7 @@ def interval_plot(
     panels = figure.subplots(1, len(values), squeeze=False, sharey=True)[0]
     for axes, (metric, own) in zip(panels, values.items(), strict=True):
         for place, (name, runs) in enumerate(own.items()):
-            _draw(axes, place, name, np.asarray(runs, np.float64))
+            _draw(axes, place, method_style(name, styles), np.asarray(runs, np.float64))
         dress(axes, unit, "", metric)
         axes.xaxis.set_major_locator(MaxNLocator(4))
     panels[0].set_yticks(range(len(rows)), rows)
@@ -57,10 +60,9 @@ def interval_plot(
     return save(figure, path)
 
 
-def _draw(axes: Axes, place: int, name: str, runs: np.ndarray) -> None:
+def _draw(axes: Axes, place: int, style: Style, runs: np.ndarray) -> None:
     if not np.isfinite(runs).all():
         return
-    style = method_style(name)
     axes.plot(runs, np.full(len(runs), place), "|", color=style.color, alpha=0.5, markersize=9)
     mean, low, high = mean_interval(runs)
     if np.isfinite([low, high]).all():

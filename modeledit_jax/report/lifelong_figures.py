@@ -13,10 +13,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from modeledit_jax.evaluation.statistics import bootstrap_band
+from modeledit_jax.presets.preset import Style
 from modeledit_jax.report.style import FONT, dress, method_style, save
 
-Runs = Num[np.ndarray, "s p"]
-"""S runs (seeds) at P points."""
+Runs = Num[np.ndarray, "b p"]
+"""B runs (seeds) at P points."""
 
 
 def edit_trajectories(
@@ -25,14 +26,16 @@ def edit_trajectories(
     path: str | Path,
     *,
     title: str = "What the model knows while it is edited",
+    styles: Mapping[str, Style] | None = None,
 ) -> Figure:
     """Scores of the edits so far against their number, a panel for every metric.
 
     Args:
-      curves: ``{metric: {method: [S, P]}}``, fractions.
+      curves: ``{metric: {method: [B, P]}}``, fractions.
       edits: ``[P]`` edits made at each point.
       path: PNG to write.
       title: of the figure.
+      styles: see `method_style`.
 
     Returns:
       The figure: per metric one axes, with one line and, of several seeds, one band per method.
@@ -48,7 +51,7 @@ def edit_trajectories(
     panels = figure.subplots(rows, columns, squeeze=False, sharex=True).ravel()
     for axes, (metric, runs) in zip(panels, curves.items(), strict=False):
         for method, values in runs.items():
-            _draw_runs(axes, method, edits, values)
+            _draw_runs(axes, method, edits, values, styles)
         dress(axes, "edits made", "", metric.replace("_", " "))
         _fractions(axes)
     for axes in panels[len(curves) :]:
@@ -64,14 +67,16 @@ def retention_curve(
     path: str | Path,
     *,
     title: str = "How well edits are remembered, by their age",
+    styles: Mapping[str, Style] | None = None,
 ) -> Figure:
     """Efficacy after the last edit, of groups of edits of like age.
 
     Args:
-      curves: ``{method: [S, G]}``, fractions.
+      curves: ``{method: [B, G]}``, fractions.
       ages: ``[G]`` mean number of edits made since.
       path: PNG to write.
       title: of the figure.
+      styles: see `method_style`.
 
     Returns:
       The figure, with one line per method; the latest edits are on the left.
@@ -82,7 +87,7 @@ def retention_curve(
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
     for method, values in curves.items():
-        _draw_runs(axes, method, ages, values)
+        _draw_runs(axes, method, ages, values, styles)
     dress(axes, "edits made since", "efficacy at the end", _with_band(title, {"": curves}))
     _fractions(axes)
     _legend_beside(figure, axes)
@@ -136,9 +141,15 @@ def selection_heatmap(
     return save(figure, path)
 
 
-def _draw_runs(axes: Axes, method: str, x: np.ndarray, runs: np.ndarray) -> None:
+def _draw_runs(
+    axes: Axes,
+    method: str,
+    x: np.ndarray,
+    runs: np.ndarray,
+    styles: Mapping[str, Style] | None,
+) -> None:
     """A line of the interquartile mean and, of several runs, its 95 % band."""
-    style = method_style(method)
+    style = method_style(method, styles)
     center, low, high = bootstrap_band(runs)
     if np.isfinite(low).all():
         axes.fill_between(x, low, high, color=style.color, alpha=0.15, linewidth=0)
@@ -162,5 +173,5 @@ def _legend_beside(figure: Figure, axes: Axes) -> None:
 
 def _with_band(title: str, curves: Mapping[str, Mapping[str, np.ndarray]]) -> str:
     """The title, and what the bands are where there are any."""
-    several = any(len(runs) > 1 for own in curves.values() for runs in own.values())
+    several = any(len(runs) > 1 for group in curves.values() for runs in group.values())
     return f"{title}\nIQM of seeds, 95% bootstrap band" if several else title

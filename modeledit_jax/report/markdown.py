@@ -20,11 +20,16 @@ MISSING = "–"
 class Column:
     """One metric of a report table.
 
-    ``worst`` says which extreme is the bad one; ``percent`` shows fractions as percent.
+    Attributes:
+      metric: its name in the rows.
+      worst: which extreme is the bad one; the column then shows the mean, the worst run and the
+        IQM with its bootstrap interval. None: the mean with its t-interval alone.
+      percent: show fractions as percent.
+      digits: after the point.
     """
 
     metric: str
-    worst: Literal["highest", "lowest"]
+    worst: Literal["highest", "lowest"] | None = None
     percent: bool = True
     digits: int = 2
 
@@ -78,7 +83,7 @@ def markdown_table(
     costs: bool = False,
     strata: Sequence[str] = (),
 ) -> str:
-    """Markdown table of methods: mean, worst run and IQM [95% interval] of each column's metric.
+    """Markdown table of methods, a line for each with its factors; see `Column` for what it shows.
 
     Args:
       rows: as for `aggregate`; factors that vary among them are shown as columns.
@@ -96,7 +101,7 @@ def markdown_table(
     header = ["method", *(name.replace("_", " ") for name in factors)]
     for column in columns:
         title = column.metric.replace("_", " ") + (" %" if column.percent else "")
-        header += [f"{title}: mean", "worst", "IQM [95% interval]"]
+        header += [f"{title}: mean", "worst", "IQM [95% interval]"] if column.worst else [title]
     if costs:
         header += ["reward evaluations", "gradient steps", "seconds"]
     lines = []
@@ -122,10 +127,12 @@ def factor_cell(value: Factor | None) -> str:
 
 
 def _metric_cells(rows: Sequence[Row], column: Column, strata: Sequence[str]) -> list[str]:
-    """Mean, worst and IQM with interval of one group's metric."""
+    """What a column shows of one group."""
     values = [row.metrics[column.metric] for row in rows if column.metric in row.metrics]
     if not values or not np.isfinite(values).all():
-        return [MISSING] * 3
+        return [MISSING] * (3 if column.worst else 1)
+    if column.worst is None:
+        return [mean_cell(values, column.digits, percent=column.percent)]
     item = aggregate_metric(rows, column.metric, strata)
     extreme = max(values) if column.worst == "highest" else min(values)
     mean, worst = (

@@ -30,6 +30,7 @@ def forget_retain_plane(
     original: tuple[float, float],
     retrain: tuple[float, float] | None = None,
     title: str = "What is forgotten against what is kept",
+    styles: Mapping[str, Style] | None = None,
 ) -> Figure:
     """Forget against retain accuracy: the whole plane and a close-up of the corner worth reaching.
 
@@ -43,6 +44,7 @@ def forget_retain_plane(
       original: (forget, retain) accuracy of the unedited network.
       retrain: the same of the retrained network, the point to reach.
       title: of the figure.
+      styles: see `method_style`.
 
     Returns:
       The figure, with the whole plane and the close-up as its two axes.
@@ -52,7 +54,7 @@ def forget_retain_plane(
     for axes in (plane, close):
         _shade_corner(axes, original[1] - 0.01)
         for method, (forget, retain) in points.items():
-            style = method_style(method)
+            style = method_style(method, styles)
             look: dict[str, Any] = {"color": style.color, "marker": style.marker}
             axes.scatter(forget, retain, s=24, alpha=0.3, linewidths=0, **look)
             mean = np.mean(forget), np.mean(retain)
@@ -100,7 +102,7 @@ def utility_fairness_plane(
       margin: utility may fall by so much to count as at least as good; 0.005 for the
         non-inferiority margin of half a point of AUC.
       off_front: what is drawn but competes not for the front: no edits of the network.
-      styles: of names that are no methods; default: `method_style` of the name.
+      styles: see `method_style`.
 
     Returns:
       The figure.
@@ -115,8 +117,7 @@ def utility_fairness_plane(
     axes = figure.subplots()
     means = {method: (float(np.mean(x)), float(np.mean(y))) for method, (x, y) in points.items()}
     for number, (method, (x, y)) in enumerate(points.items(), start=1):
-        style = (styles or {}).get(method) or method_style(method)
-        _draw_method(axes, f"{number}  {method}", style, x, y)
+        _draw_method(axes, f"{number}  {method}", method_style(method, styles), x, y)
     hollow: dict[str, Any] = {"facecolors": "none", "edgecolors": "black", "linewidths": 1.3}
     marker = method_style("original").marker
     axes.scatter(*original, s=230, marker=marker, zorder=6, label="original (no edit)", **hollow)

@@ -10,6 +10,7 @@ search share a hue family and a marker and differ in line style.
 import dataclasses
 import io
 import zlib
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -40,9 +41,21 @@ _OTHER_COLORS = ("#332288", "#999933", "#661100", "#A6D854", "#AA4499", "#B3A5D6
 _OTHER_MARKERS = ("D", "p", "h", "<", ">")
 
 
+def method_style(name: str, styles: Mapping[str, Style] | None = None) -> Style:
+    """The style of a method.
+
+    Args:
+      name: of the method, or what stands for it in a legend.
+      styles: of names that no preset of the project has.
+
+    Returns:
+      That of ``styles``, or of its preset, or else one from a hash of the name.
+    """
+    return (styles or {}).get(name) or _known_style(name)
+
+
 @cache
-def method_style(name: str) -> Style:
-    """The style of a method: that of its preset, or else one from a hash of the name."""
+def _known_style(name: str) -> Style:
     for family in preset_families():
         if name in preset_names(family) and (style := load_preset(name, family).style):
             return style

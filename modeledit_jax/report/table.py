@@ -103,6 +103,20 @@ def factor_names(rows: Iterable[Row]) -> list[str]:
     return list(dict.fromkeys(name for row in rows for name in row.factors))
 
 
+def curve_matrix(rows: Sequence[Row], name: str) -> np.ndarray:
+    """A curve of every row, ``[B, K]``.
+
+    Raises:
+      ValueError: a row without it, or curves of different lengths.
+    """
+    curves = [row.curves.get(name, ()) for row in rows]
+    if lacking := [describe(row) for row in rows if name not in row.curves]:
+        raise ValueError(f"{lacking[0]} has no curve {name!r}; leave it out")
+    if len({len(curve) for curve in curves}) > 1:
+        raise ValueError(f"curves {name!r} differ in length between rows; group them first")
+    return np.array(curves)
+
+
 def select(rows: Iterable[Row], **values: Any) -> list[Row]:
     """Rows with these values of ``method``, ``task``, ``seed`` or factors (None: without it)."""
     return [row for row in rows if all(row_value(row, n) == value for n, value in values.items())]

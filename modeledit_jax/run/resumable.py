@@ -49,6 +49,7 @@ def run_chunks(
     advance: Advance,
     *,
     chunk: int,
+    total: int | None = None,
     folder: Path | None = None,
     save_every: float | None = None,
     report: Report | None = None,
@@ -60,6 +61,7 @@ def run_chunks(
       record: zeros ``[total, ...]``, to be filled with what `Advance` returns.
       advance: see there.
       chunk: steps of one call; the last one may be shorter.
+      total: steps; None: as the record has room for.
       folder: for checkpoints; None: keep nothing.
       save_every: seconds between checkpoints, `SAVE_EVERY` if None; the last chunk is always saved.
       report: called after every chunk.
@@ -67,7 +69,7 @@ def run_chunks(
     Raises:
       ValueError: the folder holds a checkpoint of something else.
     """
-    total = len(next(iter(record.values())))
+    total = len(next(iter(record.values()))) if total is None else total
     save_every = SAVE_EVERY if save_every is None else save_every
     found = {name: np.array(values) for name, values in record.items()}
     saved: dict[str, Any] = {"state": start, "record": found, "seconds": np.float64(0.0)}

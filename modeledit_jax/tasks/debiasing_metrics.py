@@ -97,11 +97,11 @@ def evaluated_roles(task: DebiasingTask) -> tuple[str, ...]:
 
 def threshold(task: DebiasingTask, outputs: Outputs) -> float:
     """Logit at the equal error rate of a classifier on the comments of ``select``."""
-    scores, label, _ = rows(task, outputs, "select", "comments")
+    scores, label, _ = labeled_scores(task, outputs, "select", "comments")
     return float(equal_error_threshold(jnp.asarray(scores), jnp.asarray(label)))
 
 
-def rows(
+def labeled_scores(
     task: DebiasingTask, outputs: Outputs, role: str, name: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Scores ``[n]``, labels ``[n]`` and groups ``[n, I]`` of one set of a role."""
@@ -131,8 +131,8 @@ def debiasing_metrics(task: DebiasingTask, outputs: Outputs, original: Outputs) 
       the terms that were held out. Suites have their name as prefix.
     """
     cut, old_cut = threshold(task, outputs), threshold(task, original)
-    comments = fairness_metrics(*rows(task, outputs, "test", "comments"), cut)
-    before = fairness_metrics(*rows(task, original, "test", "comments"), old_cut)
+    comments = fairness_metrics(*labeled_scores(task, outputs, "test", "comments"), cut)
+    before = fairness_metrics(*labeled_scores(task, original, "test", "comments"), old_cut)
     values = {name: comments[name] for name in ("accuracy", "auc", "ece")}
     values |= {f"{name}_drop": before[name] - comments[name] for name in ("accuracy", "auc")}
     values["positive_rate_change"] = _positive_rate(task, outputs, old_cut) - _positive_rate(
@@ -151,7 +151,7 @@ def debiasing_metrics(task: DebiasingTask, outputs: Outputs, original: Outputs) 
 
 def set_metrics(task: DebiasingTask, outputs: Outputs, role: str, cut: float) -> dict[str, float]:
     """Fairness metrics on the counterfactuals of a role or suite, over all and held-out terms."""
-    scores, label, groups = rows(task, outputs, role, "counterfactuals")
+    scores, label, groups = labeled_scores(task, outputs, role, "counterfactuals")
     sets = task.roles[role]
     offset = members(sets, "counterfactuals")[0]
     blocks = np.asarray(sets.targets.blocks) - offset
@@ -185,7 +185,7 @@ def _mean(values: Float[np.ndarray, " i"]) -> float:
 
 
 def _positive_rate(task: DebiasingTask, outputs: Outputs, cut: float) -> float:
-    scores, _, _ = rows(task, outputs, "select", "comments")
+    scores, _, _ = labeled_scores(task, outputs, "select", "comments")
     return float((scores >= cut).mean())
 
 

@@ -26,5 +26,5 @@ def test_worlds_are_made_by_name_here_and_through_gymnax(name, kind, operator):
 
 
 def test_unknown_world_names_the_known_ones():
-    with pytest.raises(ValueError, match="'World-v0'; choose one of MaskWorld-v0, ShiftWorld-v0"):
+    with pytest.raises(ValueError, match="'World-v0'; choose one of mask, shift, MaskWorld-v0"):
         make("World-v0", tiny.task())

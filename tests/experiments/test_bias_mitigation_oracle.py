@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from experiments.bias_mitigation.oracle import NAME, decisions, equalized, threshold_oracle
-from experiments.common.searching import Result
+from experiments.common.methods import Result
 from modeledit_jax.editors.editor import Cost
 from modeledit_jax.tasks.debiasing import CommentTargets
 from modeledit_jax.tasks.task import EvaluationSets
@@ -57,9 +57,8 @@ def test_plain_comments_keep_the_classifiers_own_threshold(biased):
 
 def test_without_fairlearn_the_row_is_left_out_with_a_note(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    bench = SimpleNamespace(tasks=[], notes=[])
-    assert threshold_oracle(bench, Result("original", [], [Cost()])) is None
-    assert NAME in bench.notes[0] and "modeledit-jax[fairness]" in bench.notes[0]
+    found, (note,) = threshold_oracle([], Result("original", [], [Cost()]))
+    assert found == [] and NAME in note and "modeledit-jax[fairness]" in note
 
 
 def test_a_term_without_toxic_comments_leaves_the_row_out_with_a_note(biased, monkeypatch):
@@ -75,7 +74,6 @@ def test_a_term_without_toxic_comments_leaves_the_row_out_with_a_note(biased, mo
     )
     monkeypatch.setattr("experiments.bias_mitigation.oracle.threshold", lambda *_: 0.0)
     task = SimpleNamespace(roles={"select": sets, "test": sets})
-    bench = SimpleNamespace(tasks=[task], notes=[])
     outputs = {"select": scores, "test": scores}
-    assert threshold_oracle(bench, Result("original", [outputs], [Cost()])) is None
-    assert "Degenerate" in bench.notes[0]
+    found, (note,) = threshold_oracle([task], Result("original", [outputs], [Cost()]))
+    assert found == [] and "Degenerate" in note

@@ -1,24 +1,50 @@
-"""The lifelong editing command: a tiny run from end to end, mistakes, and kills."""
+"""The lifelong editing command: a tiny run from end to end, a method of one's own, mistakes."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from experiments.lifelong_editing.__main__ import command
 from experiments.lifelong_editing.config import Config
+from experiments.lifelong_editing.methods import load_methods
 from modeledit_jax.report.summary import read_summary
 from tests.experiments.command_line import error_of
+from tests.run import learned_noise
 
 TIMED = {"ms_per_edit"}
 
 pytestmark = pytest.mark.timeout(900)  # most of it compiling, minutes on a busy machine
 
 
+OWN = """
+class = "own_method:LearnedNoise"
+role = "control"
+[settings]
+rate = 0.02
+[options]
+meta_updates = "steps"
+[style]
+color = "#123456"
+marker = "*"
+line = "-"
+"""
+
+
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
+def own_method(tmp_path_factory):
+    """A method of the user's, with training: one Python file and one TOML beside it."""
+    folder = tmp_path_factory.mktemp("methods")
+    (folder / "own_method.py").write_text(Path(learned_noise.__file__).read_text())
+    (folder / "learned-noise.toml").write_text(OWN)
+    return str(folder / "learned-noise.toml")
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory, own_method):
     return Config(
-        methods=("original", "ultraedit", "hiedit"),
+        methods=("original", "ultraedit", "hiedit", own_method),
         edits=6,
         batch_size=3,
         train_edits=6,
@@ -52,7 +78,7 @@ def numbers(run_dir):
 def test_the_run_folder_holds_what_is_promised(finished):
     summary = read_summary(finished.run_dir)
     by_name = {row.method: row for row in summary.rows}
-    assert tuple(by_name) == finished.methods
+    assert tuple(by_name) == ("original", "ultraedit", "hiedit", "learned-noise")
     original, hiedit = by_name["original"].metrics, by_name["hiedit"].metrics
     assert original["weight_shift"] == 0 < hiedit["weight_shift"]
     assert abs(original["weight_growth"]) < 1e-6
@@ -65,6 +91,8 @@ def test_the_run_folder_holds_what_is_promised(finished):
         np.testing.assert_allclose(own.metrics["overall"], mean, rtol=1e-6)
         assert own.metrics["perplexity"] > 1 and own.metrics["ms_per_edit"] > 0
     assert by_name["hiedit"].cost.gradient_steps == 3
+    assert by_name["learned-noise"].cost.gradient_steps == 2 * 3
+    assert by_name["learned-noise"].metrics["weight_shift"] > 0
     figures = {path.name for path in (finished.run_dir / "figures").iterdir()}
     assert figures == {
         *("methods.png", "trajectories.png", "retention_by_age.png", "selection.png")
@@ -76,12 +104,20 @@ def test_the_run_folder_holds_what_is_promised(finished):
 
 def test_the_report_explains_itself(finished):
     report = (finished.run_dir / "report.md").read_text()
-    for text in ("`layers/1/mlp/gate", "| hiedit |", "`retention`", "| rledit |", "selection.png"):
+    for text in (
+        *("`layers/1/mlp/gate", "| hiedit |", "`retention`", "selection.png"),
+        *("training.objective.memory 2", "| learned-noise | control | rate 0.02, steps 3 |"),
+    ):
         assert text in report
 
 
+def test_a_users_style_is_that_of_the_file(finished):
+    *_, own = load_methods(finished.methods, finished)
+    assert own.style.color == "#123456" and own.name == "learned-noise"
+
+
 def test_a_run_in_pieces_is_the_whole_run(tiny, finished, tmp_path, monkeypatch):
-    """Stopped in the middle of two streams, then resumed: the same bits."""
+    """Stopped in the middle of two streams and of the user's training, then resumed: same bits."""
     from modeledit_jax.run import resumable as chunks
 
     config = replace(tiny, run_dir=tmp_path / "pieces", methods=finished.methods)
@@ -91,15 +127,16 @@ def test_a_run_in_pieces_is_the_whole_run(tiny, finished, tmp_path, monkeypatch)
     def save_and_stop(self, step, tree):
         real(self, step, tree)
         saves.append(step)
-        if len(saves) in (1, 6):  # of original's stream, and of the trained editor's
+        if len(saves) in (1, 6, 8):  # of original's stream, the trained editor's, the user's
             raise KeyboardInterrupt
 
     monkeypatch.setattr(chunks.Checkpoints, "save", save_and_stop)
     monkeypatch.setattr(chunks, "SAVE_EVERY", 0.0)
     assert command.main(config) == 130
     assert command.main(replace(config, resume=True)) == 130
+    assert command.main(replace(config, resume=True)) == 130
     assert command.main(replace(config, resume=True)) == 0
-    assert saves == [1, 2, 1, 2, 3, 1, 2]  # nothing that was done is done again
+    assert saves == [1, 2, 1, 2, 3, 1, 2, 3, 3, 1, 2]  # nothing that was done is done again
     assert numbers(config.run_dir) == numbers(finished.run_dir)
 
 
@@ -121,6 +158,12 @@ def test_a_finished_run_is_not_overwritten_nor_taken_for_another(finished, capsy
         ({"first": 9}, ["--first", "--edits = 6"]),
         ({"methods": ()}, ["--methods"]),
         ({"methods": ("rledit", "rledit")}, ["--methods", "once"]),
+        ({"methods": ("rledt",)}, ["unknown method 'rledt'", "top-norm-k"]),
+        ({"methods": ("none.toml",)}, ["no method file none.toml"]),
+        ({"methods": ("original", "ft-m")}, ["--meta-updates sets nothing in original, ft-m"]),
+        ({"corpus": "wikidata"}, ["--corpus", "zsre", "'wikidata'"]),
+        ({"corpus": "own.json"}, ["--corpus", "with --model"]),
+        ({"model": Path("nowhere")}, ["--model", "nowhere"]),
         ({"modules": ("layers/7/*",)}, ["layers/7/*", "layers/1/mlp/down"]),
         ({"seeds": 0}, ["--seeds"]),
         ({"resume": True}, ["no run to resume"]),
@@ -132,8 +175,9 @@ def test_mistakes_name_their_cure_and_leave_no_run_behind(tiny, tmp_path, capsys
     assert not (tmp_path / "run").exists()
 
 
-def test_counterfact_needs_its_files(tiny, tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize(("corpus", "file"), [("counterfact", "pararel"), ("zsre", "zsre_mend")])
+def test_collections_need_their_files(tiny, tmp_path, capsys, monkeypatch, corpus, file):
     monkeypatch.setenv("MODELEDIT_DATA_DIR", str(tmp_path))
-    config = replace(tiny, corpus="counterfact", run_dir=tmp_path / "run")
-    assert "pararel" in error_of(command.main, config, capsys)
+    config = replace(tiny, corpus=corpus, run_dir=tmp_path / "run")
+    assert file in error_of(command.main, config, capsys)
     assert not config.run_dir.exists()

@@ -1,83 +1,89 @@
-"""From names to editors: what each is, and that the controls differ in one thing."""
+"""From names to methods: what each is, and that the controls differ in one thing."""
 
 from dataclasses import replace
 
-import jax
-import numpy as np
 import pytest
 
 from experiments.lifelong_editing.config import ALL_METHODS, Config
-from experiments.lifelong_editing.methods import METHODS, TUNED, Builder, Unedited
-from experiments.lifelong_editing.stream_run import points
-from experiments.tuning.lifelong_editing.run import STEPS, trials
-from modeledit_jax.data.facts.records import FactBatch
-from modeledit_jax.data.facts.tokens import pad_batch
+from experiments.lifelong_editing.methods import build_method, load_methods
 from modeledit_jax.lifelong.methods.fine_tuning import FineTune
-from modeledit_jax.lifelong.methods.hypernetwork_editor import HypernetworkEditor
+from modeledit_jax.lifelong.methods.unedited import Unedited
 from modeledit_jax.lifelong.stream import StreamEditor
+from modeledit_jax.presets.preset import preset, preset_names
 
-CONFIG = Config(memory=3, meta_updates=7, fraction=0.5)
+CONFIG = Config(memory=3, meta_updates=7, fraction=0.25)
+ROUTED = ("hiedit", "hiedit-ste", "random-k", "fixed-k", "top-norm-k")
 
 
 @pytest.fixture(scope="module")
 def methods():
-    rows = jax.tree.map(
-        lambda leaf: leaf[None], pad_batch([[1, 2, 3], [1, 2]], [[4], [5, 6]], length=8)
-    )
-    stream = FactBatch(rows, rows, rows, None, None, None, np.zeros((1, 2), np.int32))
-    builder = Builder(CONFIG, 9, (stream,), TUNED)
-    return {name: build(builder) for name, build in METHODS.items()}
+    return {own.name: build_method(own) for own in load_methods(ALL_METHODS, CONFIG)}
 
 
-def test_every_name_has_a_method(methods):
-    assert tuple(methods) == ALL_METHODS
-    for method in methods.values():
-        assert isinstance(method.editor, StreamEditor)
-        hash(method.editor), hash(method.training)  # both are static under jit
+def test_every_preset_is_run_by_default():
+    assert sorted(ALL_METHODS) == list(preset_names("lifelong"))
+
+
+def test_every_preset_is_a_method_with_a_style_and_a_role(methods):
+    for own in load_methods(ALL_METHODS, CONFIG):
+        assert isinstance(methods[own.name], StreamEditor)
+        hash(methods[own.name])  # it is static under jit
+        assert own.style is not None
+        assert (own.role == "control") == (own.name in ("original", *ROUTED[2:]))
+        assert own.tuned or not own.settings
+    styles = [own.style for own in load_methods(ALL_METHODS, CONFIG)]
+    assert len(set(styles)) == len(styles)
 
 
 def test_which_are_trained_and_how(methods):
-    trained = {name for name, own in methods.items() if own.training is not None}
+    trained = {name for name, own in methods.items() if own.gradient_steps(0)}
     assert trained == set(ALL_METHODS) - {"original", "ft-l", "ft-m", "ultraedit"}
     for name in trained:
         training = methods[name].training
         alone = name in ("mend", "malmen")
-        assert training.updates == 7
+        assert training.updates == methods[name].gradient_steps(9) == 7
         assert training.keep_edits != alone
         assert training.objective.memory == (1 if alone else 3)
-    assert isinstance(methods["original"].editor, Unedited)
-    assert isinstance(methods["ft-l"].editor, FineTune)
-    assert methods["ft-l"].editor.loss == "last" and methods["ft-m"].editor.loss == "teacher"
-
-
-def test_rows_have_room_for_the_tokens_that_count(methods):
-    assert methods["rledit"].editor.rows == 8  # answers of one and two tokens: three, in eights
-    assert methods["mend"].editor.rows == 8  # all positions: six
+    assert isinstance(methods["original"], Unedited)
+    assert isinstance(methods["ft-l"], FineTune)
+    assert methods["ft-l"].loss == "last" and methods["ft-m"].loss == "teacher"
+    assert methods["ft-m"].gradient_steps(4) == 100
 
 
 def test_controls_are_rledit_but_for_the_routing(methods):
-    rledit = methods["rledit"]
-    for name in ("hiedit", "hiedit-ste", "random-k", "fixed-k", "top-norm-k"):
+    for name in ROUTED:
         own = methods[name]
-        assert isinstance(own.editor, HypernetworkEditor)
-        assert replace(own.editor, routing=None) == rledit.editor
-        assert own.training == rledit.training
-        assert own.editor.routing.fraction == 0.5
-    assert methods["hiedit"].editor.routing.gradient == "reinforce"
-    assert methods["hiedit-ste"].editor.routing.gradient == "ste"
-    assert methods["fixed-k"].editor.routing.fixed == (5, 6, 7, 8)
+        assert replace(own, routing=None) == methods["rledit"]
+        assert own.routing.fraction == 0.25
+    assert methods["hiedit"].routing.gradient == "reinforce"
+    assert methods["hiedit-ste"].routing.gradient == "ste"
 
 
-def test_every_method_is_tuned_with_as_many_trials():
-    assert STEPS.keys() == TUNED.keys()
-    for name, settings in TUNED.items():
-        found = trials(name)
-        assert len(found) == 4
-        assert all(trial.keys() == settings.keys() for trial in found)
+def test_the_library_builds_what_the_command_runs_by_default():
+    for name in ALL_METHODS:
+        (own,) = load_methods([name], Config())
+        assert preset(f"lifelong/{name}") == build_method(own)
+    assert preset("lifelong/rledit").training.objective.memory == 6
+    assert preset("lifelong/rledit", meta_updates=5).training.updates == 5
 
 
-@pytest.mark.parametrize("total", [1, 2, 10, 11, 37, 100])
-def test_points_cover_the_stream(total):
-    bounds = points(total)
-    assert bounds[0] == 0 and bounds[-1] == total and len(bounds) == min(10, total) + 1
-    assert len(set(np.diff(bounds))) <= 2
+def test_a_class_that_edits_no_stream_is_refused(tmp_path):
+    (tmp_path / "no-method.toml").write_text(
+        'class = "modeledit_jax.lifelong.methods.router:RouterConfig"\n'
+    )
+    (own,) = load_methods([str(tmp_path / "no-method.toml")], Config())
+    with pytest.raises(ValueError, match="no-method: the class RouterConfig edits no stream"):
+        build_method(own)
+
+
+def test_options_that_set_nothing_are_refused():
+    with pytest.raises(ValueError, match=r"--fraction sets nothing in rledit: leave it out"):
+        load_methods(["rledit"], Config(fraction=0.5))
+
+
+def test_two_methods_of_one_name_are_refused(tmp_path):
+    (tmp_path / "original.toml").write_text(
+        'class = "modeledit_jax.lifelong.methods.unedited:Unedited"\n'
+    )
+    with pytest.raises(ValueError, match="two called original: rename"):
+        load_methods(["original", str(tmp_path / "original.toml")], Config())

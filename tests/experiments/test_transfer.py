@@ -6,17 +6,22 @@ import numpy as np
 import pytest
 
 from experiments.transfer.__main__ import command
-from experiments.transfer.adaptation import Course, evaluations_to_target
+from experiments.transfer.adaptation import evaluations_to_target
+from experiments.transfer.batch import forget_retain_metrics
 from experiments.transfer.config import Config, Shape, read_classes, read_shape
-from experiments.transfer.figures import _settings, adaptation_score, sequence_curves
+from experiments.transfer.figures import (
+    adaptation_figure,
+    adaptation_score,
+    sequence_curves,
+    zero_shot_groups,
+)
 from experiments.transfer.networks import Networks, draw_pairs
-from experiments.transfer.report import Results, report_text
-from experiments.transfer.sequence import _course
-from experiments.transfer.zero_shot import forget_retain_metrics
+from experiments.transfer.report import report_text
+from experiments.transfer.sequence import after_each_request
 from modeledit_jax.editors.editor import Cost
 from modeledit_jax.editors.policy.learned import load_editor
 from modeledit_jax.report.summary import read_summary
-from modeledit_jax.report.table import Row
+from modeledit_jax.report.table import Row, group_by, select
 from modeledit_jax.subjects.image_classifiers import CNN, MLP
 
 
@@ -43,6 +48,10 @@ def test_a_shape_that_is_none_is_named(shape):
         ({"training_networks": 0}, "--training-networks"),
         ({"budgets": (0,)}, "--budgets"),
         ({"pairs": -1}, "--pairs"),
+        ({"budgets": (10, 10)}, "--budgets names 10 twice"),
+        ({"other_data": ("mnist", "mnist")}, "--other-data names mnist twice"),
+        ({"other_data": ("digits",)}, "--other-data digits is --dataset itself"),
+        ({"held_out": "4,4"}, "--held-out names 4 twice"),
         ({"held_out": "four"}, "--held-out"),
         ({"other_networks": ("tree-3x3",)}, "tree-3x3"),
         ({"seeds": 0}, "--seeds"),
@@ -62,8 +71,8 @@ def test_a_class_that_the_data_lack_is_named():
 
 
 def test_shapes_say_what_is_built_and_how_it_is_trained():
-    store = Networks(Config())
-    plain, other = store.family("mlp-16x8"), store.family("cnn-16x8-tanh-2ep")
+    networks = Networks(Config())
+    plain, other = networks.family("mlp-16x8"), networks.family("cnn-16x8-tanh-2ep")
     assert plain.recipe.module == MLP(10, (16, 8)) and plain.recipe.training.epochs == 60
     assert other.recipe.module == CNN(10, hidden=(16, 8), activation="tanh")
     assert other.recipe.training == replace(plain.recipe.training, epochs=2)
@@ -85,86 +94,109 @@ def test_numbers_of_a_row():
 
 def test_the_target_is_met_where_both_conditions_hold():
     curves = {
-        "forget": np.array([[0.5, 0.01, 0.0], [0.0, 0.0, 0.0], [0.3, 0.2, 0.02]]),
-        "retain": np.array([[0.9, 0.9, 0.9], [0.7, 0.8, 0.9], [0.9, 0.9, 0.9]]),
+        "forget": np.array([[0.5, 0.01, 0.0], [0.0, 0.0, 0.0], [0.3, 0.2, 0.02]], np.float32),
+        "retain": np.array([[0.9, 0.9, 0.9], [0.7, 0.8, 0.9], [0.9, 0.9, 0.9]], np.float32),
     }
-    base = {"forget": np.ones(3), "retain": np.array([0.905, 0.91, 0.9])}
-    needed = evaluations_to_target(curves, base, np.array([10, 20, 30]))
-    np.testing.assert_array_equal(needed, [20, 30, np.nan])
+    original = [{"forget": 1.0, "retain": retain} for retain in (0.905, 0.91, 0.9)]
+    needed = evaluations_to_target(curves, original, np.array([10, 20, 30]))
+    np.testing.assert_array_equal(needed[[0, 2]], [20, np.nan])
 
 
-def test_the_course_of_requests_looks_at_all_asked_so_far():
-    class Family:
-        class splits:  # noqa: N801
-            class test:  # noqa: N801
-                y = np.array([0, 0, 1, 1, 2, 2])
-
+def test_after_each_request_all_asked_so_far_count():
+    label = np.array([0, 0, 1, 1, 2, 2])
     before = np.array([1, 1, 1, 1, 1, 0], bool)
     first = np.array([0, 0, 1, 1, 1, 0], bool)
     second = np.array([1, 0, 0, 0, 1, 1], bool)  # class 0 comes back by half
-    found = _course([before, first, second], (0, 1), Family)
+    found = after_each_request([before, first, second], (0, 1), label)
     assert found[0] == {"worst_forgotten_test": 0.0, "rest_drop_test": 0.0}
     assert found[1] == {"worst_forgotten_test": 0.5, "rest_drop_test": -0.5}
 
 
-def rows(editor, metrics):
+CONFIG = Config(seeds=2, worlds=("shift",), budgets=(10,))
+GOOD = {"forget_accuracy_test": 0.0, "retain_accuracy_test": 0.95, "retain_drop_test": 0.01}
+
+
+def rows(method, part, metrics=GOOD, curves=None, **factors):
+    factors = CONFIG.factors(part, **factors)
     return [
-        Row(editor, f"forget-{c}", seed, dict(metrics), Cost()) for seed in (0, 1) for c in (4, 7)
+        Row(method, f"forget-{c}", seed, dict(metrics), Cost(), factors, curves or {})
+        for seed in (0, 1)
+        for c in (4, 7)
     ]
 
 
-def findings():
-    good = {"forget_accuracy_test": 0.0, "retain_accuracy_test": 0.95, "retain_drop_test": 0.01}
-    slow = good | {"evaluations_to_target": 40.0}
-    curves = {"forget": np.full((4, 2), 0.2), "retain": np.full((4, 2), 0.86)}
-    found = Results(Config(seeds=2, budgets=(10,), run_dir=None))
-    found.zero_shot = rows("policy-shift-new-network-new-class", good)
-    found.instant = {"shift": rows("policy-shift", good)}
-    names = ("policy-shift-plus-10", "ppo-shift")
-    found.courses = {
-        "shift": {name: Course(rows(name, slow), np.array([10, 40]), curves) for name in names}
+def adaptation():
+    slow = GOOD | {"evaluations_to_target": 40.0}
+    curves = {
+        "reward_evaluations": np.array([10, 40]),
+        "forget_accuracy_test": np.full(2, 0.2),
+        "retain_accuracy_test": np.full(2, 0.86),
     }
-    return found
+    return [
+        *rows("policy-shift", "adaptation", start="policy", budget=0),
+        *rows("policy-shift", "adaptation", slow, curves, start="policy", budget=10),
+        *rows("ppo-shift", "adaptation", slow, curves, start="scratch", budget=2000),
+        *rows("ppo-shift", "adaptation", slow, curves, start="mean-edit", budget=2000),
+    ]
 
 
 def test_scores_multiply_what_is_forgotten_with_what_is_kept():
-    own = findings()
-    score = adaptation_score(own.courses["shift"]["ppo-shift"], own.instant["shift"])
+    score = adaptation_score(select(adaptation(), method="ppo-shift"))
+    assert score.shape == (8, 2)
     np.testing.assert_allclose(score, 0.8 * 0.9, rtol=1e-6)
 
 
+def test_searches_that_start_elsewhere_are_dotted(tmp_path):
+    figure = adaptation_figure(adaptation(), CONFIG, "shift", tmp_path / "a.png")
+    lines = {line.get_label(): line for line in figure.axes[0].lines}
+    assert set(lines) == {"policy-shift", "ppo-shift", "ppo-shift, from the mean edit"}
+    assert lines["ppo-shift, from the mean edit"].get_linestyle() == ":"
+    assert lines["ppo-shift"].get_color() == lines["ppo-shift, from the mean edit"].get_color()
+
+
 def test_the_report_says_what_was_needed(tmp_path):
-    own = findings()
-    own.config = replace(own.config, run_dir=tmp_path)
-    text = report_text(own)
-    assert "| policy-shift | 4 of 4 | 0 | 0 |" in text
-    assert "| ppo-shift | 4 of 4 | 40 | 40 |" in text
+    config = replace(CONFIG, run_dir=tmp_path)
+    new = rows("policy-shift", "zero-shot", seen_network=False, seen_class=False, classes=1)
+    text = report_text(config, new + adaptation())
+    assert "| policy-shift | policy | 0 | 4 of 4 | 0 | 0 |" in text
+    assert "| ppo-shift | scratch | 2,000 | 4 of 4 | 40 | 40 |" in text
+    assert "`policy-shift` with 10 evaluations against `ppo-shift` with 2,000" in text
     assert "equivalence within ±0.5 points" in text
 
 
 def test_dots_of_the_figure_are_edits_by_policies_for_new_classes():
-    names = (
-        "original-new-network",
-        "ridge-new-network",
-        "policy-shift-new-network-seen-class",
-        "policy-shift-new-network-new-class",
-        "policy-mask-new-network-new-class",
-        "policy-shift-digits",
+    new = {"seen_network": False, "classes": 1}
+    found = zero_shot_groups(
+        [
+            *rows("original", "zero-shot", **new),
+            *rows("ridge", "zero-shot", **new),
+            *rows("policy-shift", "zero-shot", **new, seen_class=True, held_out=4),
+            *rows("policy-shift", "zero-shot", **new, seen_class=False, held_out=4),
+            *rows("policy-mask", "zero-shot", **new, seen_class=False, held_out=4),
+            *rows("policy-shift", "zero-shot", **new, seen_class=False, network="mlp-64x16"),
+            *rows("policy-shift", "zero-shot", seen_network=True, seen_class=False, classes=1),
+            *rows("policy-shift", "zero-shot", **new, data="fashion_mnist"),
+            *rows("policy-shift", "zero-shot", seen_network=False, classes=2),
+        ],
+        replace(CONFIG, worlds=("shift", "mask")),
     )
-    found = _settings([row for name in names for row in rows(name, {})])
-    assert set(found) == {("shift", "new-network"), ("mask", "new-network"), ("shift", "digits")}
-    assert all(len(own) == 4 for own in found.values())
+    kinds = ("new network", "mlp-64x16", "seen network", "fashion_mnist", "new network, pairs")
+    assert list(found) == [*(("shift", kind) for kind in kinds), ("mask", "new network")]
+    assert all(len(edits) == 4 for edits in found.values())
 
 
 def test_steps_of_a_sequence_become_one_curve():
     metric = "worst_forgotten_test"
     steps = [
-        Row(f"policy-after-{step}", "order", seed, {metric: step / 10 + seed}, Cost())
+        Row("policy-shift", "order", seed, {metric: step / 10 + seed}, Cost(),
+            {"in_turn": in_turn, "after": step})
+        for in_turn in (False, True)
         for step in (1, 2, 3)
         for seed in (0, 1)
-    ]
-    curve = sequence_curves(steps, metric)["policy"]
-    np.testing.assert_allclose(curve, [[0.1, 0.2, 0.3], [1.1, 1.2, 1.3]])
+    ]  # fmt: skip
+    curves = sequence_curves(steps, metric)
+    assert list(curves) == [("policy-shift", False), ("policy-shift", True)]
+    np.testing.assert_allclose(curves["policy-shift", True], [[0.1, 0.2, 0.3], [1.1, 1.2, 1.3]])
 
 
 @pytest.mark.slow
@@ -176,7 +208,6 @@ def test_every_part_runs_and_resumes(tmp_path):
         worlds=("shift",),
         held_out="4",
         other_networks=("mlp-64x16",),
-        other_data=("digits",),
         training_networks=3,
         seeds=2,
         updates=100,
@@ -186,19 +217,24 @@ def test_every_part_runs_and_resumes(tmp_path):
     )
     assert command.main(config) == 0
     summary = read_summary(tmp_path / "run")
-    found = {row.method for row in summary.rows}
-    assert {
-        "zero-shot-policy-shift-new-network-new-class",
-        "zero-shot-policy-shift-mlp-64x16-new-class",
-        "zero-shot-ridge-new-network",
-        "zero-shot-neggrad-plus-new-network",
-        "zero-shot-policy-shift-new-network-pairs",
-        "adaptation-policy-shift-plus-10",
-        "adaptation-openes-shift-from-mean-edit",
-        "sequence-policy-shift-in-turn-after-9",
-        "cost-training-shift",
-    } <= found
-    new = [r for r in summary.rows if r.editor == "zero-shot-policy-shift-new-network-new-class"]
+    zero_shot = select(summary.rows, part="zero-shot")
+    assert set(
+        group_by(zero_shot, "method", "network", "seen_network", "seen_class", "classes")
+    ) >= {
+        ("policy-shift", "mlp-128x32", False, False, 1),
+        ("policy-shift", "mlp-64x16", False, True, 1),
+        ("ridge", "mlp-128x32", False, None, 1),
+        ("neggrad-plus", "mlp-128x32", False, None, 1),
+        ("policy-shift", "mlp-128x32", False, None, 2),
+    }
+    assert set(group_by(select(summary.rows, part="adaptation"), "method", "start", "budget")) >= {
+        ("policy-shift", "policy", 10),
+        ("openes-shift", "mean-edit", 40),
+    }
+    assert len(select(summary.rows, part="sequence", in_turn=True, after=9)) == 2 * 5
+    assert select(summary.rows, method="policy-shift", phase="training")
+    new = select(zero_shot, method="policy-shift", network="mlp-128x32", seen_network=False,
+                 seen_class=False)  # fmt: skip
     assert np.mean([row.metrics["forget_accuracy_test"] for row in new]) < 0.2
     assert np.mean([row.metrics["retain_drop_test"] for row in new]) < 0.05
     policy = tmp_path / "run" / "policies" / "shift-without-4.safetensors"

@@ -14,7 +14,7 @@ from modeledit_jax.language.attention import (
     visible,
 )
 from modeledit_jax.language.config import RotaryScaling
-from tests.subjects.tiny_models import LLAMA
+from tests.language.tiny_models import LLAMA
 
 rng = np.random.default_rng(0)
 

@@ -16,10 +16,9 @@ from modeledit_jax.language.model import (
     module_names,
     stack_layers,
     tiny_llama,
-    unstack_layers,
 )
 from modeledit_jax.language.parameters import parameter_shapes
-from tests.subjects.tiny_models import CONFIGS, GEMMA, LLAMA, VOCAB, random_params, random_tokens
+from tests.language.tiny_models import CONFIGS, GEMMA, LLAMA, VOCAB, random_params, random_tokens
 
 forward = jax.jit(apply, static_argnames=("config", "capture"))
 TOKENS, ATTENTION = random_tokens()
@@ -141,16 +140,6 @@ def test_remat_changes_no_gradient(scan):
     jax.tree.map(partial(np.testing.assert_allclose, atol=1e-6), gradient(True), gradient(False))
 
 
-def test_stacking_is_undone_by_unstacking(model):
-    _, params = model
-    again = unstack_layers(stack_layers(params))
-    jax.tree.map(np.testing.assert_array_equal, again, params)
-    with pytest.raises(ValueError, match="stacked already"):
-        stack_layers(stack_layers(params))
-    with pytest.raises(ValueError, match="not stacked"):
-        unstack_layers(params)
-
-
 def test_padding_and_the_future_are_invisible(model):
     config, params = model
     plain, _ = forward(config, params, TOKENS, ATTENTION)
@@ -181,16 +170,6 @@ def test_bfloat16_is_close_and_its_logits_are_float32(model):
     assert np.abs(logits - exact).mean() < 0.05 * np.abs(exact).max()
 
 
-def test_patterns_of_modules():
-    assert module_names(LLAMA, "layers/[12]/mlp/down") == ("layers/1/mlp/down", "layers/2/mlp/down")
-    assert module_names(LLAMA, ["head", "layers/0/attention/key"])[-1] == "head"
-    assert "head" not in module_names(GEMMA, "*")
-    with pytest.raises(ValueError, match=r"'layers/9/\*'.*layers/0/attention/query.*head"):
-        module_names(LLAMA, ["head", "layers/9/*"])
-    with pytest.raises(ValueError, match="empty list"):
-        module_names(LLAMA, [])
-
-
 def test_the_head_has_a_hook_too():
     params, delta = random_params(LLAMA), jnp.full((LLAMA.width, VOCAB), 0.1)
     plain, captured = forward(LLAMA, params, TOKENS, capture=("head",))
@@ -212,21 +191,3 @@ def test_bad_input_is_named():
         apply(dataclasses.replace(LLAMA, scan_layers=True), params, TOKENS)
     outside, _ = forward(LLAMA, params, jnp.full(TOKENS.shape, VOCAB), ATTENTION)
     assert np.isnan(outside).all()
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"num_kv_heads": 3}, "multiple of num_kv_heads"),
-        ({"head_dim": 3}, "even head_dim"),
-        ({"windows": (4,)}, "one per layer"),
-    ],
-)
-def test_impossible_configurations_are_refused(changes, message):
-    with pytest.raises(ValueError, match=message):
-        dataclasses.replace(LLAMA, **changes)
-
-
-def test_a_width_that_does_not_divide_is_refused():
-    with pytest.raises(ValueError, match="no multiple of 6 heads"):
-        tiny_llama(10, width=100)

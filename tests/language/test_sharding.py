@@ -5,7 +5,7 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from modeledit_jax.language.sharding import parameter_shardings
-from tests.subjects.tiny_models import GPT2, LLAMA
+from tests.language.tiny_models import GPT2, LLAMA
 
 
 def test_columns_rows_and_the_rest():

@@ -5,15 +5,21 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from modeledit_jax.language.hooked_linear import Hook
 from modeledit_jax.lifelong.methods.fine_tuning import FineTune
 from modeledit_jax.lifelong.methods.hypernetwork_editor import HypernetworkEditor
-from modeledit_jax.lifelong.stream import edit_stream, start_stream
+from modeledit_jax.lifelong.stream import (
+    StreamEditor,
+    edit_stream,
+    start_stream,
+    train_in_memory,
+)
 
 
 @dataclass(frozen=True)
-class Noise:
+class Noise(StreamEditor):
     """Changes one module at random, by an amount that grows with the batches done."""
 
     def init(self, model, key):
@@ -84,3 +90,30 @@ def test_the_accumulator_can_be_narrow(model, stream):
     start = start_stream(model, None, jax.random.key(0), dtype=jnp.bfloat16)
     state, _ = edit_stream(editor, model, start, stream)
     assert {w.dtype for w in state.kernels.values()} == {jnp.dtype(jnp.bfloat16)}
+
+
+def test_a_method_needs_edit_alone(model, stream):
+    """What `StreamEditor` has for methods without state, sizes or training."""
+    editor = FineTune(steps=2)
+    assert isinstance(editor, StreamEditor)
+    assert editor.sized_for(model, [stream]) is editor
+    assert editor.train(model, None, jax.random.key(0)) is None
+    assert editor.gradient_steps(3) == 6 and Noise().gradient_steps(3) == 0
+    assert Noise().train(model, stream, jax.random.key(0)) == 0  # its `init`
+    with pytest.raises(TypeError, match="abstract"):
+        type("Incomplete", (StreamEditor,), {})()
+
+
+def test_a_training_in_memory_reports_what_it_is_asked_for():
+    seen = []
+
+    def advance(state, done, steps):
+        return state + steps, {"loss": np.full(steps, done), "other": None}
+
+    end = train_in_memory(
+        jnp.int32(0), advance, 7, metrics=("loss",), chunk=3, report=lambda *own: seen.append(own)
+    )
+    assert end == 7
+    assert [(done, total) for done, total, _ in seen] == [(3, 7), (6, 7), (7, 7)]
+    assert [set(metrics) for *_, metrics in seen] == [{"loss"}] * 3
+    np.testing.assert_array_equal(seen[2][2]["loss"], [6])

@@ -40,9 +40,13 @@ FACTS = {  # one expression of JSON values per notebook, evaluated after its las
         "files": sorted(str(path) for path in Path().rglob("*.png")),
     }""",
     "lifelong_editing": """{
-        "losses": course,
-        "found": found,
-        "curves": curves,
+        "losses": loss_curve,
+        "found": {name: run.scores for name, run in runs.items()},
+        "curves": {
+            name: [{metric: float(run.curves[metric][place]) for metric in run.scores}
+                   for place in range(len(run.edits))]
+            for name, run in runs.items()
+        },
         "said": answers(networks["descent"]),
         "rewards": {name: float(reward) for name, reward in rewards.items()},
         "files": sorted(str(path) for path in Path().rglob("*.png")),
@@ -171,7 +175,7 @@ def test_lifelong_editing(tmp_path):
     facts = execute(ROOT / "notebooks" / "lifelong_editing.ipynb", tmp_path)
     assert facts["losses"][-1] < 0.8 * facts["losses"][0]
     metrics = {"efficacy", "generalization", "specificity", "retention"}
-    assert facts["curves"].keys() == {"ultraedit", "rledit", "descent"}
+    assert facts["curves"].keys() == {"original", "ultraedit", "rledit", "descent"}
     for editor, curve in facts["curves"].items():
         assert len(curve) == 3, editor
         assert all(scores.keys() == metrics for scores in curve), editor

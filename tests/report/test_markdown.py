@@ -53,6 +53,17 @@ def test_a_mean_of_runs_has_its_t_interval():
     assert mean_cell([0.5, math.nan]) == "–"
 
 
+def test_columns_without_a_worst_side_show_the_mean_alone():
+    rows = rows_of("rledit", [[0.5], [0.7], [0.6]]) + rows_of("ft-m", [[np.nan]])
+    columns = [Column("tow", digits=1), Column("tow", percent=False, digits=3)]
+    assert markdown_table(rows, columns).split("\n") == [
+        "| method | tow % | tow |",
+        "| --- | ---: | ---: |",
+        "| rledit | 60.0 [35.2, 84.8] | 0.600 [0.352, 0.848] |",
+        "| ft-m | – | – |",
+    ]
+
+
 def test_factors_that_vary_are_columns():
     rows = rows_of("ppo-shift", [[0.5]], network="mlp-64x16", seen=True, budget=2000)
     rows += rows_of("ppo-shift", [[0.25]], network="mlp-64x16", seen=False, budget=10)

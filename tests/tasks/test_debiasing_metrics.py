@@ -10,7 +10,7 @@ from modeledit_jax.tasks.debiasing_metrics import (
     debiasing_metrics,
     evaluated_roles,
     gates,
-    rows,
+    labeled_scores,
     threshold,
 )
 from tests.tiny_comments import corpus, subject
@@ -43,7 +43,7 @@ def _fair(task, original):
 
 
 def test_the_threshold_is_the_equal_error_rate_of_select(task, original):
-    scores, label, _ = rows(task, original, "select", "comments")
+    scores, label, _ = labeled_scores(task, original, "select", "comments")
     cut = threshold(task, original)
     fpr, fnr = (scores[label == 0] >= cut).mean(), (scores[label == 1] < cut).mean()
     gaps = [abs((scores[label == 0] >= s).mean() - (scores[label == 1] < s).mean()) for s in scores]
@@ -53,17 +53,17 @@ def test_the_threshold_is_the_equal_error_rate_of_select(task, original):
 def test_metrics_are_those_of_the_sets(task, original):
     values = debiasing_metrics(task, original, original)
     cut = threshold(task, original)
-    scores, label, _ = rows(task, original, "test", "comments")
+    scores, label, _ = labeled_scores(task, original, "test", "comments")
     assert values["accuracy"] == pytest.approx(((scores >= cut) == label).mean())
     assert values["accuracy_drop"] == values["auc_drop"] == values["positive_rate_change"] == 0.0
-    own = fairness_metrics(*rows(task, original, "test", "counterfactuals"), cut)
+    own = fairness_metrics(*labeled_scores(task, original, "test", "counterfactuals"), cut)
     assert values["fped"] == own["fped"] and values["template_fpr"] == own["fpr"]
     assert values["swapped_test_fped"] > 0
 
 
 def test_held_out_terms_are_averaged_apart(task, original):
     values, cut = debiasing_metrics(task, original, original), threshold(task, original)
-    scores, label, groups = rows(task, original, "test", "counterfactuals")
+    scores, label, groups = labeled_scores(task, original, "test", "counterfactuals")
     harmless = label == 0
     overall = (scores[harmless] >= cut).mean()
     gaps = [

@@ -1,12 +1,13 @@
-"""Tunes the step sizes of all editors, with the same number of trials, on a world of its own.
+"""Tunes the step sizes of all methods, with the same number of trials, on a world of its own.
 
     python -m experiments.tuning.lifelong_editing
 
 That world, its language model and all facts edited into it are of another seed than those of the
 experiment, which are not looked at. A trial is judged by ``overall`` after the last edit, the mean
 of efficacy, generalization, specificity and retention. HiEdit and its controls take what RLEdit
-takes, so that they differ in the routing alone. `experiments.lifelong_editing.methods` has the best
-settings.
+takes, so that they differ in the routing alone. Writes ``tuning.json`` and, in ``presets/``,
+every method with its best settings: files that ``python -m experiments.lifelong_editing --methods``
+takes and that may replace those in ``modeledit_jax/presets/lifelong``.
 """
 
 from experiments.common.command import Command

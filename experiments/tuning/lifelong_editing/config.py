@@ -1,22 +1,22 @@
-"""Options of the tuning of the lifelong editors."""
+"""Options of the tuning."""
 
 from dataclasses import dataclass
 from typing import Literal
 
-from experiments.lifelong_editing.config import Config
+from experiments.lifelong_editing.config import FactOptions
 
 TunedName = Literal["ft-l", "ft-m", "ultraedit", "mend", "malmen", "rledit"]
 
 
 @dataclass(frozen=True)
-class TuneConfig(Config):
-    """Tune the editors of the lifelong-editing experiment."""
+class TuneConfig(FactOptions):
+    """Tune the methods of the lifelong-editing experiment."""
 
     methods: tuple[TunedName, ...] = TunedName.__args__  # type: ignore[attr-defined]
-    """Editors to tune."""
+    """Methods to tune."""
     edits: int = 1_000
     """Facts edited, one batch after another."""
     train_edits: int = 1_000
-    """Facts, about other subjects, that learned editors are trained on."""
+    """Facts, about other subjects, that learned methods are trained on."""
     seed: int = 100
     """First seed; keep it away from the experiment's."""

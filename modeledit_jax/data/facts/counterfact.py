@@ -32,11 +32,17 @@ def load_counterfact(
     path = locate("counterfact", name, data_dir)
     return EditRecords(
         f"counterfact/{path.name}",
-        tuple(
-            _from_rome(fields) if fields.has("requested_rewrite") else _from_easyedit(fields)
-            for fields in Fields.of_file(path)
-        ),
+        tuple(counterfact_record(fields) for fields in Fields.of_file(path)),
     )
+
+
+def counterfact_record(fields: Fields) -> EditRecord:
+    """One record, in either layout.
+
+    Raises:
+      ValueError: it lacks a field.
+    """
+    return _from_rome(fields) if fields.has("requested_rewrite") else _from_easyedit(fields)
 
 
 def _from_rome(fields: Fields) -> EditRecord:

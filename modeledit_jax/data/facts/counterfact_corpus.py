@@ -52,12 +52,14 @@ def counterfact_corpus(
     ]
     draws = StableRandom(seed)
     to_edit = _draw_records(draws, files[0], edits, taken=())
-    to_train = _draw_records(draws, files[1], train, taken={own.subject for own in to_edit})
+    to_train = _draw_records(draws, files[1], train, taken={record.subject for record in to_edit})
     records = to_edit + to_train
-    asked = _draw_facts(draws, pararel, background + held_out, {own.subject for own in records})
-    ways = phrasings_in_use((own for file in files for own in file.records), pararel)
+    asked = _draw_facts(
+        draws, pararel, background + held_out, {record.subject for record in records}
+    )
+    ways = phrasings_in_use((record for file in files for record in file.records), pararel)
     untouched = [_question(fact, pararel) for fact in asked[:background]]
-    facts = [Fact(own.subject, own.relation, own.target_true or "") for own in records]
+    facts = [Fact(edit.subject, edit.relation, edit.target_true or "") for edit in records]
     texts = [
         *(
             text

@@ -34,7 +34,7 @@ def facts_behind(records: Sequence[EditRecord], pararel: ParaRel) -> list[Fact |
     facts: list[Fact | None] = []
     for record, relations in zip(records, candidates, strict=True):
         heard = votes[wording(record.prompt, record.subject)]
-        ranked = sorted(relations, key=lambda own: (own != record.relation, -heard[own], own))
+        ranked = sorted(relations, key=lambda name: (name != record.relation, -heard[name], name))
         true = record.target_true or ""
         facts.append(Fact(record.subject, ranked[0], true) if ranked else None)
     return facts
@@ -82,12 +82,12 @@ def phrasings_in_use(records: Iterable[EditRecord], pararel: ParaRel) -> dict[st
     for record in records:
         for prompt in (record.prompt, *record.rephrases):
             uses[wording(prompt, record.subject)][record.relation] += 1
-    found = {relation: dict.fromkeys(own) for relation, own in pararel.phrasings.items()}
+    found = {relation: dict.fromkeys(texts) for relation, texts in pararel.phrasings.items()}
     for text, counts in uses.items():
         relation, most = max(counts.items(), key=lambda item: (item[1], item[0]))
         if most >= FEWEST_USES and text.count("{}") == 1:
             found.setdefault(relation, {})[text] = None
-    return {relation: tuple(own) for relation, own in found.items()}
+    return {relation: tuple(texts) for relation, texts in found.items()}
 
 
 def wording(prompt: str, subject: str) -> str:

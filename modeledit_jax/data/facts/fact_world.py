@@ -119,7 +119,7 @@ def _fewest_untouched() -> int:
 
 def _people(draws: StableRandom, sizes: dict[str, int]) -> dict[str, _Role]:
     """Names subjects and gives them answers, in every role as evenly as can be."""
-    names = iter(_own_words(draws, sum(sizes.values())))
+    names = iter(_invented_words(draws, sum(sizes.values())))
     roles: dict[str, _Role] = {}
     for role, size in sizes.items():
         roles[role] = {}
@@ -129,10 +129,10 @@ def _people(draws: StableRandom, sizes: dict[str, int]) -> dict[str, _Role]:
             shared = draws.balanced(kind.shared or ("",), count)
             roles[role][kind.name] = [
                 _Subject(
-                    name=kind.form.format(own=next(names), shared=word),
+                    name=kind.form.format(invented=next(names), shared=word),
                     answers={
-                        relation.name: own
-                        for relation, own in zip(kind.relations, row, strict=True)
+                        relation.name: answer
+                        for relation, answer in zip(kind.relations, row, strict=True)
                     },
                 )
                 for word, row in zip(shared, zip(*answers, strict=True), strict=True)
@@ -140,7 +140,7 @@ def _people(draws: StableRandom, sizes: dict[str, int]) -> dict[str, _Role]:
     return roles
 
 
-def _own_words(draws: StableRandom, count: int) -> list[str]:
+def _invented_words(draws: StableRandom, count: int) -> list[str]:
     """Distinct invented words of two or three syllables that the lexicon does not use."""
     taken = {word.lower() for word in lexicon_words()}
     words: list[str] = []
@@ -156,7 +156,10 @@ def _own_words(draws: StableRandom, count: int) -> list[str]:
 
 def lexicon_words() -> set[str]:
     """Every word of the lexicon, as the corpus spells it."""
-    texts = [*plain_lexicon.FRAMES, *(text for own in plain_lexicon.WORDS.values() for text in own)]
+    texts = [
+        *plain_lexicon.FRAMES,
+        *(text for texts in plain_lexicon.WORDS.values() for text in texts),
+    ]
     for kind in lexicon.KINDS:
         texts += kind.shared
         for relation in kind.relations:

@@ -90,10 +90,10 @@ class Fields:
         if (
             not isinstance(value, list)
             or not value
-            or not all(isinstance(own, str) and own.strip() for own in value)
+            or not all(isinstance(text, str) and text.strip() for text in value)
         ):
             raise self._wrong(name, "a list of texts, with at least one")
-        return tuple(own.strip() for own in value)
+        return tuple(text.strip() for text in value)
 
     def inner(self, name: str) -> "Fields":
         """A field that is an object with fields of its own.
@@ -105,6 +105,19 @@ class Fields:
         if not isinstance(value, dict):
             raise self._wrong(name, "an object with fields")
         return Fields(value, f"{self.where}, {name}")
+
+    def inner_list(self, name: str) -> tuple["Fields", ...]:
+        """A field that is a list of at least one object with fields of its own.
+
+        Raises:
+          ValueError: it is missing, no list, empty, or holds anything but objects.
+        """
+        value = self._get(name)
+        if not isinstance(value, list) or not value or not all(isinstance(x, dict) for x in value):
+            raise self._wrong(name, "a list of objects with fields, with at least one")
+        return tuple(
+            Fields(item, f"{self.where}, {name} {index}") for index, item in enumerate(value)
+        )
 
     def _get(self, name: str) -> Any:
         if name not in self._record:

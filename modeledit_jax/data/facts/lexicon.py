@@ -66,14 +66,14 @@ class Kind:
     """Subjects with the same relations, named by one rule."""
 
     name: str
-    form: str  # of a subject's name; {own} is a word that no other subject has
+    form: str  # of a subject's name; {invented} is a word that no other subject has
     shared: tuple[str, ...]  # words for {shared}, which many subjects have in common
     relations: tuple[Relation, ...]
 
 
 PERSON = Kind(
     name="person",
-    form="{shared} {own}",
+    form="{shared} {invented}",
     shared=(
         *(
             "Ada",
@@ -141,7 +141,7 @@ PERSON = Kind(
 
 TOWN = Kind(
     name="town",
-    form="{own}",
+    form="{invented}",
     shared=(),
     relations=(
         Relation(
@@ -193,7 +193,7 @@ TOWN = Kind(
 
 HOUSE = Kind(
     name="house",
-    form="{own} {shared}",
+    form="{invented} {shared}",
     shared=("Works", "Mills", "Forge", "Press", "Yard", "Brothers", "Company", "Foundry"),
     relations=(
         Relation(

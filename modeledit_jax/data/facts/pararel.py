@@ -45,7 +45,7 @@ class ParaRel:
         found: dict[tuple[str, str], list[str]] = defaultdict(list)
         for fact in self.facts:
             found[fact.subject, fact.relation].append(fact.answer)
-        return {key: tuple(own) for key, own in found.items()}
+        return {key: tuple(values) for key, values in found.items()}
 
     @cached_property
     def relations(self) -> dict[tuple[str, str], tuple[str, ...]]:
@@ -53,7 +53,7 @@ class ParaRel:
         found: dict[tuple[str, str], list[str]] = defaultdict(list)
         for fact in self.facts:
             found[fact.subject, fact.answer].append(fact.relation)
-        return {key: tuple(own) for key, own in found.items()}
+        return {key: tuple(values) for key, values in found.items()}
 
     def is_single(self, fact: Fact) -> bool:
         """Whether a fact is the only true answer to its question, so that a model can know it."""
@@ -83,7 +83,7 @@ def load_pararel(*, data_dir: Path | None = None) -> ParaRel:
         path.stem: [fields.text("pattern") for fields in Fields.of_file(path)]
         for path in _relation_files(_PATTERNS, data_dir)
     }
-    phrasings = {relation: tuple(_prompts(own)) for relation, own in patterns.items()}
+    phrasings = {relation: tuple(_prompts(texts)) for relation, texts in patterns.items()}
     total = sum(map(len, patterns.values()))
     kept = sum(map(len, phrasings.values()))
     silent = sorted({fact.relation for fact in facts} - set(phrasings))

@@ -73,20 +73,25 @@ class EditRecords:
 
 @struct.dataclass
 class FactBatch:
-    """``T`` batches of ``n`` edits (`encode_edits`); inside `jax.lax.scan` the axis T is gone.
+    """``S`` batches of ``n`` edits (`encode_edits`); inside `jax.lax.scan` the axis S is gone.
 
     Row ``i`` of every part belongs to record ``i`` of the batch. The two parts of one stream, e.g.
     ``edit`` and ``edit_old``, have one length and differ from the answer on. Rows that fill up the
     last batch have no labels and no attention: `real` is False there.
     """
 
-    edit: TokenBatch  # [T, n, l₁] the edit prompt and the new answer
-    rephrase: TokenBatch  # [T, n, l₂] another prompt and the new answer
-    locality: TokenBatch  # [T, n, l₃] a probe and its true answer
+    edit: TokenBatch  # [S, n, l₁] the edit prompt and the new answer
+    rephrase: TokenBatch  # [S, n, l₂] another prompt and the new answer
+    locality: TokenBatch  # [S, n, l₃] a probe and its true answer
     edit_old: TokenBatch | None  # the edit prompt and the old answer; None: a record has none
     rephrase_old: TokenBatch | None  # the other prompt and the old answer
     locality_new: TokenBatch | None  # the probe and the new answer
-    subject_last: Field  # [T, n] int32 position in `edit` of the subject's last token; −1: none
+    subject_last: Field  # [S, n] int32 position in `edit` of the subject's last token; −1: none
+
+    @property
+    def batches(self) -> int:
+        """S of a stream ``[S, n, ...]``."""
+        return int(self.subject_last.shape[0])
 
     @property
     def real(self) -> jax.Array:
@@ -104,7 +109,7 @@ def encode_edits(
     length: int | None = None,
     context: int | None = None,
 ) -> FactBatch:
-    """Encodes records in their order as ``T = ⌈records / batch_size⌉`` batches.
+    """Encodes records in their order as ``S = ⌈records / batch_size⌉`` batches.
 
     Args:
       records: at least one.
@@ -116,7 +121,7 @@ def encode_edits(
       context: positions of the model; a longer prompt is an error.
 
     Returns:
-      Arrays with leading axes ``[T, n]``. The parts for old answers are there if every record has a
+      Arrays with leading axes ``[S, n]``. The parts for old answers are there if every record has a
       ``target_true``.
 
     Raises:

@@ -52,7 +52,7 @@ def load_zsre(
     if target not in targets:
         raise ValueError(f"unknown target {target!r}: choose one of {', '.join(targets)}")
     path = locate("zsre", name, data_dir)
-    read = [_record(fields, target) for fields in Fields.of_file(path)]
+    read = [zsre_record(fields, target) for fields in Fields.of_file(path)]
     records = tuple(record for record in read if record is not None)
     missing = len(read) - len(records)
     if not records:
@@ -61,7 +61,12 @@ def load_zsre(
     return EditRecords(f"zsre/{path.name}, {target}", records, notes if missing else ())
 
 
-def _record(fields: Fields, target: Target) -> EditRecord | None:
+def zsre_record(fields: Fields, target: Target) -> EditRecord | None:
+    """One record; None where it has no counterfactual answer, and one is asked for.
+
+    Raises:
+      ValueError: it lacks a field.
+    """
     old = None
     field = {"preprocessed": "ans", "true": "answers", "counterfactual": "alt"}[target]
     if not fields.has(field):

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +28,7 @@ from modeledit_jax.edits.parametrization import LowRank, Parametrization, PerWei
 from modeledit_jax.edits.site import set_leaves
 from modeledit_jax.envs.neurons import Neurons
 from modeledit_jax.envs.world import World, WorldParams, WorldState
-from modeledit_jax.envs.worlds import WorldName, gymnax_id, make_world
+from modeledit_jax.envs.worlds import WORLDS, WorldName, gymnax_id, make_world
 from modeledit_jax.tasks.task import Task
 from modeledit_jax.types import Array, Key, Leaves, Params
 
@@ -181,7 +181,7 @@ def load_editor(path: str | Path) -> LearnedEditor:
         raise ValueError(f"{path} holds tensors but no policy: give a file of LearnedEditor.save")
     known = json.loads(about)
     network = EquivariantPolicy(**known["network"])
-    worlds = {gymnax_id(name): name for name in get_args(WorldName)}
+    worlds = {gymnax_id(name): name for name in WORLDS}
     return LearnedEditor(network, unflatten_dict(flat, sep="/"), worlds[known["world"]])
 
 

@@ -11,6 +11,7 @@ ranks; Schaul, Glasmachers & Schmidhuber 2011 (GECCO) for SNES and its utilities
 import math
 from dataclasses import replace
 
+import chex
 import jax
 import jax.numpy as jnp
 import optax
@@ -37,6 +38,7 @@ def evaluate_population(
     Returns:
       Rewards ``[E]`` and the metrics ``score`` (mean), ``best_score`` and ``invalid_reward``.
     """
+    chex.assert_shape(actions, (None, env.num_actions))
     _, start = env.reset_env(jax.random.key(0), params)
 
     def evaluate(action: Array) -> tuple[Array, dict[str, Array]]:

@@ -144,6 +144,7 @@ def save_pretrained(
     params: Params,
     source: str | Path | None = None,
     *,
+    tokenizer: Tokenizer | None = None,
     max_shard_bytes: int = 5_000_000_000,
 ) -> None:
     """Writes a checkpoint that `transformers` loads, whole or not at all.
@@ -153,8 +154,8 @@ def save_pretrained(
       config: of the network; ``config.family`` names the layout.
       params: with layers stacked or not, on one device or several; written in their own dtype.
       source: folder of the checkpoint that was edited: its ``config.json``, tokenizer and
-        generation settings are taken over. None: ``config.json`` is written from ``config``, and
-        no tokenizer.
+        generation settings are taken over. None: ``config.json`` is written from ``config``.
+      tokenizer: to write as well.
       max_shard_bytes: of one file.
 
     Raises:
@@ -169,7 +170,9 @@ def save_pretrained(
     leaves = flatten_dict(params, sep="/")
     _check_leaves(config, leaves)
     description = config_to_json(config) if source is None else _source_config(config, Path(source))
-    description["dtype"] = str(leaves["tokens/embedding"].dtype)
+    # transformers reads all leaves in this dtype: one narrower than an edited kernel's would round
+    # the edit away.
+    description["dtype"] = str(jnp.result_type(*leaves.values()))
     description.pop("torch_dtype", None)  # the spelling before transformers 5
 
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -178,6 +181,10 @@ def save_pretrained(
     try:
         if source is not None:
             _copy_side_files(Path(source), partial)
+        if tokenizer is not None:
+            tokenizer.save(str(partial / TOKENIZER))
+            kind = {"tokenizer_class": "PreTrainedTokenizerFast"}
+            (partial / "tokenizer_config.json").write_text(json.dumps(kind, indent=2))
         (partial / CONFIG).write_text(json.dumps(description, indent=2))
         _write_leaves(partial, config, leaves, max_shard_bytes)
         partial.rename(folder)
@@ -234,7 +241,7 @@ def _write_leaves(
 
 
 def load_tokenizer(folder: str | Path) -> Tokenizer:
-    """Reads ``tokenizer.json``.
+    """Reads ``tokenizer.json``, without the padding and truncation of whoever saved it.
 
     Raises:
       FileNotFoundError: there is none.
@@ -245,4 +252,7 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
             f"no {TOKENIZER} in {folder}; download it, or write it with transformers: "
             "AutoTokenizer.from_pretrained(...).save_pretrained(...)"
         )
-    return Tokenizer.from_file(str(file))
+    tokenizer = Tokenizer.from_file(str(file))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer

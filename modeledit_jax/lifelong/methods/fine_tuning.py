@@ -18,11 +18,12 @@ from modeledit_jax.data.facts.tokens import IGNORED, TokenBatch
 from modeledit_jax.language.hooked_linear import Hook
 from modeledit_jax.lifelong.model import Changes, EditableModel, Kernels
 from modeledit_jax.lifelong.objective import answer_loss
+from modeledit_jax.lifelong.stream import StreamEditor
 from modeledit_jax.types import Array, Key
 
 
 @dataclass(frozen=True)
-class FineTune:
+class FineTune(StreamEditor):
     """Adam on the change of the edited modules, anew for every batch. No state.
 
     Attributes:
@@ -39,8 +40,9 @@ class FineTune:
     floor: float = 1e-2
     bound: float | None = None
 
-    def init(self, model: EditableModel, key: Key) -> None:
-        """Nothing is carried from batch to batch."""
+    def gradient_steps(self, batches: int) -> int:
+        """See `StreamEditor.gradient_steps`."""
+        return self.steps * batches
 
     def edit(
         self, model: EditableModel, kernels: Kernels, state: None, batch: FactBatch, key: Key
@@ -83,7 +85,7 @@ def last_token_loss(logits: Float[Array, "n l v"], batch: TokenBatch) -> Float[A
     log_p = jax.nn.log_softmax(logits.astype(jnp.float32))
     there = jnp.take_along_axis(log_p, last[:, None, None], axis=1)  # [n, 1, v]
     targets = jnp.where(batch.labels == IGNORED, 0, batch.labels)
-    own = jnp.take_along_axis(there[:, 0], targets, axis=-1)
-    mean = jnp.where(scored, own, 0.0).sum(-1) / jnp.maximum(scored.sum(-1), 1)
+    per_token = jnp.take_along_axis(there[:, 0], targets, axis=-1)
+    mean = jnp.where(scored, per_token, 0.0).sum(-1) / jnp.maximum(scored.sum(-1), 1)
     real = scored.any(-1)
     return -jnp.where(real, mean, 0.0).sum() / jnp.maximum(real.sum(), 1)

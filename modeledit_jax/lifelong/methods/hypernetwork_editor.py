@@ -1,22 +1,23 @@
 """Editors whose change is a learned function of the rows of a batch: MEND, MALMEN, RLEdit, HiEdit.
 
 They differ in the rule that turns rows into a change (`Rule`), in what they are trained on
-(`meta_training`), and in whether a router picks the modules (`hiedit`). UltraEdit is the same
+(`meta_training`), and in whether a router picks the modules (`routing`). UltraEdit is the same
 without a network: what the normalization alone achieves.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
 from modeledit_jax.data.facts.records import FactBatch
 from modeledit_jax.data.facts.tokens import TokenBatch
 from modeledit_jax.language.hooked_linear import Hook
 from modeledit_jax.lifelong.low_rank import LowRankUpdate, malmen_shift, mend_shift, ultraedit_shift
+from modeledit_jax.lifelong.methods.hyper_state import HyperState, Trainable
 from modeledit_jax.lifelong.methods.hypernetwork import (
     Hypernetwork,
     HypernetworkConfig,
@@ -27,55 +28,59 @@ from modeledit_jax.lifelong.methods.hypernetwork import (
     nonzero_rows,
     update_statistics,
 )
+from modeledit_jax.lifelong.methods.meta_training import (
+    MetaState,
+    MetaTraining,
+    start_training,
+    train_steps,
+)
 from modeledit_jax.lifelong.methods.normalization import RunningMoments
 from modeledit_jax.lifelong.methods.routing import Routing, masked
 from modeledit_jax.lifelong.model import Changes, EditableModel, Kernels
-from modeledit_jax.lifelong.token_gradients import Rows, Tokens, capture
-from modeledit_jax.types import Array, Field, Key
+from modeledit_jax.lifelong.stream import StreamEditor, TrainingLoop, train_in_memory
+from modeledit_jax.lifelong.token_gradients import Rows, Tokens, capture, rows_needed
+from modeledit_jax.types import Array, Key
 
 Rule = Literal["malmen", "mend", "ultraedit"]
 
 
-@struct.dataclass
-class Trainable:
-    """What is trained."""
-
-    networks: Field  # {group: Hypernetwork}; empty for UltraEdit
-    router: Field = None  # Router of HiEdit, or None
-
-
-@struct.dataclass
-class HyperState:
-    """What is learned, and what is counted from batch to batch."""
-
-    learned: Field  # Learned
-    statistics: Field  # {group: RunningMoments}
-
-
 @dataclass(frozen=True)
-class HypernetworkEditor:
+class HypernetworkEditor(StreamEditor):
     """A change of all modules for every batch.
 
     Attributes:
       rule: ``"malmen"`` (also RLEdit's), ``"mend"``, or ``"ultraedit"``, which learns nothing.
-      rows: room for the tokens of a batch (or minibatch) that count (`capture.rows_needed`).
+      rows: room for the tokens of a batch (or minibatch) that count; None: for all its positions,
+        which `sized_for` narrows to those that count.
       network: size of the networks.
       tokens: which positions those are.
       learning_rate: of UltraEdit; the others learn theirs.
       routing: which modules are changed; None: all.
       minibatch: read so many facts of a batch at a time, each part with a mean loss of its own as
         the released code does; None: all at once.
+      training: how the networks learn; None: they do not.
       released: normalize as the released code does (`RunningMoments`).
     """
 
     rule: Rule
-    rows: int
+    rows: int | None = None
     network: HypernetworkConfig = field(default_factory=HypernetworkConfig)
     tokens: Tokens = "answer"
     learning_rate: float = 1e-6
     routing: Routing | None = None
     minibatch: int | None = None
+    training: MetaTraining | None = None
     released: bool = False
+
+    def sized_for(self, model: EditableModel, streams: Sequence[FactBatch]) -> "HypernetworkEditor":
+        """With as many ``rows`` as the fullest batch of the streams needs, unless they are given.
+
+        They come in eights, so that streams differ less and more is compiled once.
+        """
+        if self.rows is not None:
+            return self
+        needed = max(rows_needed(stream.edit, self.tokens) for stream in streams)
+        return replace(self, rows=-(-needed // 8) * 8)
 
     def init(self, model: EditableModel, key: Key) -> HyperState:
         """Untrained networks, which leave the normalized rows as they are."""
@@ -85,6 +90,38 @@ class HypernetworkEditor:
             networks = init_hypernetworks(network_key, model.shapes, self.network)
         router = None if self.routing is None else self.routing.init(model, router_key)
         return HyperState(Trainable(networks, router), init_statistics(model.shapes, self.released))
+
+    def train(
+        self,
+        model: EditableModel,
+        stream: FactBatch | None,
+        key: Key,
+        loop: TrainingLoop = train_in_memory,
+    ) -> HyperState:
+        """See `StreamEditor.train`.
+
+        Raises:
+          ValueError: there is something to be learned, and nothing to learn from.
+        """
+        training = self.training
+        if training is None:
+            return self.init(model, key)
+        if stream is None:
+            raise ValueError(
+                "this editor learns from facts about other subjects: give it some to train on, "
+                "or training=None"
+            )
+
+        def advance(state: MetaState, done: int, steps: int) -> tuple[MetaState, dict[str, Array]]:
+            return train_steps(self, training, model, state, stream, steps)
+
+        start = start_training(self, training, model, key)
+        total = training.steps(stream.batches)
+        return loop(start, advance, total, metrics=("loss", "gradient_norm")).editor
+
+    def gradient_steps(self, batches: int) -> int:
+        """See `StreamEditor.gradient_steps`."""
+        return 0 if self.training is None else self.training.updates
 
     def edit(
         self, model: EditableModel, kernels: Kernels, state: HyperState, batch: FactBatch, key: Key
@@ -113,16 +150,17 @@ class HypernetworkEditor:
             raise ValueError(
                 f"a batch of {facts} facts has no parts of {size}: the minibatch must divide it"
             )
+        rows = size * batch.edit.tokens.shape[1] if self.rows is None else self.rows
         parts = jax.tree.map(lambda leaf: leaf.reshape(-1, size, *leaf.shape[1:]), batch.edit)
         groups = group_modules(model.shapes)
 
         def part(statistics: Any, edit: TokenBatch) -> tuple[Any, Rows]:
-            _, rows = capture(model, kernels, edit, self.rows, self.tokens)
-            return update_statistics(statistics, groups, rows.keys, rows.values, rows.mask), rows
+            _, seen = capture(model, kernels, edit, rows, self.tokens)
+            return update_statistics(statistics, groups, seen.keys, seen.values, seen.mask), seen
 
-        statistics, rows = jax.lax.scan(part, state.statistics, parts)
-        rows = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), rows)
-        return rows, HyperState(state.learned, statistics)
+        statistics, seen = jax.lax.scan(part, state.statistics, parts)
+        seen = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), seen)
+        return seen, HyperState(state.learned, statistics)
 
     def propose(
         self,

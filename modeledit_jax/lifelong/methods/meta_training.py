@@ -1,4 +1,4 @@
-"""Learning to edit: the networks of a `HypernetworkEditor` are trained on batches of facts.
+"""Learning to edit: the networks of an editor are trained on batches of facts.
 
 RLEdit is trained along trajectories: the weights stay edited, so that an editor meets the networks
 its own edits make, and each change is also judged by the batches before it (`trajectory_loss`).
@@ -11,10 +11,9 @@ through earlier steps. The released RLEdit makes one Adam step per trajectory, a
 the gradient's size. Here the number of updates is a parameter.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -22,15 +21,43 @@ import optax
 from flax import struct
 
 from modeledit_jax.data.facts.records import FactBatch
-from modeledit_jax.lifelong.methods.hypernetwork import Hypernetwork
-from modeledit_jax.lifelong.methods.hypernetwork_editor import (
-    HypernetworkEditor,
-    HyperState,
-    Trainable,
-)
-from modeledit_jax.lifelong.model import Changes, EditableModel, commit
+from modeledit_jax.lifelong.methods.hyper_state import HyperState, Trainable
+from modeledit_jax.lifelong.methods.hypernetwork import Hypernetwork, HypernetworkConfig
+from modeledit_jax.lifelong.methods.routing import Routing
+from modeledit_jax.lifelong.model import Changes, EditableModel, Kernels, commit
 from modeledit_jax.lifelong.objective import Objective, trajectory_loss
+from modeledit_jax.lifelong.token_gradients import Rows
 from modeledit_jax.types import Array, Field, Key
+
+
+@runtime_checkable
+class MetaLearner(Protocol):
+    """What is asked of an editor in its training; `HypernetworkEditor` is one."""
+
+    @property
+    def network(self) -> HypernetworkConfig:
+        """Kind of its networks."""
+
+    @property
+    def routing(self) -> Routing | None:
+        """Which modules are changed; None: all."""
+
+    def init(self, model: EditableModel, key: Key) -> HyperState:
+        """Untrained networks."""
+
+    def observe(
+        self, model: EditableModel, kernels: Kernels, state: HyperState, batch: FactBatch
+    ) -> tuple[Rows, HyperState]:
+        """Rows of a batch, and the state whose statistics contain them."""
+
+    def propose(
+        self,
+        model: EditableModel,
+        networks: dict[str, Hypernetwork],
+        statistics: dict[str, Any],
+        rows: Rows,
+    ) -> Changes:
+        """The changes of all modules, differentiable with respect to ``networks``."""
 
 
 @dataclass(frozen=True)
@@ -84,16 +111,16 @@ class MetaState:
 
 
 def start_training(
-    editor: HypernetworkEditor, training: MetaTraining, model: EditableModel, key: Key
+    editor: MetaLearner, training: MetaTraining, model: EditableModel, key: Key
 ) -> MetaState:
     """The state before the first step: untrained networks, the unedited model."""
     # Copies, for one array may stand for several zeros, and `train_steps` takes the buffers.
-    own_key, key = jax.random.split(key)
-    own = jax.tree.map(partial(jnp.array, copy=True), editor.init(model, own_key))
+    init_key, key = jax.random.split(key)
+    fresh = jax.tree.map(partial(jnp.array, copy=True), editor.init(model, init_key))
     return MetaState(
-        editor=own,
-        optimizer=_optimizer(editor, training).init(own.learned),
-        gradients=jax.tree.map(jnp.zeros_like, own.learned),
+        editor=fresh,
+        optimizer=_optimizer(editor, training).init(fresh.learned),
+        gradients=jax.tree.map(jnp.zeros_like, fresh.learned),
         kernels=model.kernels(),
         first=jnp.zeros((), jnp.int32),
         step=jnp.zeros((), jnp.int32),
@@ -103,7 +130,7 @@ def start_training(
 
 @partial(jax.jit, static_argnames=("editor", "training", "steps"), donate_argnames="state")
 def train_steps(
-    editor: HypernetworkEditor,
+    editor: MetaLearner,
     training: MetaTraining,
     model: EditableModel,
     state: MetaState,
@@ -119,20 +146,20 @@ def train_steps(
       training: static.
       model: the network whose facts are edited.
       state: donated.
-      stream: facts to train on, ``[T, n, ...]``: one trajectory.
+      stream: facts to train on, ``[S, n, ...]``: one trajectory.
       steps: batches.
 
     Returns:
       The state, and of every step the ``loss``, the ``gradient_norm`` before clipping, and with a
       drawing router the ``advantage``.
     """
-    length = stream.subject_last.shape[0]
+    length = stream.batches
     step = partial(_step, editor, training, model, stream, length)
     return jax.lax.scan(lambda state, _: step(state), state, length=steps)
 
 
 def _step(
-    editor: HypernetworkEditor,
+    editor: MetaLearner,
     training: MetaTraining,
     model: EditableModel,
     stream: FactBatch,
@@ -145,10 +172,10 @@ def _step(
     first = jnp.where(restart, place, state.first)
     kernels = jax.tree.map(lambda w0, w: jnp.where(restart, w0, w), original, state.kernels)
     batch = jax.tree.map(lambda leaf: leaf[place], stream)
-    rows, own = editor.observe(model, kernels, state.editor, batch)
+    rows, seen = editor.observe(model, kernels, state.editor, batch)
 
     def loss(learned: Trainable) -> tuple[Array, tuple[Changes, dict[str, Array]]]:
-        changes = editor.propose(model, learned.networks, own.statistics, rows)
+        changes = editor.propose(model, learned.networks, seen.statistics, rows)
 
         def of(changes: Changes) -> Array:
             return trajectory_loss(
@@ -160,18 +187,18 @@ def _step(
             return value, (changes, {"loss": value})
         key = jax.random.fold_in(state.key, state.step)
         value, changes, metrics = editor.routing.training_loss(
-            learned.router, model, own.statistics, rows, changes, key, of
+            learned.router, model, seen.statistics, rows, changes, key, of
         )
         return value, (changes, metrics)
 
-    (_, (changes, metrics)), gradients = jax.value_and_grad(loss, has_aux=True)(own.learned)
+    (_, (changes, metrics)), gradients = jax.value_and_grad(loss, has_aux=True)(seen.learned)
     metrics["gradient_norm"] = optax.tree.norm(gradients)
     gradients = _accumulate(training, state.gradients, gradients)
     due = (state.step + 1) % (training.update_every or length) == 0
     optimizer = _optimizer(editor, training)
-    learned, moments = _update(optimizer, due, own.learned, state.optimizer, gradients)
+    learned, moments = _update(optimizer, due, seen.learned, state.optimizer, gradients)
     return MetaState(
-        HyperState(learned, own.statistics),
+        HyperState(learned, seen.statistics),
         moments,
         jax.tree.map(lambda g: jnp.where(due, 0.0, g), gradients),
         commit(kernels, changes),
@@ -214,13 +241,13 @@ def _update(
     return jax.lax.cond(due, step, lambda *same: same, learned, moments)
 
 
-def _optimizer(editor: HypernetworkEditor, training: MetaTraining) -> optax.GradientTransformation:
+def _optimizer(editor: MetaLearner, training: MetaTraining) -> optax.GradientTransformation:
     """Adam, with a learning rate for each kind of what is learned."""
-    own, share = training.learning_rate, training.rate_step
+    rate, share = training.learning_rate, training.rate_step
     steps = {
-        "blocks": own,
-        "lr": own if share is None else share * editor.network.edit_lr,
-        "lamda": own if share is None else share,
+        "blocks": rate,
+        "lr": rate if share is None else share * editor.network.edit_lr,
+        "lamda": rate if share is None else share,
         "router": training.router_learning_rate,
     }
 
@@ -229,26 +256,3 @@ def _optimizer(editor: HypernetworkEditor, training: MetaTraining) -> optax.Grad
         return Trainable(networks, jax.tree.map(lambda _: "router", learned.router))
 
     return optax.partition({name: optax.adam(step) for name, step in steps.items()}, labels)
-
-
-def train(
-    editor: HypernetworkEditor,
-    training: MetaTraining,
-    model: EditableModel,
-    stream: FactBatch,
-    key: Key,
-    *,
-    chunk: int = 20,
-    report: Callable[[int, int, dict[str, Array]], None] | None = None,
-) -> HyperState:
-    """Trains from the start to the end; ``report(steps done, of, metrics)`` after every chunk."""
-    state = start_training(editor, training, model, key)
-    total = training.steps(stream.subject_last.shape[0])
-    done = 0
-    while done < total:
-        size = min(chunk, total - done)
-        state, metrics = train_steps(editor, training, model, state, stream, size)
-        done += size
-        if report is not None:
-            report(done, total, metrics)
-    return state.editor

@@ -43,7 +43,7 @@ class Routing:
       how: ``"learned"`` (the router), ``"random"``, ``"fixed"``, ``"norm"`` (the largest changes)
         or ``"dense"`` (all).
       fraction: of the modules.
-      fixed: indices of the modules, with ``how="fixed"``.
+      fixed: indices of the modules, with ``how="fixed"``; empty: the last K of the network.
       router: its size, and whether it also learns how many modules to change.
       gradient: estimator; see the module's docstring.
       entropy: weight of the bonus that keeps a drawing router from deciding early.
@@ -94,7 +94,7 @@ class Routing:
         if self.how == "random":
             return random_mask(key, modules, k)
         if self.how == "fixed":
-            return fixed_mask(self.fixed, modules)
+            return fixed_mask(self.fixed or tuple(range(modules))[-k:], modules)
         if self.how == "norm":
             norms = squared_norms(changes)
             return top_k_mask(jnp.stack([norms[name] for name in model.modules]), k)

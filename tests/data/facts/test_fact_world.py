@@ -10,7 +10,7 @@ from modeledit_jax.data.facts.encoding import encode_sentences
 from modeledit_jax.data.facts.fact_world import EDITS_PER_SUBJECT, fact_world, lexicon_words
 from modeledit_jax.data.facts.records import NEIGHBOUR, SAME_SUBJECT, UNRELATED, encode_edits
 
-FINGERPRINT = "afabdb651890548afc1c2b330b267fb2301eb340f377bad183863e30f28f8791"
+FINGERPRINT = "471952fd8bf25631dee07a924813692577f19c45a9ad045e37ddb70628f88e72"
 SMALL = {"edits": 30, "train": 20, "plain": 40, "held_out": 10}
 RELATIONS = {relation.name: relation for kind in lexicon.KINDS for relation in kind.relations}
 

@@ -19,8 +19,8 @@ from modeledit_jax.language.huggingface.checkpoint import (
 )
 from modeledit_jax.language.model import apply, stack_layers
 from modeledit_jax.language.sharding import parameter_shardings
-from tests.subjects import huggingface
-from tests.subjects.tiny_models import GEMMA, GPT2, LLAMA, random_params, random_tokens
+from tests.language import huggingface_networks as huggingface
+from tests.language.tiny_models import GEMMA, GPT2, LLAMA, random_params, random_tokens
 
 TOKENS, ATTENTION = random_tokens()
 forward = jax.jit(apply, static_argnames="config")

@@ -4,7 +4,7 @@ import pytest
 
 from modeledit_jax.language.huggingface.names import is_buffer, stored_tensors
 from modeledit_jax.language.parameters import parameter_shapes
-from tests.subjects.tiny_models import CONFIGS
+from tests.language.tiny_models import CONFIGS
 
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)

@@ -1,6 +1,7 @@
 """Training of learned editors."""
 
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 
 import jax
@@ -14,11 +15,11 @@ from modeledit_jax.lifelong.methods.hypernetwork_editor import HypernetworkEdito
 from modeledit_jax.lifelong.methods.meta_training import (
     MetaTraining,
     start_training,
-    train,
     train_steps,
 )
 from modeledit_jax.lifelong.methods.routing import Routing
 from modeledit_jax.lifelong.objective import Objective, trajectory_loss
+from modeledit_jax.lifelong.stream import train_in_memory
 from tests.lifelong.test_stream import assert_same
 
 NETWORK = HypernetworkConfig(rank=4, num_blocks=2, edit_lr=0.05)
@@ -46,7 +47,8 @@ def test_training_lowers_the_loss(model, stream, rule):
     editor = replace(EDITOR, rule=rule, rows=6 if rule == "malmen" else 24)
     training = replace(TRAINING, objective=Objective(memory=1), updates=40)
     losses = []
-    train(editor, training, model, stream, KEY, report=lambda *seen: losses.append(seen[2]["loss"]))
+    loop = partial(train_in_memory, report=lambda *seen: losses.append(seen[2]["loss"]))
+    replace(editor, training=training).train(model, stream, KEY, loop)
     loss = np.concatenate(losses)
     length = stream.subject_last.shape[0]
     assert loss[-length:].mean() < 0.8 * loss[:length].mean()

@@ -1,0 +1,85 @@
+"""The unlearning experiment as a table: a row for every method and task."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from experiments.common.methods import Result
+from modeledit_jax.evaluation.forgetting import tow
+from modeledit_jax.evaluation.targets import first_met, forgotten
+from modeledit_jax.report.table import Row
+from modeledit_jax.tasks.outputs import edit_metrics
+from modeledit_jax.tasks.unlearning import UnlearningTask
+from modeledit_jax.tasks.unlearning_metrics import (
+    TEST_METRICS,
+    set_accuracies,
+    unlearning_metrics,
+)
+
+
+def make_rows(
+    tasks: Sequence[UnlearningTask], seeds: Sequence[int], results: Mapping[str, Result]
+) -> list[Row]:
+    """One row for every method and task; those of searches have curves.
+
+    Args:
+      tasks: ``B`` of them.
+      seeds: of the network of each task.
+      results: by the name of the method; ``original`` and ``retrain`` are among them.
+    """
+    original, retrain = results["original"], results["retrain"]
+    rows = []
+    for name, result in results.items():
+        curves = search_curves(result, tasks, retrain)
+        needed = evaluations_to_target(result, tasks, original)
+        for index, (task, seed) in enumerate(zip(tasks, seeds, strict=True)):
+            metrics = unlearning_metrics(
+                task, result.outputs[index], original.outputs[index], retrain.outputs[index]
+            )
+            if result.leaves is not None:
+                metrics |= edit_metrics(task.leaves, result.leaves[index])
+            if result.evaluations is not None:
+                metrics["evaluations_to_target"] = float(needed[index])
+            cost = result.costs[index]
+            rows.append(Row(name, task.name, seed, metrics, cost, curves=curves[index]))
+    return rows
+
+
+def search_curves(
+    result: Result, tasks: Sequence[UnlearningTask], retrain: Result
+) -> list[dict[str, np.ndarray]]:
+    """Numbers on the way of a search, for each task; nothing of what is no search."""
+    if result.evaluations is None or result.score is None:
+        return [{} for _ in tasks]
+    reference = zip(TEST_METRICS, accuracies_on_test(tasks, retrain), strict=True)
+    test = dict(zip(TEST_METRICS, (result.curves["forget"], result.curves["retain"]), strict=True))
+    closeness = tow(test, {name: own[:, None] for name, own in reference}, TEST_METRICS)
+    columns = {"score": result.score, **test, "tow_test": np.asarray(closeness)}
+    return [
+        {"reward_evaluations": result.evaluations}
+        | {name: values[index] for name, values in columns.items()}
+        for index in range(len(tasks))
+    ]
+
+
+def evaluations_to_target(
+    result: Result, tasks: Sequence[UnlearningTask], original: Result
+) -> np.ndarray:
+    """Reward evaluations of every task until its edit first meets the target; NaN if never."""
+    if result.evaluations is None:
+        return np.full(len(tasks), np.nan)
+    _, base = accuracies_on_test(tasks, original)
+    met = forgotten(result.curves["forget"], result.curves["retain"], base[:, None])
+    return first_met(met, result.evaluations)
+
+
+def accuracies_on_test(
+    tasks: Sequence[UnlearningTask], result: Result
+) -> tuple[np.ndarray, np.ndarray]:
+    """Forget and retain accuracy of a method on the test sets, ``[B]`` each."""
+    each = [
+        set_accuracies(task, {"test": outputs["test"]})
+        for task, outputs in zip(tasks, result.outputs, strict=True)
+    ]
+    forget, retain = (np.array([entry[name] for entry in each]) for name in TEST_METRICS)
+    return forget, retain

@@ -1,0 +1,310 @@
+"""Edits facts into a language model by any method, one batch after another, and asks about them.
+
+A run can be stopped at any time: with a folder it goes on where it was and gives the same bits.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from modeledit_jax.data.facts import common_knowledge
+from modeledit_jax.data.facts.records import FactBatch, Probe
+from modeledit_jax.editors.editor import Cost
+from modeledit_jax.lifelong.fact_task import Facts, FactTask, encode_task
+from modeledit_jax.lifelong.language_model import LanguageModel
+from modeledit_jax.lifelong.model import Kernels
+from modeledit_jax.lifelong.scoring import HEADLINE, score_final, score_stream, unedited_answers
+from modeledit_jax.lifelong.stream import (
+    Advance,
+    StreamEditor,
+    StreamState,
+    edit_stream,
+    start_stream,
+)
+from modeledit_jax.run.files import atomic_write_text
+from modeledit_jax.run.progress import Progress, Report, Reporter
+from modeledit_jax.run.resumable import CompletedRun, run_chunks
+from modeledit_jax.types import Key, PyTree
+
+POINTS = 10
+"""Times that the edits so far are asked about, and groups of edits by age."""
+
+SHOWN = ("loss", "efficacy", "retention", "specificity")
+"""Of what is reported, what progress bars show."""
+
+
+@dataclass(frozen=True)
+class FactRun:
+    """What a method made of a stream of facts.
+
+    Attributes:
+      kernels: the edited ones after the last batch, by module.
+      state: of the method.
+      metrics: all numbers, fractions and counts, after the last batch.
+      edits: ``[P]``, edits made at each point where the model was asked.
+      curves: ``{metric: [P]}``, of the edits so far.
+      masks: ``[P, M]``, share of the batches since the last point that changed each module.
+      modules: names of the M modules.
+      ages: ``[G]``, mean number of edits made since, of groups of edits of like age.
+      retention: ``[G]``, efficacy at the end of each group.
+      cost: training and editing together.
+    """
+
+    kernels: Kernels
+    state: PyTree
+    metrics: dict[str, float]
+    edits: np.ndarray
+    curves: dict[str, np.ndarray]
+    masks: np.ndarray
+    modules: tuple[str, ...]
+    ages: np.ndarray
+    retention: np.ndarray
+    cost: Cost
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """Efficacy, generalization, specificity and retention: shares of the answers' tokens."""
+        return {name: self.metrics[name] for name in HEADLINE}
+
+
+def edit_facts(
+    method: StreamEditor,
+    model: LanguageModel,
+    edits: Facts,
+    *,
+    key: Key,
+    train: Facts = (),
+    folder: str | Path | None = None,
+    batch_size: int = 10,
+    first: int | None = None,
+    sentences: Sequence[str] = common_knowledge.SENTENCES,
+    untouched: Sequence[Probe] = common_knowledge.QUESTIONS,
+) -> FactRun:
+    """Trains a method, edits all facts in, and asks the model about them, with progress bars.
+
+    Args:
+      method: a preset, or any `StreamEditor`.
+      model: of `load_language_model`.
+      edits: facts to edit in, in this order.
+      key: of everything random.
+      train: facts about other subjects, for methods that learn.
+      folder: for checkpoints; a run found there goes on. None: keep nothing.
+      batch_size: facts edited at once.
+      first: edits from the start that retention is measured on; None: a quarter of all.
+      sentences: for perplexity.
+      untouched: questions that no edit concerns.
+
+    Raises:
+      ValueError: facts that do not fit the model, a method that has nothing to learn from, or a
+        folder that holds a run of something else.
+    """
+    seed = int(jax.random.key_data(key).ravel()[-1])
+    task = encode_task(
+        model, edits, train, batch_size=batch_size, sentences=sentences, untouched=untouched,
+        first=first, seed=seed,
+    )  # fmt: skip
+    folder = None if folder is None else Path(folder)
+    if folder is not None:
+        _claim(folder, _identity(method, model, task, key))
+    with Progress(type(method).__name__, 1, SHOWN) as bars:
+        run = run_fact_task(method, task, key, folder=folder, reporter=bars.reporter)
+        bars.one_done()
+    return run
+
+
+def run_fact_task(
+    method: StreamEditor,
+    task: FactTask,
+    key: Key,
+    *,
+    folder: Path | None = None,
+    training_folder: Path | None = None,
+    dtype: Any = None,
+    reporter: Reporter | None = None,
+    name: str = "",
+) -> FactRun:
+    """`edit_facts` on what is encoded already.
+
+    Args:
+      method: see `StreamEditor`; `StreamEditor.sized_for` is called here.
+      task: what to edit in, and what is asked.
+      key: of everything random.
+      folder: for checkpoints; None: keep nothing.
+      training_folder: for those of the training, so that several runs may share one; default:
+        ``folder / "training"``.
+      dtype: of the edited kernels; None: that of the model, float32 at least.
+      reporter: shows the progress.
+      name: of the method, for ``reporter``.
+
+    Raises:
+      ValueError: a method that has nothing to learn from, or checkpoints of something else.
+    """
+    shown = reporter or _silent
+    prefix = f"{name}: " if name else ""
+    method = method.sized_for(task.model, task.streams)
+    training_folder = training_folder or (folder and folder / "training")
+    loop = _SavedLoop(training_folder, shown(f"{prefix}training"))
+    state = method.train(task.model, task.train, jax.random.fold_in(key, 1), loop)
+    start = start_stream(
+        task.model, state, jax.random.fold_in(key, 2), task.model.dtype if dtype is None else dtype
+    )
+    report = shown(f"{prefix}editing")
+    editing = _edit(method, task, start, folder and folder / "stream", report)
+    return _measured(method, task, editing, loop.seconds)
+
+
+class _SavedLoop:
+    """The `TrainingLoop` that saves and reports; a further training of a method has a folder of
+    its own."""
+
+    def __init__(self, folder: Path | None, report: Report):
+        self._folder, self._report = folder, report
+        self._calls = 0
+        self.seconds = 0.0
+
+    def __call__(
+        self,
+        start: PyTree,
+        advance: Advance,
+        steps: int,
+        *,
+        metrics: Sequence[str] = (),
+        chunk: int = 20,
+    ) -> PyTree:
+        self._calls += 1
+        folder = self._folder
+        if folder is not None and self._calls > 1:
+            folder = folder.with_name(f"{folder.name}-{self._calls}")
+
+        def recorded(state: PyTree, done: int, size: int) -> tuple[PyTree, Mapping[str, Any]]:
+            state, found = advance(state, done, size)
+            return state, {name: found[name] for name in metrics}
+
+        record = {name: np.zeros(steps, np.float32) for name in metrics}
+        run = run_chunks(
+            start, record, recorded, total=steps, chunk=chunk, folder=folder, report=self._report
+        )
+        self.seconds += run.seconds
+        return run.state
+
+
+def _edit(
+    method: StreamEditor, task: FactTask, start: StreamState, folder: Path | None, report: Report
+) -> CompletedRun:
+    """Edits all batches, asking about the edits so far at `POINTS` points on the way."""
+    model, edits = task.model, task.edits
+    bounds = points(edits.batches)
+    unedited = unedited_answers(model, edits)
+    ask = partial(score_stream, model, edits=edits, unedited=unedited, first=task.first)
+    compiled: dict[int, Any] = {}
+
+    def advance(state: StreamState, done: int, _: int) -> tuple[StreamState, dict[str, Any]]:
+        begin, end = bounds[done], bounds[done + 1]
+        part = jax.tree.map(lambda leaf: leaf[begin:end], edits)
+        if end - begin not in compiled:  # ahead of time, so that it is not taken for editing
+            compiled[end - begin] = edit_stream.lower(method, model, state, part).compile()
+        clock = time.perf_counter()
+        state, trace = jax.block_until_ready(compiled[end - begin](model, state, part))
+        seconds = time.perf_counter() - clock
+        each = {
+            **ask(state.kernels, batches=jnp.int32(end)),
+            "seconds": seconds,
+            "masks": trace.masks.mean(0),
+            "change_norm": jnp.sqrt((trace.change_norms**2).sum(1)).mean(),
+        }
+        return state, {name: np.asarray(value)[None] for name, value in each.items()}
+
+    names = jax.eval_shape(ask, start.kernels, batches=jnp.int32(0))
+    record = {name: np.zeros(len(bounds) - 1) for name in (*names, "seconds", "change_norm")}
+    record["masks"] = np.zeros((len(bounds) - 1, len(model.modules)))
+    return run_chunks(start, record, advance, chunk=1, folder=folder, report=report)
+
+
+def _measured(
+    method: StreamEditor, task: FactTask, editing: CompletedRun, learning: float
+) -> FactRun:
+    """The numbers of one method."""
+    state: StreamState = editing.state
+    batches = task.edits.batches
+    final = score_final(
+        task.model, state.kernels, task.edits, task.sentences, task.untouched,
+        min(POINTS, batches),
+    )  # fmt: skip
+    curves = dict(editing.record)
+    seconds, masks = curves.pop("seconds").sum(), curves.pop("masks")
+    edited = np.cumsum(np.asarray(task.edits.real).sum(1))
+    metrics = {name: float(values[-1]) for name, values in curves.items()}
+    metrics |= {name: float(value) for name, value in final.metrics.items()}
+    metrics["modules_per_edit"] = float(masks.sum(1).mean())
+    metrics["ms_per_edit"] = 1e3 * float(seconds) / int(edited[-1])
+    metrics["state_bytes"] = float(sum(leaf.nbytes for leaf in jax.tree.leaves(state.editor)))
+    return FactRun(
+        state.kernels,
+        state.editor,
+        metrics,
+        edited[np.array(points(batches)[1:]) - 1],
+        curves,
+        masks,
+        task.model.modules,
+        np.asarray(final.ages),
+        np.asarray(final.retention),
+        Cost(
+            gradient_steps=method.gradient_steps(batches),
+            seconds=learning + editing.seconds,
+        ),
+    )
+
+
+def points(total: int) -> list[int]:
+    """Batches done at the start and at each of at most `POINTS` points, evenly."""
+    count = min(POINTS, total)
+    return [round(total * index / count) for index in range(count + 1)]
+
+
+def _silent(_: str) -> Report:
+    return lambda done, total, metrics: None
+
+
+def _identity(
+    method: StreamEditor, model: LanguageModel, task: FactTask, key: Key
+) -> dict[str, Any]:
+    """What a resumed run must have in common with the one that was stopped."""
+    return {
+        "method": repr(method),
+        "network": repr(model.config),
+        "modules": list(model.modules),
+        "edits": _digest(task.edits),
+        "train": None if task.train is None else _digest(task.train),
+        "key": np.asarray(jax.random.key_data(key)).tolist(),
+    }
+
+
+def _digest(stream: FactBatch) -> str:
+    found = hashlib.sha256()
+    for leaf in jax.tree.leaves(stream):
+        found.update(repr(leaf.shape).encode())
+        found.update(np.asarray(leaf).tobytes())
+    return found.hexdigest()
+
+
+def _claim(folder: Path, identity: Mapping[str, Any]) -> None:
+    """Writes whose folder it is, or checks that it is ours."""
+    path = folder / "edit_facts.json"
+    if not path.exists():
+        atomic_write_text(path, json.dumps(identity, indent=2) + "\n")
+        return
+    stored = json.loads(path.read_text())
+    if changed := [name for name, value in identity.items() if stored.get(name) != value]:
+        raise ValueError(
+            f"the run in {folder} is of another {' and '.join(changed)}: repeat what it was "
+            "started with, or choose another folder"
+        )

@@ -1,0 +1,50 @@
+"""Configurations: what is refused, patterns of modules, windows."""
+
+import dataclasses
+
+import pytest
+
+from modeledit_jax.language.config import all_modules, layer_modules, module_names, tiny_llama
+from tests.language.tiny_models import GEMMA, GPT2, LLAMA
+
+
+def test_modules_in_the_order_of_the_network():
+    assert layer_modules(GPT2)[-2:] == ("mlp/up", "mlp/down")
+    assert layer_modules(LLAMA)[-3:] == ("mlp/gate", "mlp/up", "mlp/down")
+    names = all_modules(LLAMA)
+    assert names[0] == "layers/0/attention/query" and names[-1] == "head"
+    assert len(names) == 1 + LLAMA.num_layers * len(layer_modules(LLAMA))
+
+
+def test_windows_and_scale_have_defaults():
+    assert [LLAMA.window(layer) for layer in range(4)] == [LLAMA.context] * 4
+    assert [GEMMA.window(layer) for layer in range(4)] == [4, 16, 4, 16]
+    assert LLAMA.attention_scale == LLAMA.head_dim**-0.5 and GEMMA.attention_scale == 0.3
+
+
+def test_patterns_of_modules():
+    assert module_names(LLAMA, "layers/[12]/mlp/down") == ("layers/1/mlp/down", "layers/2/mlp/down")
+    assert module_names(LLAMA, ["head", "layers/0/attention/key"])[-1] == "head"
+    assert "head" not in module_names(GEMMA, "*")
+    with pytest.raises(ValueError, match=r"'layers/9/\*'.*layers/0/attention/query.*head"):
+        module_names(LLAMA, ["head", "layers/9/*"])
+    with pytest.raises(ValueError, match="empty list"):
+        module_names(LLAMA, [])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_kv_heads": 3}, "multiple of num_kv_heads"),
+        ({"head_dim": 3}, "even head_dim"),
+        ({"windows": (4,)}, "one per layer"),
+    ],
+)
+def test_impossible_configurations_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(LLAMA, **changes)
+
+
+def test_a_width_that_does_not_divide_is_refused():
+    with pytest.raises(ValueError, match="no multiple of 6 heads"):
+        tiny_llama(10, width=100)

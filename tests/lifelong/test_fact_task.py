@@ -1,0 +1,77 @@
+"""Facts as arrays, and what does not fit a model."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from modeledit_jax.data.facts.load import load_facts
+from modeledit_jax.data.facts.records import Probe, encode_edits
+from modeledit_jax.lifelong.fact_task import MOST_LOGITS, encode_task
+from modeledit_jax.lifelong.language_model import load_language_model
+from tests.lifelong.folders import write_facts, write_folder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return load_language_model(write_folder(tmp_path_factory.mktemp("models") / "llama"))
+
+
+@pytest.fixture(scope="module")
+def facts(tmp_path_factory):
+    return load_facts(
+        write_facts(tmp_path_factory.mktemp("facts") / "own.json", 10), edits=6, train=4
+    )
+
+
+def test_edits_are_asked_about_with_their_first_prompts(model, facts):
+    edits, train = facts
+    task = encode_task(model, edits, train, batch_size=4)
+    expected = encode_edits(edits.records, model.tokenizer, 4, context=model.config.context)
+    np.testing.assert_array_equal(task.edits.rephrase.tokens, expected.rephrase.tokens)
+    assert (task.edits.batches, task.train.batches) == (2, 1)
+    assert task.streams == (task.edits, task.train)
+    assert task.first == 1  # a quarter of six
+    assert task.model is model.editable
+
+
+def test_phrasings_of_what_is_learned_from_are_drawn(model, facts):
+    _, train = facts
+    texts = [f"{index} is" for index in range(30)]
+    records = [replace(record, rephrases=tuple(texts)) for record in train.records]
+    tasks = [encode_task(model, records, records, seed=seed) for seed in (0, 0, 1)]
+    one, same, other = (np.asarray(task.train.rephrase.tokens) for task in tasks)
+    np.testing.assert_array_equal(one, same)
+    assert (one != other).any()
+
+
+def test_nothing_to_learn_from_is_none(model, facts):
+    task = encode_task(model, facts[0].records)
+    assert task.train is None and task.streams == (task.edits,)
+
+
+def test_questions_are_split_for_large_vocabularies(model, facts):
+    untouched = [Probe("The dog slept by", "the door")] * 230
+    task = encode_task(model, facts[0], untouched=untouched)
+    assert task.untouched.tokens.shape[:2] == (3, 100)
+    wide = replace(model.editable.config, vocab_size=MOST_LOGITS // 50)
+    large = replace(model, editable=model.editable.replace(config=wide))
+    task = encode_task(large, facts[0], untouched=untouched)
+    rows, length = task.untouched.tokens.shape[1:]
+    assert 1 <= rows < 100 and rows * length * wide.vocab_size <= MOST_LOGITS
+
+
+def test_a_word_without_an_embedding_is_named(model, facts):
+    small = replace(model.editable.config, vocab_size=100)
+    short = replace(model, editable=model.editable.replace(config=small))
+    with pytest.raises(ValueError, match=r"record 0.*has the token.*the network embeds 100"):
+        encode_task(short, facts[0])
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [({"edits": []}, "no facts to edit in"), ({"first": 9}, "first must be 1…6.*got 9")],
+)
+def test_what_does_not_fit_is_refused(model, facts, options, part):
+    with pytest.raises(ValueError, match=part):
+        encode_task(**{"model": model, "edits": facts[0]} | options)

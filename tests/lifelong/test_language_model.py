@@ -1,0 +1,124 @@
+"""Language models from folder to folder: what is read, edited and written, and transformers."""
+
+import json
+import os
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from modeledit_jax.lifelong.language_model import LanguageModel, load_language_model
+from tests.language import huggingface_networks as huggingface
+from tests.lifelong.folders import NETWORKS, write_folder
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def model(request, tmp_path_factory):
+    folder = write_folder(tmp_path_factory.mktemp("models") / request.param, request.param)
+    return load_language_model(folder, "layers/1/mlp/*")
+
+
+def edited(model):
+    """Kernels that are far from the unedited ones."""
+    return {
+        name: kernel + 0.3 * jax.random.normal(jax.random.key(index), kernel.shape)
+        for index, (name, kernel) in enumerate(model.editable.kernels().items())
+    }
+
+
+def test_a_folder_holds_network_and_tokenizer(model):
+    assert model.modules[-1] == "layers/1/mlp/down"
+    assert model.tokenizer.get_vocab_size() <= model.config.vocab_size
+    assert model.config == NETWORKS[model.config.family]
+
+
+def test_the_edited_network_is_the_one_that_transformers_loads(model, tmp_path):
+    kernels = edited(model)
+    model.save(tmp_path / "edited", kernels)
+    ids = model.tokenizer.encode("She closed the window").ids
+    tokens = jnp.asarray([ids])
+    from modeledit_jax.lifelong.scoring import predict_with
+
+    ours = predict_with(model.editable, kernels)(tokens, jnp.ones(tokens.shape, bool))
+    other = huggingface.load(tmp_path / "edited")
+    theirs = huggingface.logits(other, tokens, np.ones(tokens.shape))
+    np.testing.assert_allclose(ours, theirs, atol=2e-4)
+    import transformers
+
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "edited")
+    assert tokenizer("She closed the window").input_ids == ids
+    again = load_language_model(tmp_path / "edited", "layers/1/mlp/*")
+    for name, kernel in again.editable.kernels().items():
+        np.testing.assert_array_equal(kernel, kernels[name])
+
+
+def test_small_edits_of_a_bfloat16_network_survive(tmp_path):
+    model = load_language_model(
+        write_folder(tmp_path / "half", dtype=jnp.bfloat16), "layers/1/mlp/down"
+    )
+    (name,) = model.modules
+    kernels = {name: model.editable.kernels()[name] + 1e-6}
+    model.save(tmp_path / "edited", kernels)
+    assert json.loads((tmp_path / "edited" / "config.json").read_text())["dtype"] == "float32"
+    loaded = huggingface.load(tmp_path / "edited")
+    down = loaded.model.layers[1].mlp.down_proj.weight.detach().float().numpy().T
+    np.testing.assert_array_equal(down, kernels[name])
+
+
+def test_a_network_made_here_is_saved_with_its_tokenizer(model, tmp_path):
+    own = LanguageModel(model.editable, model.tokenizer)
+    own.save(tmp_path / "own", own.editable.kernels())
+    again = load_language_model(tmp_path / "own")
+    assert again.tokenizer.to_str() == model.tokenizer.to_str()
+    jax.tree.map(np.testing.assert_array_equal, again.params, model.params)
+
+
+def test_a_completion_is_that_of_a_loop(model):
+    prompts = ["She closed", "The old dog slept by the"]
+    kernels = edited(model)
+    found = model.complete(prompts, kernels, tokens=3)
+    params = model.editable.with_kernels(kernels)
+    from modeledit_jax.language.model import apply
+
+    for prompt, text in zip(prompts, found, strict=True):
+        ids = model.tokenizer.encode(prompt).ids
+        for _ in range(3):
+            logits, _ = apply(model.config, params, jnp.asarray([ids]))
+            ids.append(int(logits[0, -1].argmax()))
+        assert text == model.tokenizer.decode(ids[-3:]).strip()
+    assert model.complete(prompts, model.editable.kernels(), 3) == model.complete(prompts, tokens=3)
+    with pytest.raises(ValueError, match="the model has 128: shorten the prompt"):
+        model.complete(["dog " * 128])
+
+
+def test_broken_kernels_are_never_saved(model, tmp_path):
+    kernels = edited(model)
+    kernels[model.modules[0]] = kernels[model.modules[0]].at[0, 0].set(jnp.nan)
+    with pytest.raises(ValueError, match=r"layers/1/mlp/\w+ hold values that are not finite"):
+        model.save(tmp_path / "edited", kernels)
+    assert os.listdir(tmp_path) == []
+
+
+def test_padding_and_truncation_of_whoever_saved_the_tokenizer_are_ignored(model, tmp_path):
+    folder = write_folder(tmp_path / "model", model.config.family)
+    tokenizer = model.tokenizer
+    expected = tokenizer.encode("The old dog slept by the door").ids
+    tokenizer.enable_padding(length=50)
+    tokenizer.enable_truncation(3)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    found = load_language_model(folder).tokenizer.encode("The old dog slept by the door").ids
+    assert found == expected
+
+
+def test_what_is_missing_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="hf download"):
+        load_language_model(tmp_path)
+    folder = write_folder(tmp_path / "model")
+    with pytest.raises(ValueError, match="layers/7/mlp/down"):
+        load_language_model(folder, "layers/7/mlp/down")
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"tokenizer\.json"):
+        load_language_model(folder)

@@ -1,0 +1,124 @@
+"""Facts edited into a model in one call: what comes out, resumption, a method of the user's own."""
+
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+
+from modeledit_jax.data.facts.load import load_facts
+from modeledit_jax.evaluation.edit_scores import score_edits, summarize
+from modeledit_jax.lifelong.fact_task import encode_task
+from modeledit_jax.lifelong.language_model import load_language_model
+from modeledit_jax.lifelong.methods.fine_tuning import FineTune
+from modeledit_jax.lifelong.methods.hypernetwork_editor import HypernetworkEditor
+from modeledit_jax.lifelong.scoring import predict_with
+from modeledit_jax.presets.preset import preset
+from modeledit_jax.run import resumable
+from modeledit_jax.run.edit_facts import edit_facts, points, run_fact_task
+from tests.lifelong.folders import write_facts, write_folder
+from tests.run.learned_noise import LearnedNoise
+
+KEY = jax.random.key(3)
+TIMES = ("ms_per_edit",)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = write_folder(tmp_path_factory.mktemp("models") / "llama")
+    return load_language_model(folder, "layers/1/mlp/down")
+
+
+@pytest.fixture(scope="module")
+def facts(tmp_path_factory):
+    path = write_facts(tmp_path_factory.mktemp("facts") / "own.json", 9)
+    return load_facts(path, edits=6, train=3)
+
+
+def edit(method, model, facts, **options):
+    edits, train = facts
+    return edit_facts(method, model, edits, train=train, key=KEY, batch_size=3, **options)
+
+
+def assert_same(one, other):
+    jax.tree.map(np.testing.assert_array_equal, one.kernels, other.kernels)
+    jax.tree.map(np.testing.assert_array_equal, one.curves, other.curves)
+    for name, value in one.metrics.items():
+        if name not in TIMES:
+            assert other.metrics[name] == value, name
+
+
+def test_fine_tuning_writes_what_it_is_given(model, facts):
+    run = edit(FineTune(learning_rate=1e-2, steps=40), model, facts)
+    assert set(run.scores) == {"efficacy", "generalization", "specificity", "retention"}
+    assert run.scores["efficacy"] > 0.6
+    np.testing.assert_array_equal(run.edits, [3, 6])
+    np.testing.assert_array_equal(run.masks, [[1.0], [1.0]])
+    assert run.curves["efficacy"][-1] == run.metrics["efficacy"]
+    assert run.cost.gradient_steps == 80 and run.cost.seconds > 0
+    task = encode_task(model, facts[0], batch_size=3)
+    scores = score_edits(predict_with(model.editable, run.kernels), task.edits)
+    np.testing.assert_allclose(run.scores["efficacy"], summarize(scores)["efficacy"], rtol=1e-6)
+    assert run.metrics["weight_shift"] > 0 and run.metrics["perplexity"] > 1
+
+
+def test_a_method_of_the_users_own_learns_and_resumes(model, facts, tmp_path, monkeypatch):
+    """Stopped in either of its trainings and in the stream, then resumed: the same bits."""
+    whole = edit(LearnedNoise(), model, facts)
+    assert whole.state["size"] > 0 and whole.cost.gradient_steps == 16
+    real, saves = resumable.Checkpoints.save, []
+
+    def save_and_stop(self, step, tree):
+        real(self, step, tree)
+        saves.append(step)
+        if len(saves) in (2, 5, 7):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(resumable.Checkpoints, "save", save_and_stop)
+    monkeypatch.setattr(resumable, "SAVE_EVERY", 0.0)
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            edit(LearnedNoise(), model, facts, folder=tmp_path / "run")
+    assert_same(whole, edit(LearnedNoise(), model, facts, folder=tmp_path / "run"))
+    assert saves == [3, 6, 8, 3, 6, 8, 1, 2]  # nothing that was done is done again
+    assert (tmp_path / "run" / "training-2").is_dir()
+
+
+def test_a_folder_is_that_of_one_run(model, facts, tmp_path):
+    one = edit(LearnedNoise(), model, facts, folder=tmp_path)
+    assert_same(one, edit(LearnedNoise(), model, facts, folder=tmp_path))
+    with pytest.raises(ValueError, match="is of another method: repeat"):
+        edit(LearnedNoise(rate=0.02), model, facts, folder=tmp_path)
+    with pytest.raises(ValueError, match="is of another edits and key"):
+        edits, train = facts
+        edit_facts(
+            LearnedNoise(), model, edits.records[::-1], train=train, key=jax.random.key(4),
+            batch_size=3, folder=tmp_path,
+        )  # fmt: skip
+
+
+def test_sizes_come_from_the_task(model, facts):
+    method = preset("lifelong/ultraedit")
+    assert method.rows is None
+    run = edit(method, model, facts)
+    assert run.metrics["state_bytes"] > 0 and run.cost.gradient_steps == 0
+    task = encode_task(model, facts[0], facts[1], batch_size=3)
+    sized = method.sized_for(task.model, task.streams)
+    assert sized.rows % 8 == 0 and sized == replace(method, rows=sized.rows)
+    assert sized.sized_for(task.model, []) is sized  # what is given stays
+    assert_same(run, run_fact_task(sized, task, KEY))
+
+
+def test_a_learned_method_needs_something_to_learn_from(model, facts):
+    method = preset("lifelong/rledit", meta_updates=2)
+    with pytest.raises(ValueError, match="learns from facts about other subjects"):
+        edit_facts(method, model, facts[0], key=KEY)
+    untrained = replace(method, training=None)
+    assert isinstance(untrained, HypernetworkEditor) and untrained.gradient_steps(5) == 0
+
+
+@pytest.mark.parametrize("total", [1, 2, 10, 11, 37, 100])
+def test_points_cover_the_stream(total):
+    bounds = points(total)
+    assert bounds[0] == 0 and bounds[-1] == total and len(bounds) == min(10, total) + 1
+    assert len(set(np.diff(bounds))) <= 2
