@@ -8,6 +8,7 @@ import json
 import os
 import re
 import sys
+import tomllib
 from pathlib import Path
 
 import nbformat
@@ -122,6 +123,10 @@ def test_notebook_is_stored_clean(path):
     assert all(not cell.outputs and cell.execution_count is None for cell in code)
     assert not re.search(r"(?<![\w.:/])/(home|root|work|tmp|Users|content|usr)/", text)
     # The package may be absent until the first cell has run.
+    address = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Source"]
+    place = f"{address.removeprefix('https://github.com/')}/blob/main/notebooks/{path.name}"
+    assert f"(https://colab.research.google.com/github/{place})" in notebook.cells[0].source
+    assert f"git+{address}" in code[0].source
     assert "%pip install" in code[0].source and "import modeledit_jax" not in code[0].source
 
 

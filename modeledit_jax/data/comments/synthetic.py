@@ -110,6 +110,7 @@ def identity_corpus(
         {role: replace(part, tokens=new_ids[part.tokens]) for role, part in kind.items()}
         for kind in (comments, templates, swapped)
     )
+    suites = {f"templates_{role}": suite for role, suite in templates.items()}
     absent = [word for word in _WORDS if word not in vocabulary]
     return CommentData(
         name="synthetic",
@@ -118,10 +119,7 @@ def identity_corpus(
         held_out=tuple(term in lexicon.HELD_OUT for term in _TERMS),
         roles=comments,
         counterfactuals={**swapped, "test": templates["test"]},
-        suites={
-            **{f"templates_{role}": suite for role, suite in templates.items()},
-            "swapped_test": swapped["test"],
-        },
+        suites={**suites, "swapped_test": swapped["test"]},
         vectors=word_vectors(vocabulary),
         notes=(f"read as unknown, for they do not occur in train: {absent}",) if absent else (),
     )
