@@ -13,9 +13,7 @@ from modeledit_jax.editors.policy.learned import WORLD_ACTIONS, LearnedEditor
 @lru_cache
 def untrained(world="shift", sets=2):
     """A policy whose parameters are drawn; it reads tasks with so many evaluation sets."""
-    network = EquivariantPolicy(
-        WORLD_ACTIONS[world], rank=2, hidden=5, rounds=1, start_scale=0.25
-    )
+    network = EquivariantPolicy(WORLD_ACTIONS[world], rank=2, hidden=5, rounds=1, start_scale=0.25)
     layer = {
         "inputs": jnp.zeros((3, 3 * sets)),
         "outputs": jnp.zeros((2, 6 * sets)),

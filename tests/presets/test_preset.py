@@ -159,7 +159,10 @@ def test_mistakes_in_settings_are_one_line_that_names_the_method(tmp_path, name)
 HEADS = {
     "no TOML": ("class = ", "is no TOML"),
     "unknown key": (f'class = "{HERE}"\ncolour = "red"', "has the unknown colour; known are class"),
-    "unknown role": (f'class = "{HERE}"\nrole = "best"', "role must be one of edit, control, refer"),
+    "unknown role": (
+        f'class = "{HERE}"\nrole = "best"',
+        "role must be one of edit, control, refer",
+    ),
     "no class": ('role = "edit"', "class must be given as 'module:Class', got ''"),
     "no module": ('class = "Method"', "class must be given as 'module:Class', got 'Method'"),
     "unknown module": ('class = "no_such_module:A"', "cannot import the class 'no_such_module:A'"),
@@ -198,7 +201,9 @@ def test_a_file_may_be_named_as_python_files_are(tmp_path):
 
 
 def test_what_does_not_exist_is_named_with_the_cure(tmp_path):
-    with pytest.raises(ValueError, match=r"unknown method 'ppo'; choose one of .*ppo-mask.* or give"):
+    with pytest.raises(
+        ValueError, match=r"unknown method 'ppo'; choose one of .*ppo-mask.* or give"
+    ):
         load_preset("ppo", "unlearning")
     with pytest.raises(ValueError, match="unknown family 'unlearnings'"):
         load_preset("unlearnings/ppo-mask")

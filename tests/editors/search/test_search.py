@@ -147,7 +147,11 @@ def test_a_search_taken_apart_and_put_together_is_the_same(search):
     form, arrays = static_form(swept)
     assert hash(form) == hash(static_form(replace(swept, std=jnp.float32(0.5)))[0])
     assert form == static_form(replace(swept, std=jnp.float32(0.5)))[0]
-    for other in (replace(swept, std=0.25), replace(swept, budget=78), replace(swept, world="mask")):
+    for other in (
+        replace(swept, std=0.25),
+        replace(swept, budget=78),
+        replace(swept, world="mask"),
+    ):
         assert form != static_form(other)[0]
     found = from_static_form(form, arrays)
     assert type(found) is type(search) and found.budget == 77 and found.std == 0.25
