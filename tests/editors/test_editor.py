@@ -3,6 +3,7 @@
 from dataclasses import replace
 from functools import partial
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -41,9 +42,9 @@ def test_chunks_give_the_bits_of_one_run(search):
     state, whole = run(params, start, 4)
     half, first = run(params, start, 2)
     end, second = run(params, half, 2)
-    jax.tree.map(np.testing.assert_array_equal, _bits(end), _bits(state))
+    chex.assert_trees_all_equal(_bits(end), _bits(state))
     joined = jax.tree.map(lambda *parts: np.concatenate(parts), first, second)
-    jax.tree.map(np.testing.assert_array_equal, joined, whole)
+    chex.assert_trees_all_equal(joined, whole)
     assert whole.plans.shape == (4, 1, bowl.SIZE)
     assert np.unique(np.asarray(whole.metrics["score"])).size == 4
     assert not np.any(whole.metrics["invalid_reward"])

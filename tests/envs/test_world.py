@@ -1,5 +1,6 @@
 from functools import lru_cache, partial
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -134,7 +135,7 @@ def test_it_holds_no_data_of_another_role():
         assert not other_sizes & set(leaf.shape)
     # Nor does anything it computes depend on them.
     plain = ShiftWorld(tiny.task(0))
-    jax.tree.map(np.testing.assert_array_equal, env.default_params, plain.default_params)
+    chex.assert_trees_all_equal(env.default_params, plain.default_params)
 
 
 def test_stacked_params_under_vmap_equal_one_by_one():

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -47,13 +48,13 @@ def uninterrupted(tmp_path_factory):
 
 
 def assert_same_run(folder, found, uninterrupted):
-    jax.tree.map(np.testing.assert_array_equal, found.trace, uninterrupted[2].trace)
+    chex.assert_trees_all_equal(found.trace, uninterrupted[2].trace)
     assert found.cost.reward_evaluations == uninterrupted[2].cost.reward_evaluations
     states = [
         load_tree(at / str(UPDATES) / "default")["state"] for at in (folder, uninterrupted[0])
     ]
     assert "mean" in states[0] and "key" in states[0]
-    jax.tree.map(np.testing.assert_array_equal, *states)
+    chex.assert_trees_all_equal(*states)
 
 
 def test_reports_after_every_chunk_and_a_trace_of_all(uninterrupted):
@@ -62,7 +63,7 @@ def test_reports_after_every_chunk_and_a_trace_of_all(uninterrupted):
     joined = jax.tree.map(
         lambda *parts: np.concatenate(parts, axis=1), *[own for _, own in reports]
     )
-    jax.tree.map(np.testing.assert_array_equal, joined, found.trace)
+    chex.assert_trees_all_equal(joined, found.trace)
     assert found.trace.plans.shape == (2, UPDATES, 1, ENV.num_actions)
     assert found.trace.metrics["score"].shape == (2, UPDATES)
     assert np.unique(found.trace.metrics["score"]).size == 2 * UPDATES
@@ -75,7 +76,7 @@ def test_other_chunks_and_no_folder_give_the_same_bits(uninterrupted):
     reports = Reports()
     found = run(chunk=5, report=reports)
     assert reports.updates == [5, 9]
-    jax.tree.map(np.testing.assert_array_equal, found.trace, uninterrupted[2].trace)
+    chex.assert_trees_all_equal(found.trace, uninterrupted[2].trace)
 
 
 @pytest.mark.parametrize(

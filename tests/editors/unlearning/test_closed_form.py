@@ -3,6 +3,7 @@
 from dataclasses import replace
 from functools import lru_cache
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -232,7 +233,7 @@ def test_a_trained_network_forgets_and_keeps(editor, classes):
     assert result.cost.reward_evaluations == result.cost.gradient_steps == 0
     alone = replace(task, roles={"reward": task.roles["reward"]})  # nothing else is read
     again = editor.edit(alone, jax.random.key(1), 100).params
-    jax.tree.map(np.testing.assert_array_equal, result.params, again)
+    chex.assert_trees_all_equal(result.params, again)
 
 
 @pytest.mark.parametrize("editor", EDITORS)
