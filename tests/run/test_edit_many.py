@@ -141,7 +141,7 @@ class TestSideBySide:
         searches = [SEARCH, replace(SEARCH, **change)]
         reports = Reports()
         results = edit_many(searches, tasks, KEY, report=reports)
-        assert [entry for entry in reports] == [(1, 2, {}), (2, 2, {})]
+        assert list(reports) == [(1, 2, {}), (2, 2, {})]
         for key, search, task, result in zip(folded(2), searches, tasks, results, strict=True):
             alone = search.edit(task, key)
             assert_equal((result.trace, result.params), (alone.trace, alone.params))
