@@ -55,7 +55,8 @@ def test_results_of_a_variant_are_counted_on_test():
 def test_a_row_of_the_table():
     row = {
         "variant": "default", "forget_mean": 0.001, "forget_worst": 0.01, "drop_mean": -0.002,
-        "drop_worst": 0.03, "closeness": [0.9, 0.8, 1.0], "solved": 3, "median": 1200.0, "p90": None,
+        "drop_worst": 0.03, "closeness": [0.9, 0.8, 1.0], "solved": 3, "median": 1200.0,
+        "p90": None,
     }  # fmt: skip
     lines = ablation.table([row]).splitlines()
     assert lines[0].count("|") == lines[2].count("|")

@@ -122,13 +122,7 @@ def test_retraining_hands_over_examples_and_weights():
 
 
 def test_bad_input_names_the_cure():
-<<<<<<< HEAD
-    with pytest.raises(
-        ValueError, match="unknown weights 'equal'; choose one of reweighing"
-    ):
-=======
     with pytest.raises(ValueError, match="unknown weights 'equal'; choose one of reweighing"):
->>>>>>> coretests
         RetrainWith(biased.MODULE, weights="equal").edit(biased.task(), KEY)
     with pytest.raises(ValueError, match="has no comments with identity terms"):
         RetrainWith(biased.MODULE).edit(tiny.task(), KEY)
