@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from modeledit_jax.run.checkpoint import load_params
 ROOT = Path(__file__).parents[2]
 OPTIONS = [
     "--seeds", "2", "--epochs", "2", "--budget", "600", "--retrains", "1",
-    "--searches", "ppo", "snes",
+    "--methods", "ppo-mask", "snes-mask", "ppo-shift", "snes-shift",
 ]  # fmt: skip
 
 
@@ -66,7 +67,7 @@ def check_kills(tmp_path, kills, seed):
     assert process.returncode == 0, output
     expected, found = outcome(tmp_path / "whole"), outcome(tmp_path / "killed")
     assert len(expected[0]) == 4
-    jax.tree.map(np.testing.assert_array_equal, expected[0], found[0])
+    chex.assert_trees_all_equal(expected[0], found[0])
     assert expected[1] == found[1]
 
 
