@@ -35,10 +35,10 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
 docs: $(VENV)/.installed-docs  ## the site, into site/; a broken link or reference is an error
-	$(BIN)/python -m mkdocs build --strict $(ARGS)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet $(ARGS)
 
 docs-serve: $(VENV)/.installed-docs  ## the site at http://localhost:8000, built again at changes
-	$(BIN)/python -m mkdocs serve $(ARGS)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs serve $(ARGS)
 
 check: lint test docs  ## what CI runs
 

@@ -161,9 +161,9 @@ def stream_seconds(config: Config) -> float:
     """Of a whole stream under RLEdit, compiled before."""
     editor, _ = learned_editor(1)
     model, stream = model_of(config), stream_of(config, config.edits)
-    own = editor.init(model, jax.random.key(0))
+    learned = editor.init(model, jax.random.key(0))
     for _ in range(2):  # the first compiles
-        state = jax.block_until_ready(start_stream(model, own, jax.random.key(1)))
+        state = jax.block_until_ready(start_stream(model, learned, jax.random.key(1)))
         begin = time.perf_counter()
         jax.block_until_ready(edit_stream(editor, model, state, stream))
     return time.perf_counter() - begin
@@ -214,10 +214,10 @@ def main(config: Config) -> None:
     path = config.output / f"lifelong-{results['device']['name']}.json"
     atomic_write_text(path, json.dumps(results, indent=2) + "\n")
     for name in ("change_speed_up", "candidate_speed_up"):
-        own = results[name]
-        print(f"{name}: {own['median']:.1f} [{own['low']:.1f}, {own['high']:.1f}]")
-    for size, own in results["step_bytes_by_memory"].items():
-        print(f"training step with {size} batches in memory: {own / 2**20:.1f} MiB")
+        found = results[name]
+        print(f"{name}: {found['median']:.1f} [{found['low']:.1f}, {found['high']:.1f}]")
+    for size, count in results["step_bytes_by_memory"].items():
+        print(f"training step with {size} batches in memory: {count / 2**20:.1f} MiB")
     for line in results["targets"]:
         verdict = "pass" if line["passed"] else "FAIL"
         bound = line.get("at_least", line.get("at_most"))

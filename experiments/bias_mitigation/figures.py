@@ -111,8 +111,8 @@ def draw_edit(
     )
     outputs = {"before": before.outputs[0], "after": after.outputs[0]}
     sets = {
-        when: labeled_scores(tasks[0], own, "test", "counterfactuals")
-        for when, own in outputs.items()
+        when: labeled_scores(tasks[0], logits, "test", "counterfactuals")
+        for when, logits in outputs.items()
     }
     score_distributions(
         {when: scores for when, (scores, *_) in sets.items()},
@@ -120,7 +120,7 @@ def draw_edit(
         sets["before"][2],
         data.identities,
         folder / f"scores_{slug}.png",
-        thresholds={when: threshold(tasks[0], own) for when, own in outputs.items()},
+        thresholds={when: threshold(tasks[0], logits) for when, logits in outputs.items()},
         held_out=np.asarray(data.held_out),
         title=f"Scores by identity term, before and after {name} (network {table[0].seed})",
     )

@@ -51,8 +51,11 @@ def threshold_oracle(
         return [], [f"{NAME} was left out: {why}"]
     try:
         outputs = [
-            {role: decisions(task, role, own[role], threshold(task, own)) for role in own}
-            for task, own in zip(tasks, unedited.outputs, strict=True)
+            {
+                role: decisions(task, role, logits, threshold(task, outputs))
+                for role, logits in outputs.items()
+            }
+            for task, outputs in zip(tasks, unedited.outputs, strict=True)
         ]
     except ValueError as error:  # Fairlearn wants toxic and harmless comments of every term
         return [], [f"{NAME} was left out: {error}"]
@@ -74,9 +77,9 @@ def decisions(task: DebiasingTask, role: str, logits: np.ndarray, cut: float) ->
     called = (logits[:, 0] > cut).astype(int)
     sets = task.roles[role]
     if "counterfactuals" in sets.weights:
-        own = members(sets, "counterfactuals")
-        terms = np.asarray(sets.targets.groups)[own].argmax(axis=1)
-        called[own] = equalized(logits[own], np.asarray(sets.targets.label)[own], terms)
+        chosen = members(sets, "counterfactuals")
+        terms = np.asarray(sets.targets.groups)[chosen].argmax(axis=1)
+        called[chosen] = equalized(logits[chosen], np.asarray(sets.targets.label)[chosen], terms)
     return (2 * called - 1).astype(np.float32)[:, None]
 
 

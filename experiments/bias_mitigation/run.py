@@ -181,8 +181,8 @@ def references(setup: Setup) -> list[Result]:
     return [
         Result(
             name,
-            [{role: z[:, None].astype(np.float32) for role, z in own.items()}] * number,
+            [{role: z[:, None].astype(np.float32) for role, z in outputs.items()}] * number,
             [Cost()] * number,
         )
-        for name, own in found.items()
+        for name, outputs in found.items()
     ]

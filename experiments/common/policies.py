@@ -79,5 +79,5 @@ def train_policy(
 
 
 def _write_curve(path: Path, record: Mapping[str, np.ndarray]) -> None:
-    values = {name: np.asarray(own).round(5).tolist() for name, own in record.items()}
+    values = {name: np.asarray(curve).round(5).tolist() for name, curve in record.items()}
     atomic_write_text(path, json.dumps(values))

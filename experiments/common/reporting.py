@@ -99,9 +99,10 @@ def comparison_lines(
     ]
     header = ("method", "against", f"{title}: difference [95 %]", "p", "better with probability")
     note = (
-        "Pairs of the same network and task; bootstrap intervals over networks. p: Wilcoxon "
-        "signed-rank test, corrected by Holm for all lines. Last, the probability that a run of "
-        "the first is better than one of the second on a task (ties count half)."
+        "Pairs of the same network and task; networks, then their tasks are drawn anew for the "
+        "intervals. p: Wilcoxon signed-rank test over all pairs as if they were independent, "
+        "corrected by Holm for all lines. Last, the probability that a run of the first is better "
+        "than one of the second on a task (ties count half)."
     )
     return ["## Comparisons", "", *table_lines(header, lines, texts=2), "", note, ""]
 

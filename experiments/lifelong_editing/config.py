@@ -81,7 +81,7 @@ class FactOptions(RunOptions):
     def _check_model(self, folder: Path) -> None:
         if not folder.expanduser().is_dir():
             raise ValueError(f"--model must be a folder, there is none at {folder}")
-        defaults = {own.name: own.default for own in fields(self)}
+        defaults = {option.name: option.default for option in fields(self)}
         for name in OF_THE_NETWORK:
             if getattr(self, name) != defaults[name]:
                 raise ValueError(

@@ -90,7 +90,7 @@ def write_report(
     lines = [
         *_introduction(config, setup),
         *_method_lines(setup, table),
-        *comparison_lines(rows, [own.method for own in outcomes if own.is_routed]),
+        *comparison_lines(rows, [outcome.method for outcome in outcomes if outcome.is_routed]),
         *figure_lines(run_dir),
         *_settings_lines(presets, rows),
         *_card_lines(),

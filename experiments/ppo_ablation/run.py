@@ -10,7 +10,6 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from experiments.common.cached import cached_json
 from experiments.common.methods import method_context
 from experiments.common.options import run_folder
 from experiments.ppo_ablation.config import AblationConfig
@@ -21,7 +20,7 @@ from modeledit_jax.evaluation.targets import first_met, forgotten, quantiles_of_
 from modeledit_jax.presets.preset import load_preset
 from modeledit_jax.report.markdown import table_lines
 from modeledit_jax.run.edit_many import edit_many
-from modeledit_jax.run.files import atomic_write_text
+from modeledit_jax.run.files import atomic_write_text, cached_json
 from modeledit_jax.run.folder import as_json
 from modeledit_jax.run.plan_evaluation import PlanEvaluator
 

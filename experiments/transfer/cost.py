@@ -65,7 +65,8 @@ def cost_rows(policies: Policies) -> list[Row]:
             "retrain": Retrain(recipe.module, recipe.training),
         }
         rows += [
-            row(name, _seconds(partial(_edited, own, task), 1)) for name, own in others.items()
+            row(name, _seconds(partial(_edited, editor, task), 1))
+            for name, editor in others.items()
         ]
     return rows
 

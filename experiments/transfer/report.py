@@ -132,7 +132,7 @@ def _needed(row: Row) -> float:
 def _per_network(rows: Sequence[Row], metric: str) -> np.ndarray:
     """Means over the tasks of each network, by seed."""
     networks = group_by(sorted(rows, key=lambda row: row.seed), "seed")
-    return np.array([np.mean([row.metrics[metric] for row in own]) for own in networks.values()])
+    return np.array([np.mean([row.metrics[metric] for row in each]) for each in networks.values()])
 
 
 def _sequence_lines(rows: Sequence[Row]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -55,8 +56,8 @@ def _by_held_out(
         editor = policies.without(held_out).editor
         for row in batch.rows(policies.method, batch.metrics(batch.plans(editor)), factors):
             seen_class = row.task != f"forget-{held_out}"
-            own = {"held_out": held_out, "seen_class": seen_class}
-            rows.append(Row(row.method, row.task, row.seed, row.metrics, row.cost, factors | own))
+            known = {"held_out": held_out, "seen_class": seen_class}
+            rows.append(replace(row, factors=factors | known))
     if policies.first and shape == config.networks[0] and not seen_network:
         for name in COMPARED:
             rows += editor_rows(name, preset(f"unlearning/{name}"), batch, factors)

@@ -53,7 +53,7 @@ def search_curves(
         return [{} for _ in tasks]
     reference = zip(TEST_METRICS, accuracies_on_test(tasks, retrain), strict=True)
     test = dict(zip(TEST_METRICS, (result.curves["forget"], result.curves["retain"]), strict=True))
-    closeness = tow(test, {name: own[:, None] for name, own in reference}, TEST_METRICS)
+    closeness = tow(test, {name: values[:, None] for name, values in reference}, TEST_METRICS)
     columns = {"score": result.score, **test, "tow_test": np.asarray(closeness)}
     return [
         {"reward_evaluations": result.evaluations}

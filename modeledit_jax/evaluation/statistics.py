@@ -169,9 +169,10 @@ def paired_difference(
 ) -> PairedDifference:
     """Mean of ``a - b`` over pairs of the same seed and task, with interval and p-value.
 
-    The interval is the stratified bootstrap of the mean difference; the p-value is the two-sided
-    Wilcoxon signed-rank test (SciPy's default treatment of zeros and ties), which treats the
-    pairs as independent. Correct p-values over several comparisons with `holm`.
+    The interval is the hierarchical bootstrap of the mean difference, because tasks of one seed
+    share their network; the p-value is the two-sided Wilcoxon signed-rank test (SciPy's default
+    treatment of zeros and ties), which treats the pairs as independent. Correct p-values over
+    several comparisons with `holm`.
 
     Args:
       scores_a: ``[S, B]`` seeds by tasks, or ``[S]`` for one task.
@@ -190,7 +191,7 @@ def paired_difference(
         raise ValueError(f"pairs need equal shapes, got {a.shape} and {b.shape}")
     differences = a - b
     strata = differences[:, None] if differences.ndim == 1 else differences
-    interval = stratified_bootstrap(strata, np.mean, reps, seed)
+    interval = hierarchical_bootstrap(strata, np.mean, reps, seed)
     p_value = scipy.stats.wilcoxon(differences.ravel()).pvalue if differences.any() else 1.0
     return PairedDifference(*interval, float(p_value))
 

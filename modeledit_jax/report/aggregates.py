@@ -120,5 +120,5 @@ def aggregate_metric(rows: Sequence[Row], metric: str, strata: Sequence[str]) ->
     interval = Interval(math.nan, math.nan, math.nan)
     if np.isfinite(scores).all():
         interval = stratified_bootstrap(scores)
-    factors = {name: own for name, own in rows[0].factors.items() if name not in strata}
+    factors = {name: value for name, value in rows[0].factors.items() if name not in strata}
     return Aggregate(rows[0].method, metric, *interval, scores.size, factors)

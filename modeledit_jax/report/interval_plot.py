@@ -42,13 +42,13 @@ def interval_plot(
       ValueError: there is nothing to draw, or the metrics have different variants.
     """
     rows = list(next(iter(values.values()), {}))
-    if not rows or any(list(own) != rows for own in values.values()):
+    if not rows or any(list(variants) != rows for variants in values.values()):
         raise ValueError("every metric needs the same variants, at least one, in the same order")
     size = 2.6 + 2.3 * len(values), 1.5 + 0.34 * len(rows)
     figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(1, len(values), squeeze=False, sharey=True)[0]
-    for axes, (metric, own) in zip(panels, values.items(), strict=True):
-        for place, (name, runs) in enumerate(own.items()):
+    for axes, (metric, variants) in zip(panels, values.items(), strict=True):
+        for place, (name, runs) in enumerate(variants.items()):
             _draw(axes, place, method_style(name, styles), np.asarray(runs, np.float64))
         dress(axes, unit, "", metric)
         axes.xaxis.set_major_locator(MaxNLocator(4))

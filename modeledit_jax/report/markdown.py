@@ -53,7 +53,7 @@ def number(value: float, digits: int = 2, *, percent: bool = False, signed: bool
     """
     if not math.isfinite(value):
         return MISSING
-    shown = 100.0 * value if percent else value
+    shown = (100.0 * value if percent else value) + 0.0  # no minus before a zero
     unit = 10.0**-digits
     if not signed and 0 < abs(shown) < unit / 2:
         return f"<{unit:.{digits}f}" if shown > 0 else f">−{unit:.{digits}f}"

@@ -4,7 +4,6 @@ JSON has no NaN: a number that is not finite is written as null and read back as
 """
 
 import dataclasses
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 
 from modeledit_jax.editors.editor import Cost
 from modeledit_jax.report.table import Row
-from modeledit_jax.run.files import atomic_write_text
+from modeledit_jax.run.files import cached_json
 
 
 def as_plain(value: Any) -> Any:
@@ -63,10 +62,5 @@ def nan_for_null(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def cached_rows(path: Path, build: Callable[[], Sequence[Row]]) -> list[Row]:
-    """Rows from the file ``path``, or built and written there: a finished part of a run.
-
-    Rows come from the file either way, so that a resumed run continues with the same numbers.
-    """
-    if not path.exists():
-        atomic_write_text(path, json.dumps(as_plain(list(build())), allow_nan=False))
-    return [row_from_plain(one) for one in json.loads(path.read_text(encoding="utf-8"))]
+    """Rows from the file ``path``, or built and written there: `cached_json` of rows."""
+    return [row_from_plain(row) for row in cached_json(path, lambda: as_plain(list(build())))]

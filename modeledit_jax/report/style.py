@@ -24,19 +24,6 @@ DPI = 150
 FONT = 11
 """Points of axis labels, from which the other sizes follow."""
 
-_STYLES = {
-    "rledit": Style("#0072B2", "o", "-"),
-    "hiedit": Style("#D55E00", "s", "-"),
-    "mend": Style("#009E73", "^", "--"),
-    "malmen": Style("#E69F00", "D", "--"),
-    "ft-l": Style("#8C564B", "d", "-."),
-    "ft-m": Style("#C49C94", "d", ":"),
-    "ultraedit": Style("#117733", "P", "-."),
-    "hiedit-ste": Style("#CC79A7", "s", "--"),
-    "random-k": Style("#332288", "<", ":"),
-    "fixed-k": Style("#999933", "p", ":"),
-    "top-norm-k": Style("#56B4E9", ">", ":"),
-}
 _OTHER_COLORS = ("#332288", "#999933", "#661100", "#A6D854", "#AA4499", "#B3A5D6")
 _OTHER_MARKERS = ("D", "p", "h", "<", ">")
 
@@ -59,8 +46,6 @@ def _known_style(name: str) -> Style:
     for family in preset_families():
         if name in preset_names(family) and (style := load_preset(name, family).style):
             return style
-    if name in _STYLES:
-        return _STYLES[name]
     code = zlib.crc32(name.encode())
     color = _OTHER_COLORS[code % len(_OTHER_COLORS)]
     marker = _OTHER_MARKERS[code // len(_OTHER_COLORS) % len(_OTHER_MARKERS)]

@@ -56,8 +56,8 @@ class Row:
         _check_columns("metric", self.metrics, (*_KEYS, *_COSTS))
         _check_columns("factor", self.factors, (*_KEYS, *_COSTS, *self.metrics, *self.curves))
         _check_columns("curve", self.curves, _KEYS)
-        curves = {name: tuple(np.asarray(own).tolist()) for name, own in self.curves.items()}
-        lengths = {name: len(own) for name, own in curves.items()}
+        curves = {name: tuple(np.asarray(curve).tolist()) for name, curve in self.curves.items()}
+        lengths = {name: len(curve) for name, curve in curves.items()}
         if len(set(lengths.values())) > 1:
             raise ValueError(f"curves differ in length: {lengths}; give each a value per point")
         factors = {name: _factor(name, value) for name, value in self.factors.items()}

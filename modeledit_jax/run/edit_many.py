@@ -36,9 +36,9 @@ from modeledit_jax.run.checkpoint import load_tree, save_tree
 from modeledit_jax.run.files import atomic_write_text
 from modeledit_jax.run.identity import identities
 from modeledit_jax.run.plan_evaluation import PlanEvaluator
-from modeledit_jax.run.resumable import Report, run_chunks
+from modeledit_jax.run.resumable import run_chunks
 from modeledit_jax.tasks.task import Task
-from modeledit_jax.types import Array, Key, Leaves, Params, PyTree
+from modeledit_jax.types import Array, Key, Leaves, Params, PyTree, Report
 
 CHUNK = 10
 """Updates of one compiled call."""

@@ -1,8 +1,11 @@
-"""Files that are never seen half-written: under a temporary name first, then renamed."""
+"""Files that are never seen half-written, and finished parts of a run that are kept in them."""
 
+import json
 import os
 import uuid
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 
 def atomic_write_text(path: str | Path, text: str) -> None:
@@ -27,3 +30,14 @@ def atomic_write_bytes(path: str | Path, data: bytes) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def cached_json(path: Path, build: Callable[[], Any]) -> Any:
+    """A JSON value from the file ``path``, or built and written there.
+
+    It comes from the file either way, so that a resumed run continues with the same value. Floats
+    keep all their bits.
+    """
+    if not path.exists():
+        atomic_write_text(path, json.dumps(build()))
+    return json.loads(path.read_text(encoding="utf-8"))

@@ -45,7 +45,7 @@ def _digest(array: Any) -> str:
     if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
         array = jax.random.key_data(array)
     array = np.asarray(array)
-    content = hashlib.sha256(array.tobytes()).hexdigest()[:20]
+    content = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:20]
     return f"{array.dtype}{array.shape} {content}"
 
 

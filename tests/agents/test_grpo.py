@@ -4,6 +4,7 @@ from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -145,7 +146,7 @@ def test_a_policy_learns_what_tasks_have_in_common(horizon):
 def test_the_same_key_gives_the_same_bits_and_another_does_not():
     one = _trained(2)[0].params
     two, other = (_train(2, jax.random.key(seed))[0].params for seed in (0, 1))
-    jax.tree.map(np.testing.assert_array_equal, one, two)
+    chex.assert_trees_all_equal(one, two)
     kernel = lambda params: params["params"]["body"]["Dense_0"]["kernel"]  # noqa: E731
     assert np.any(kernel(one) != kernel(other))
 

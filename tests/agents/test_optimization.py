@@ -1,6 +1,7 @@
 import dataclasses
 from functools import partial
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -63,7 +64,7 @@ def test_two_learning_rates(params):
         assert moved["critic"]["Dense_0"]["kernel"] == (frozen == "search")
         assert moved["head"]["Dense_0"]["kernel"] == (frozen == "search")
     same = run(dataclasses.replace(CONFIG, action_learning_rate=CONFIG.learning_rate), params)
-    jax.tree.map(np.testing.assert_array_equal, same, run(CONFIG, params))
+    chex.assert_trees_all_equal(same, run(CONFIG, params))
 
 
 def test_spread_can_have_a_rate_of_its_own(params):

@@ -1,5 +1,6 @@
 from functools import partial
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -99,7 +100,7 @@ def test_env_batch_size_changes_no_bit():
         )
 
     # Two does not divide the five environments.
-    jax.tree.map(np.testing.assert_array_equal, play_in_batches(None), play_in_batches(2))
+    chex.assert_trees_all_equal(play_in_batches(None), play_in_batches(2))
 
 
 def test_action_spaces():

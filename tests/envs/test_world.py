@@ -1,5 +1,6 @@
 from functools import lru_cache, partial
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -132,7 +133,7 @@ def test_it_holds_no_data_of_another_role():
         assert not other_sizes & set(leaf.shape)
     # Nor does anything it computes depend on them.
     plain = ShiftWorld(tiny.task(0))
-    jax.tree.map(np.testing.assert_array_equal, env.default_params, plain.default_params)
+    chex.assert_trees_all_equal(env.default_params, plain.default_params)
 
 
 @pytest.mark.parametrize("kind", [MaskWorld, ShiftWorld])

@@ -1,6 +1,5 @@
+import chex
 import gymnax
-import jax
-import numpy as np
 import pytest
 
 from modeledit_jax.edits.operator import mask, shift
@@ -21,7 +20,7 @@ def test_worlds_are_made_by_name_here_and_through_gymnax(name, kind, operator):
     assert type(own) is type(theirs) is kind
     assert own.edit.operator is theirs.edit.operator is operator
     assert own.horizon == theirs.horizon == 2 and own.num_actions == 4
-    jax.tree.map(np.testing.assert_array_equal, own_params, their_params)
+    chex.assert_trees_all_equal(own_params, their_params)
     assert own.name == kind.__name__
 
 

@@ -1,3 +1,4 @@
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -182,7 +183,7 @@ def test_properties(scores, label, members):
     groups = jnp.asarray([[members >> i & 1] for i in range(12)], jnp.float32)
     result = group_aucs(scores, label, groups)
     for monotone in (scores + 7.25, jnp.exp(scores / 4), 3 * scores):
-        jax.tree.map(np.testing.assert_array_equal, group_aucs(monotone, label, groups), result)
+        chex.assert_trees_all_equal(group_aucs(monotone, label, groups), result)
     swapped = group_aucs(scores, 1 - label, groups)
     np.testing.assert_allclose(swapped.overall, 1 - result.overall, atol=1e-6)
     np.testing.assert_allclose(swapped.subgroup, 1 - result.subgroup, atol=1e-6)

@@ -143,7 +143,7 @@ def test_paired_difference_matches_scipy(rng):
     assert result.mean == pytest.approx((a - b).mean())
     assert result.p_value == pytest.approx(scipy.stats.wilcoxon((a - b).ravel()).pvalue)
     assert result.low < result.mean < result.high
-    assert tuple(result)[:3] == stratified_bootstrap(a - b, np.mean)
+    assert tuple(result)[:3] == hierarchical_bootstrap(a - b, np.mean)
 
 
 def test_paired_difference_of_one_task_and_of_equal_runs():

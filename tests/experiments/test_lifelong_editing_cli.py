@@ -10,6 +10,7 @@ from experiments.lifelong_editing.__main__ import command
 from experiments.lifelong_editing.config import Config
 from experiments.lifelong_editing.methods import load_methods
 from modeledit_jax.report.summary import read_summary
+from tests.experiments.collections_of_facts import write_collections
 from tests.experiments.command_line import error_of
 from tests.run import learned_noise
 
@@ -181,3 +182,24 @@ def test_collections_need_their_files(tiny, tmp_path, capsys, monkeypatch, corpu
     config = replace(tiny, corpus=corpus, run_dir=tmp_path / "run")
     assert file in error_of(command.main, config, capsys)
     assert not config.run_dir.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("corpus", ["counterfact", "zsre"])
+def test_collections_run_to_the_report(tiny, tmp_path, monkeypatch, corpus):
+    """A small network is first taught the true answers of a few records in the right layout."""
+    write_collections(tmp_path)
+    monkeypatch.setenv("MODELEDIT_DATA_DIR", str(tmp_path))
+    config = replace(
+        tiny,
+        corpus=corpus,
+        methods=("original",),
+        meta_updates=None,
+        memory=None,
+        edits=3,
+        train_edits=3,
+        run_dir=tmp_path / "run",
+    )
+    assert command.main(config) == 0
+    (row,) = read_summary(config.run_dir).rows
+    assert row.task == corpus and row.metrics["perplexity"] > 1

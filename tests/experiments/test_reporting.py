@@ -2,9 +2,19 @@
 
 import numpy as np
 
-from experiments.common.reporting import speed_lines
+from experiments.common.methods import Method
+from experiments.common.reporting import comparison_lines, speed_lines, styles_of
 from modeledit_jax.editors.editor import Cost
+from modeledit_jax.editors.unlearning.references import Original
+from modeledit_jax.evaluation.statistics import (
+    holm,
+    paired_difference,
+    probability_of_improvement,
+)
+from modeledit_jax.presets.preset import Style
+from modeledit_jax.report.markdown import number
 from modeledit_jax.report.table import Row
+from tests.report.rows import rows_of
 
 
 def test_speed_lines_show_searches_alone():
@@ -23,3 +33,36 @@ def test_speed_lines_show_searches_alone():
         "| snes-mask | 2/3 | 1,200 | not reached |",
         "",
     ]
+
+
+def test_what_was_learned_is_compared_pair_by_pair(rng):
+    one, two, other = (rng.uniform(size=(4, 3)) + shift for shift in (0.5, 0.0, 0.1))
+    rows = rows_of("ppo-shift", one) + rows_of("ppo-mask", two) + rows_of("ridge", other)
+    rows += rows_of("leace", np.full((4, 3), np.nan))
+    learned, others = ["ppo-shift", "ppo-mask"], ["ppo-shift", "ridge", "leace", "absent"]
+    heading, _, header, _, *lines, _, note, _ = comparison_lines(
+        rows, learned, others, "tow", "Tug-of-War"
+    )
+    assert heading == "## Comparisons" and "corrected by Holm for all lines" in note
+    assert header.startswith("| method | against | Tug-of-War: difference [95 %] | p |")
+    pairs = [("ppo-shift", "ridge"), ("ppo-mask", "ppo-shift"), ("ppo-mask", "ridge")]
+    scores = {"ppo-shift": one, "ppo-mask": two, "ridge": other}
+    found = [paired_difference(scores[a], scores[b]) for a, b in pairs]
+    adjusted = holm([difference.p_value for difference in found])
+    for line, (a, b), difference, p in zip(lines, pairs, found, adjusted, strict=True):
+        better = probability_of_improvement(scores[a], scores[b])
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        assert cells[:2] == [a, b]
+        assert cells[2].startswith(number(difference.mean, 4, signed=True) + " [")
+        assert cells[3] == f"{p:.3f}" and cells[4].startswith(number(better.point) + " [")
+
+
+def test_without_anything_learned_there_is_no_comparison():
+    rows = rows_of("ridge", [[0.5]]) + rows_of("projection", [[0.25]])
+    assert comparison_lines(rows, [], ["ridge", "projection"], "tow", "Tug-of-War") == []
+
+
+def test_styles_are_those_of_presets():
+    style = Style("#123456", "o", "-")
+    methods = [Method("mine", Original(), style=style), Method("plain", Original())]
+    assert styles_of(methods) == {"mine": style}

@@ -111,7 +111,7 @@ def test_a_run_is_not_overwritten(finished, capsys):
         ({"methods": ("ppo",)}, ["unknown method 'ppo'; choose one of", "ppo-shift", "TOML file"]),
         ({"methods": ("leace",)}, ["unknown method 'leace'"]),
         ({"methods": ("mine.toml",)}, ["no method file mine.toml"]),
-        ({"methods": ("ridge", "ridge")}, ["--methods must name each method once"]),
+        ({"methods": ("ridge", "ridge")}, ["must name each method once, got ridge, ridge"]),
         ({"retrains": 0}, ["--retrains must be at least 1"]),
         ({"epochs": 0}, ["--epochs must be at least 1"]),
         ({"seeds": 0}, ["--seeds must be at least 1"]),

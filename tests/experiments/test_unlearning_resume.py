@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -66,7 +67,7 @@ def check_kills(tmp_path, kills, seed):
     assert process.returncode == 0, output
     expected, found = outcome(tmp_path / "whole"), outcome(tmp_path / "killed")
     assert len(expected[0]) == 4
-    jax.tree.map(np.testing.assert_array_equal, expected[0], found[0])
+    chex.assert_trees_all_equal(expected[0], found[0])
     assert expected[1] == found[1]
 
 

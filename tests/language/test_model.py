@@ -3,6 +3,7 @@
 import dataclasses
 from functools import partial
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -158,7 +159,7 @@ def test_default_initial_values():
     assert logits.shape == (*TOKENS.shape, 1000) and logits.dtype == jnp.float32
     assert np.abs(logits).max() < 3.0
     scanned = init_params(dataclasses.replace(config, scan_layers=True), jax.random.key(0))
-    jax.tree.map(np.testing.assert_array_equal, scanned, stack_layers(params))
+    chex.assert_trees_all_equal(scanned, stack_layers(params))
 
 
 def test_bfloat16_is_close_and_its_logits_are_float32(model):

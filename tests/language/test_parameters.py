@@ -1,7 +1,7 @@
 """The parameter pytree: names, shapes, initial values, stacked layers."""
 
+import chex
 import jax
-import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
@@ -42,7 +42,7 @@ def test_what_writes_to_the_residual_stream_starts_smaller():
 def test_stacking_is_undone_by_unstacking(model):
     _, params = model
     again = unstack_layers(stack_layers(params))
-    jax.tree.map(np.testing.assert_array_equal, again, params)
+    chex.assert_trees_all_equal(again, params)
     with pytest.raises(ValueError, match="stacked already"):
         stack_layers(stack_layers(params))
     with pytest.raises(ValueError, match="not stacked"):

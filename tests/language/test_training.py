@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -40,7 +41,7 @@ def train(data, *chunks):
 
 
 def equal(a, b):
-    jax.tree.map(np.testing.assert_array_equal, arrays(a), arrays(b))
+    chex.assert_trees_all_equal(arrays(a), arrays(b))
 
 
 def arrays(state):

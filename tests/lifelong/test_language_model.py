@@ -3,6 +3,7 @@
 import json
 import os
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -71,7 +72,7 @@ def test_a_network_made_here_is_saved_with_its_tokenizer(model, tmp_path):
     own.save(tmp_path / "own", own.editable.kernels())
     again = load_language_model(tmp_path / "own")
     assert again.tokenizer.to_str() == model.tokenizer.to_str()
-    jax.tree.map(np.testing.assert_array_equal, again.params, model.params)
+    chex.assert_trees_all_equal(again.params, model.params)
 
 
 def test_a_completion_is_that_of_a_loop(model):

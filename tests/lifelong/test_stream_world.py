@@ -1,11 +1,13 @@
 """Lifelong editing as an environment."""
 
+import gymnax
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from modeledit_jax.envs.check import check_env
+from modeledit_jax.envs.worlds import register_worlds
 from modeledit_jax.lifelong.methods.hypernetwork_editor import HypernetworkEditor
 from modeledit_jax.lifelong.objective import Objective, trajectory_loss
 from modeledit_jax.lifelong.stream import edit_stream, start_stream
@@ -74,3 +76,10 @@ def test_zero_action_is_no_edit(env, model):  # noqa: F811
     for name, kernel in model.kernels().items():
         np.testing.assert_array_equal(after.kernels[name], kernel)
     assert info["change_norm"] == 0
+
+
+def test_gymnax_knows_it_by_name(env, model, stream):  # noqa: F811
+    register_worlds()
+    other, params = gymnax.make("StreamWorld-v0", model=model, stream=stream, objective=OBJECTIVE)
+    assert isinstance(other, StreamWorld) and other.num_actions == env.num_actions
+    assert params.max_steps_in_episode == stream.batches

@@ -158,7 +158,7 @@ def test_mistakes_in_settings_are_one_line_that_names_the_method(tmp_path, name)
 
 HEADS = {
     "no TOML": ("class = ", "is no TOML"),
-    "unknown key": (f'class = "{HERE}"\ncolour = "red"', "has the unknown colour; known are class"),
+    "unknown key": (f'class = "{HERE}"\ncolour = "red"', "has the unknown colour; known are"),
     "unknown role": (
         f'class = "{HERE}"\nrole = "best"',
         "role must be one of edit, control",
@@ -228,3 +228,13 @@ def test_classes_beside_the_file(tmp_path, monkeypatch):
     (other / "one_of_mine.py").write_text(code.format(2))
     with pytest.raises(ValueError, match=r"a module 'one_of_mine' is loaded from .*; rename one"):
         import_class("one_of_mine:A", other)
+
+
+def test_every_preset_of_the_project_is_well_formed():
+    assert {"lifelong", "unlearning", "bias_mitigation"} <= set(preset_families())
+    for family in preset_families():
+        assert len(preset_names(family)) > 3
+        for name in preset_names(family):
+            found = load_preset(f"{family}/{name}")
+            assert isinstance(found, Preset) and found == load_preset(name, family)
+            assert isinstance(found.kind, type)

@@ -76,3 +76,11 @@ def test_what_does_not_exist_is_refused(tmp_path):
         tuned_preset("nothing", "unlearning", {}, "")
     with pytest.raises(FileNotFoundError, match="no method file"):
         tuned_preset(tmp_path / "none.toml", "", {}, "")
+
+
+def test_a_file_that_has_no_such_table_gets_one(tmp_path):
+    path = tmp_path / "own-method.toml"
+    path.write_text('class = "tests.presets.test_preset:Method"\n')
+    path.write_text(tuned_preset(path, "", {"inner.size": 5, "steps": 2}, "once"))
+    found = load_preset(path).build()
+    assert found.inner.size == 5 and found.steps == 2

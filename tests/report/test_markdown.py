@@ -25,6 +25,7 @@ from tests.report.rows import rows_of
         (0.00001, {"percent": True}, "<0.01"),
         (-1e-6, {"digits": 3}, ">−0.001"),
         (0.0, {}, "0.00"),
+        (-0.0, {"percent": True}, "0.00"),
         (1e-6, {"signed": True}, "+0.00"),
         (0.25, {"signed": True, "digits": 1}, "+0.2"),
         (-0.25, {"signed": True, "percent": True, "digits": 0}, "−25"),

@@ -1,5 +1,6 @@
 """Training on the digits that scikit-learn carries, and on a few Gaussian clouds."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -55,7 +56,7 @@ def test_seeds_side_by_side_equal_one_by_one(clouds):
 def test_same_key_same_bits_and_other_key_other_network(clouds):
     ones = jnp.ones((3, 50))
     first, again = (train_classifiers(MODULE, clouds, CONFIG, KEYS, ones) for _ in range(2))
-    jax.tree.map(np.testing.assert_array_equal, first, again)
+    chex.assert_trees_all_equal(first, again)
     assert np.all(np.asarray(first["fc1"]["kernel"][0] != first["fc1"]["kernel"][1]))
     default = train_classifiers(MODULE, clouds, CONFIG, KEYS)  # weights are ones
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), first, default)
@@ -130,7 +131,7 @@ def test_a_batch_larger_than_the_data_is_the_data(clouds):
         train_one(MODULE, clouds, TrainingConfig(epochs=2, batch_size=size), KEYS[0])
         for size in (1000, 50)
     )
-    jax.tree.map(np.testing.assert_array_equal, large, exact)
+    chex.assert_trees_all_equal(large, exact)
 
 
 def _predictions(module, params, x):
@@ -163,7 +164,7 @@ def test_subjects_are_the_classifiers_one_by_one(clouds):
     stacked = train_classifiers(MODULE, clouds, CONFIG, KEYS)
     for index, subject in enumerate(subjects):
         params = jax.tree.map(lambda leaf, i=index: leaf[i], stacked)
-        jax.tree.map(np.testing.assert_array_equal, subject.params, params)
+        chex.assert_trees_all_equal(subject.params, params)
         logits = MODULE.apply({"params": params}, clouds.x)
         np.testing.assert_array_equal(subject.apply(subject.params, clouds.x), logits)
     assert len(subjects) == 3 and subjects[0].apply is subjects[2].apply

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from modeledit_jax.evaluation.fairness_cards import METRIC_CARDS
 from modeledit_jax.evaluation.fairness_report import fairness_metrics
 from modeledit_jax.tasks.debiasing import members, mitigate_bias
 from modeledit_jax.tasks.debiasing_metrics import (
@@ -115,3 +116,13 @@ def test_a_classifier_that_ignores_the_term_passes(task, original):
 def test_suites_have_the_set_of_their_rows(task):
     for suite in evaluated_roles(task)[2:]:
         assert len(members(task.roles[suite], "counterfactuals")) == len(task.roles[suite].x)
+
+
+def test_every_number_has_a_card(task, original):
+    found = debiasing_metrics(task, original, original)
+    names = {card.name for card in METRIC_CARDS}
+    prefixes = ("template_", "comments_", *(f"{suite}_" for suite in evaluated_roles(task)[2:]))
+    for name in found:
+        bare = next((name.removeprefix(p) for p in prefixes if name.startswith(p)), name)
+        assert bare in names, name
+    assert names - {"fpr", "fnr", "evaluations_to_target"} <= set(found)

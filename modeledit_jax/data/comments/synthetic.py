@@ -99,9 +99,8 @@ def identity_corpus(
         for index, (role, size) in enumerate(sizes.items())
     }
     vocabulary, new_ids = _vocabulary(comments["train"].tokens)
-    every = range(len(_TERMS))
-    seen = [column for column in every if _TERMS[column] not in lexicon.HELD_OUT]
-    columns = {"reward": seen, "select": seen, "test": every}
+    seen = [column for column, term in enumerate(_TERMS) if term not in lexicon.HELD_OUT]
+    columns = {"reward": seen, "select": seen, "test": range(len(_TERMS))}
     templates = {role: _templates(role, chosen) for role, chosen in columns.items()}
     swapped = {
         role: _swap(comments[role], chosen, contexts, seed) for role, chosen in columns.items()
@@ -110,6 +109,7 @@ def identity_corpus(
         {role: replace(part, tokens=new_ids[part.tokens]) for role, part in kind.items()}
         for kind in (comments, templates, swapped)
     )
+    suites = {f"templates_{role}": suite for role, suite in templates.items()}
     absent = [word for word in _WORDS if word not in vocabulary]
     return CommentData(
         name="synthetic",
@@ -118,10 +118,7 @@ def identity_corpus(
         held_out=tuple(term in lexicon.HELD_OUT for term in _TERMS),
         roles=comments,
         counterfactuals={**swapped, "test": templates["test"]},
-        suites={
-            **{f"templates_{role}": suite for role, suite in templates.items()},
-            "swapped_test": swapped["test"],
-        },
+        suites={**suites, "swapped_test": swapped["test"]},
         vectors=word_vectors(vocabulary),
         notes=(f"read as unknown, for they do not occur in train: {absent}",) if absent else (),
     )

@@ -74,6 +74,22 @@ class Hypernetwork:
     lamda: Field  # [m] float32, logarithm of the ridge of the normal equation
 
 
+@struct.dataclass
+class Trainable:
+    """What is trained of an editor."""
+
+    networks: Field  # {group: Hypernetwork}; empty for UltraEdit
+    router: Field = None  # Router of HiEdit, or None
+
+
+@struct.dataclass
+class HyperState:
+    """What an editor has learned, and what it counts from batch to batch."""
+
+    learned: Field  # Trainable
+    statistics: Field  # {group: RunningMoments}
+
+
 def group_name(d_in: int, d_out: int) -> str:
     """Returns the name of the group of modules with kernels ``[d_in, d_out]``, as ``"32x48"``."""
     return f"{d_in}x{d_out}"

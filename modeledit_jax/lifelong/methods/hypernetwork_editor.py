@@ -17,10 +17,11 @@ from modeledit_jax.data.facts.records import FactBatch
 from modeledit_jax.data.facts.tokens import TokenBatch
 from modeledit_jax.language.hooked_linear import Hook
 from modeledit_jax.lifelong.low_rank import LowRankUpdate, malmen_shift, mend_shift, ultraedit_shift
-from modeledit_jax.lifelong.methods.hyper_state import HyperState, Trainable
 from modeledit_jax.lifelong.methods.hypernetwork import (
     Hypernetwork,
     HypernetworkConfig,
+    HyperState,
+    Trainable,
     apply_hypernetwork,
     group_modules,
     init_hypernetworks,

@@ -21,8 +21,12 @@ import optax
 from flax import struct
 
 from modeledit_jax.data.facts.records import FactBatch
-from modeledit_jax.lifelong.methods.hyper_state import HyperState, Trainable
-from modeledit_jax.lifelong.methods.hypernetwork import Hypernetwork, HypernetworkConfig
+from modeledit_jax.lifelong.methods.hypernetwork import (
+    Hypernetwork,
+    HypernetworkConfig,
+    HyperState,
+    Trainable,
+)
 from modeledit_jax.lifelong.methods.routing import Routing
 from modeledit_jax.lifelong.model import Changes, EditableModel, Kernels, commit
 from modeledit_jax.lifelong.objective import Objective, trajectory_loss

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -117,7 +118,7 @@ def test_only_the_site_changes_and_steps_are_counted(site, editor):
     assert result.cost.gradient_steps == 20 == len(result.trace["loss"])
     assert result.cost.reward_evaluations == 0
     again, other = editor.edit(task, KEY), editor.edit(task, jax.random.key(1))
-    jax.tree.map(np.testing.assert_array_equal, result.params, again.params)
+    chex.assert_trees_all_equal(result.params, again.params)
     assert np.any(other.params["fc2"]["kernel"] != again.params["fc2"]["kernel"])
 
 
@@ -147,7 +148,7 @@ def test_tune_chooses_on_select_and_counts_every_trial():
     assert seen[0] < seen[1] and result.trace["criterion"][3.0] == seen[1]
     assert result.cost.gradient_steps == 60
     expected = editor.edit(task, KEY).params
-    jax.tree.map(np.testing.assert_array_equal, result.params, expected)
+    chex.assert_trees_all_equal(result.params, expected)
     with pytest.raises(ValueError, match="NaN for all of 1 weights"):
         tune(start, task, KEY, lambda *_: float("nan"), (1.0,))
 

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from functools import lru_cache
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -156,7 +157,7 @@ def test_a_policy_on_disk_edits_to_the_last_bit(world, tmp_path):
     editor.save(path)
     loaded = load_editor(str(path))
     assert loaded.network == editor.network and loaded.world == world
-    jax.tree.map(np.testing.assert_array_equal, loaded.params, editor.params)
+    chex.assert_trees_all_equal(loaded.params, editor.params)
     assert [file.name for file in path.parent.iterdir()] == [path.name]
     assert not _changed(_edited(world).params, loaded.edit(_task(), KEY).params)
     named = SavedPolicy(str(path))

@@ -2,6 +2,7 @@
 
 from functools import lru_cache, partial
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -81,9 +82,9 @@ def test_an_interrupted_training_goes_on_as_if_nothing_had_happened():
     whole, metrics = trainer.advance(_copy(start), 0, 4)
     half, first = trainer.advance(_copy(start), 0, 2)
     end, second = trainer.advance(half, 2, 2)
-    jax.tree.map(np.testing.assert_array_equal, _bits(end), _bits(whole))
+    chex.assert_trees_all_equal(_bits(end), _bits(whole))
     joined = jax.tree.map(lambda *parts: np.concatenate(parts), first, second)
-    jax.tree.map(np.testing.assert_array_equal, joined, metrics)
+    chex.assert_trees_all_equal(joined, metrics)
     assert int(end.updates) == 4
 
 

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from functools import lru_cache
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -54,7 +55,7 @@ def test_every_step_is_that_of_the_formula(batch_size):
     assert result.cost.gradient_steps == 9
     assert result.cost.reward_evaluations == 0 and isinstance(editor, Editor)
     for name in ("fc1", "head"):
-        jax.tree.map(np.testing.assert_array_equal, result.params[name], task.subject.params[name])
+        chex.assert_trees_all_equal(result.params[name], task.subject.params[name])
 
 
 @lru_cache
