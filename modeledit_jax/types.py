@@ -11,7 +11,7 @@ Dimension letters, used in shapes and comments throughout the package::
     S  batches of a stream of facts           M  edited modules of a language model
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import jax
@@ -37,6 +37,13 @@ Field: TypeAlias = Any
 Not annotated as an array because JAX rebuilds such dataclasses with placeholders
 (``in_axes`` of `jax.vmap`, tree definitions), which a run-time type checker would reject.
 """
+
+Advance: TypeAlias = Callable[[PyTree, int, int], tuple[PyTree, Mapping[str, Any]]]
+"""A long computation, some steps of it: ``advance(state, steps done, steps to go now) -> (state,
+{name: [steps, ...]})``; it may use up the state it is given."""
+
+Report: TypeAlias = Callable[[int, int, Mapping[str, Any]], None]
+"""``report(steps done, of, {name: [steps of the last chunk, ...]})`` shows its progress."""
 
 
 @struct.dataclass

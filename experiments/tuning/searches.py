@@ -4,7 +4,8 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -37,6 +38,22 @@ def searches(config: MethodOptions, family: str) -> dict[str, Preset]:
     if others := [preset.name for preset in found if not issubclass(preset.kind, SearchEditor)]:
         raise ValueError(f"--methods {others[0]} is no search: this command tunes searches alone")
     return {preset.name: preset for preset in found}
+
+
+Grid = TypeVar("Grid")
+
+
+def grid_of(grids: Mapping[str, Grid], search: str) -> Grid:
+    """The grid of a class of searches.
+
+    Raises:
+      ValueError: there is none.
+    """
+    if search not in grids:
+        raise ValueError(
+            f"there is no grid of settings for {search}: this command tunes {', '.join(grids)}"
+        )
+    return grids[search]
 
 
 def run_trials(
@@ -73,6 +90,11 @@ def run_trials(
     return found
 
 
+def files_of(config: MethodOptions, family: str) -> dict[str, str]:
+    """The files of the user's methods among those named on the command line, by name."""
+    return {load_preset(n, family).name: n for n in config.methods if n.endswith(".toml")}
+
+
 def _with_settings(config: MethodOptions, preset: Preset, trial: Settings) -> SearchEditor:
     """The search of one trial; its numbers are arrays, so that trials share what is compiled."""
     search = preset.build(**method_context(config))
@@ -95,9 +117,19 @@ def _score(
 
 
 def write_tuning(
-    config: RunOptions, family: str, found: Mapping[str, Sequence[Mapping[str, Any]]]
+    config: RunOptions,
+    family: str,
+    found: Mapping[str, Sequence[Mapping[str, Any]]],
+    files: Mapping[str, str] = MappingProxyType({}),
 ) -> Path:
-    """Writes ``tuning.json`` and, in ``presets/``, the methods with their best settings."""
+    """Writes ``tuning.json`` and, in ``presets/``, the methods with their best settings.
+
+    Args:
+      config: options.
+      family: of presets.
+      found: settings and ``score`` of all trials by method, best first.
+      files: of methods of the user, by name; the others are presets of the family.
+    """
     folder = run_folder(config)
     text = json.dumps({"config": as_json(config), "trials": found}, indent=2)
     atomic_write_text(folder / "tuning.json", text + "\n")
@@ -105,6 +137,6 @@ def write_tuning(
         best = {key: value for key, value in done[0].items() if key != "score"}
         print(name, *(f"{key}={value:g}" for key, value in best.items()))
         tuned = f"experiments.tuning: best of {len(done)} trials, score {done[0]['score']:.4g}"
-        preset = tuned_preset(name, family, best, tuned)
+        preset = tuned_preset(files.get(name, name), family, best, tuned)
         atomic_write_text(folder / "presets" / f"{name}.toml", preset)
     return folder / "tuning.json"

@@ -15,6 +15,7 @@ import numpy as np
 from flax import struct
 from gymnax.environments import spaces
 from gymnax.environments.environment import Environment, EnvParams, EnvState
+from jax.typing import ArrayLike
 from jaxtyping import Float, Int
 
 from modeledit_jax.edits.edit import Edit, spread
@@ -162,7 +163,7 @@ class World(Environment[WorldState, WorldParams]):
         return Environment.reset(self.static, key, params)
 
     def step(
-        self, key: Key, state: WorldState, action: Array, params: WorldParams | None = None
+        self, key: Key, state: WorldState, action: ArrayLike, params: WorldParams | None = None
     ) -> tuple[Any, ...]:
         """As gymnax defines it, compiled once for all equal worlds."""
         params = self.default_params if params is None else params
@@ -360,8 +361,8 @@ class World(Environment[WorldState, WorldParams]):
         return jax.lax.scan(step, original, plan)[0]
 
 
-_COMPARED = {"edit", "horizon", "observation", "split"}
-"""Attributes of a world that are compared by value."""
+_COMPARED = {"edit", "horizon", "observation", "split", "_default_params"}
+"""Attributes of a world that are compared by value, and the params, which its task determines."""
 
 _evaluate = jax.jit(World.evaluate, static_argnums=0)
 _observe_neurons = jax.jit(World._neurons, static_argnums=0)

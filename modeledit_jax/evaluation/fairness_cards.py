@@ -142,6 +142,11 @@ def _usefulness() -> list[MetricCard]:
             "lower",
             "0",
         ),
+    ]
+
+
+def _errors() -> list[MetricCard]:
+    return [
         MetricCard(
             "fpr",
             "share of texts that are not toxic and called so",
@@ -184,6 +189,7 @@ def _usefulness() -> list[MetricCard]:
 
 METRIC_CARDS: tuple[MetricCard, ...] = (
     *_usefulness(),
+    *_errors(),
     *_differences(),
     *_areas(),
     MetricCard(

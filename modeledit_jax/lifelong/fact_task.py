@@ -94,15 +94,10 @@ def encode_task(
         raise ValueError(f"first must be 1…{len(edits)}, the number of edits; got {first}")
     _check_vocabulary(model, (*edits, *train))
     tokenizer, context = model.tokenizer, model.config.context
-    options: dict[str, Any] = {
-        "tokenizer": tokenizer,
-        "batch_size": batch_size,
-        "context": context,
-    }
-    draws: dict[str, Any] = {
-        name: np.random.default_rng([seed, index])
-        for index, name in enumerate(("rephrase", "locality"))
-    }
+    options: dict[str, Any] = {"tokenizer": tokenizer, "context": context}
+    options["batch_size"] = batch_size
+    generators = (np.random.default_rng([seed, index]) for index in range(2))
+    draws: dict[str, Any] = dict(zip(("rephrase", "locality"), generators, strict=True))
     plain = encode_sentences(sentences, tokenizer, context=context)
     questions = encode_answers(
         [probe.prompt for probe in untouched],

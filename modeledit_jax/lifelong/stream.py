@@ -5,9 +5,9 @@ done and the key. Saving it and going on gives the same bits as never stopping.
 """
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -15,15 +15,7 @@ from flax import struct
 
 from modeledit_jax.data.facts.records import FactBatch
 from modeledit_jax.lifelong.model import Changes, EditableModel, Kernels, commit, squared_norms
-from modeledit_jax.types import Array, Field, Key, PyTree
-
-Advance: TypeAlias = Callable[[PyTree, int, int], tuple[PyTree, Mapping[str, Any]]]
-"""``advance(state, steps done, steps to go now) -> (state, {name: [steps]})``; it may use up the
-state it is given."""
-
-
-Report: TypeAlias = Callable[[int, int, Mapping[str, Any]], None]
-"""``report(steps done, of, metrics of the last chunk)``."""
+from modeledit_jax.types import Advance, Array, Field, Key, PyTree, Report
 
 
 @runtime_checkable

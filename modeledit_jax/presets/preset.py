@@ -224,7 +224,8 @@ def import_class(name: str, folder: Path | None = None) -> type:
       folder: where modules are looked for as well.
 
     Raises:
-      ValueError: it cannot be imported, or is no dataclass.
+      ValueError: it cannot be imported, is no dataclass, or another folder's module of that name
+        was imported before.
     """
     module, _, attribute = name.partition(":")
     if not module or not attribute:
@@ -232,9 +233,13 @@ def import_class(name: str, folder: Path | None = None) -> type:
     if folder is not None and str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
     try:
-        kind = getattr(importlib.import_module(module), attribute)
+        found = importlib.import_module(module)
+        kind = getattr(found, attribute)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"cannot import the class {name!r} ({error})") from error
+    own, loaded = (folder or Path()) / f"{module}.py", Path(found.__file__ or "")
+    if folder is not None and own.is_file() and not own.samefile(loaded):
+        raise ValueError(f"a module {module!r} is loaded from {loaded}, not {own}; rename one")
     if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
         raise ValueError(f"{name!r} is no dataclass: decorate the class with @dataclass")
     return kind

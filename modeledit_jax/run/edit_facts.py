@@ -6,7 +6,7 @@ A run can be stopped at any time: with a folder it goes on where it was and give
 import hashlib
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,16 +24,15 @@ from modeledit_jax.lifelong.language_model import LanguageModel
 from modeledit_jax.lifelong.model import Kernels
 from modeledit_jax.lifelong.scoring import HEADLINE, score_final, score_stream, unedited_answers
 from modeledit_jax.lifelong.stream import (
-    Advance,
     StreamEditor,
     StreamState,
     edit_stream,
     start_stream,
 )
 from modeledit_jax.run.files import atomic_write_text
-from modeledit_jax.run.progress import Progress, Report, Reporter
+from modeledit_jax.run.progress import Progress, Reporter
 from modeledit_jax.run.resumable import CompletedRun, run_chunks
-from modeledit_jax.types import Key, PyTree
+from modeledit_jax.types import Advance, Key, PyTree, Report
 
 POINTS = 10
 """Times that the edits so far are asked about, and groups of edits by age."""
@@ -152,7 +151,7 @@ def run_fact_task(
     prefix = f"{name}: " if name else ""
     method = method.sized_for(task.model, task.streams)
     training_folder = training_folder or (folder and folder / "training")
-    loop = _SavedLoop(training_folder, shown(f"{prefix}training"))
+    loop = _SavedLoop(training_folder, partial(shown, f"{prefix}training"))
     state = method.train(task.model, task.train, jax.random.fold_in(key, 1), loop)
     start = start_stream(
         task.model, state, jax.random.fold_in(key, 2), task.model.dtype if dtype is None else dtype
@@ -166,8 +165,8 @@ class _SavedLoop:
     """The `TrainingLoop` that saves and reports; a further training of a method has a folder of
     its own."""
 
-    def __init__(self, folder: Path | None, report: Report):
-        self._folder, self._report = folder, report
+    def __init__(self, folder: Path | None, begin: Callable[[], Report]):
+        self._folder, self._begin = folder, begin
         self._calls = 0
         self.seconds = 0.0
 
@@ -190,8 +189,9 @@ class _SavedLoop:
             return state, {name: found[name] for name in metrics}
 
         record = {name: np.zeros(steps, np.float32) for name in metrics}
+        report = self._begin()
         run = run_chunks(
-            start, record, recorded, total=steps, chunk=chunk, folder=folder, report=self._report
+            start, record, recorded, total=steps, chunk=chunk, folder=folder, report=report
         )
         self.seconds += run.seconds
         return run.state

@@ -7,7 +7,6 @@ resumed one gives the same bits as one that was never stopped.
 """
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -33,12 +32,13 @@ from modeledit_jax.editors.search.search import (
 from modeledit_jax.edits.site import get_leaves, leaf_paths, set_leaves
 from modeledit_jax.envs.stacking import difference, stack_params
 from modeledit_jax.envs.world import World, WorldParams
-from modeledit_jax.run.checkpoint import fingerprint, load_tree, save_tree
+from modeledit_jax.run.checkpoint import load_tree, save_tree
 from modeledit_jax.run.files import atomic_write_text
+from modeledit_jax.run.identity import identities
 from modeledit_jax.run.plan_evaluation import PlanEvaluator
-from modeledit_jax.run.resumable import Report, run_chunks
+from modeledit_jax.run.resumable import run_chunks
 from modeledit_jax.tasks.task import Task
-from modeledit_jax.types import Array, Key, Leaves, Params, PyTree
+from modeledit_jax.types import Array, Key, Leaves, Params, PyTree, Report
 
 CHUNK = 10
 """Updates of one compiled call."""
@@ -94,7 +94,7 @@ def edit_many(
             bar.total = total
             bar.update(done - bar.n)
 
-        shown = report or show
+        shown = show if report is None else report
         searches = [editor for editor in editors if isinstance(editor, SearchEditor)]
         if len(searches) == len(editors) and (stacked := _stacked(searches, tasks)):
             return _side_by_side(*stacked, tasks, keys, path, shown)
@@ -125,6 +125,8 @@ def _side_by_side(
     folder: Path | None,
     report: Report,
 ) -> list[EditResult]:
+    if folder is not None:
+        _claim(folder, identities([(searches, list(tasks), keys)])[0])
     run = run_search(searches, env, params, keys, folder=folder, report=report)
     evaluator = PlanEvaluator(env, tasks)
     return [
@@ -137,6 +139,23 @@ def _side_by_side(
     ]
 
 
+def _claim(folder: Path, identity: str) -> None:
+    """Notes whose checkpoints are in a folder; ValueError if there are those of other work."""
+    about = folder / "search.json"
+    folder.mkdir(parents=True, exist_ok=True)
+    if about.is_file() and any(entry.is_dir() for entry in folder.iterdir()):
+        _check_same(json.loads(about.read_text(encoding="utf-8")), identity, folder)
+    atomic_write_text(about, json.dumps({"identity": identity}))
+
+
+def _check_same(stored: Mapping[str, Any], identity: str, folder: Path) -> None:
+    if stored["identity"] != identity:
+        raise ValueError(
+            f"{folder} holds work of other settings or on another task: choose another folder, or "
+            "delete it to start afresh"
+        )
+
+
 def _in_turn(
     editors: Sequence[Editor],
     tasks: Sequence[Task],
@@ -144,24 +163,24 @@ def _in_turn(
     folder: Path | None,
     report: Report,
 ) -> list[EditResult]:
-    results = []
-    for index, (editor, task, key) in enumerate(zip(editors, tasks, keys, strict=True)):
+    results, work = [], list(zip(editors, tasks, keys, strict=True))
+    names = [""] * len(work) if folder is None else identities(work)
+    for index, (editor, task, key) in enumerate(work):
         if folder is None:
             results.append(editor.edit(task, key))
         else:
-            results.append(_kept(editor, task, key, folder / f"{index}-{task.name}"))
+            own = folder / f"{index}-{task.name}"
+            results.append(_kept(editor, task, key, own, names[index]))
         report(index + 1, len(tasks), {})
     return results
 
 
-def _kept(editor: Editor, task: Task, key: Key, folder: Path) -> EditResult:
+def _kept(editor: Editor, task: Task, key: Key, folder: Path, identity: str) -> EditResult:
     """One edit, from its folder if it was made there; leaves that did not change are not kept."""
     about = folder / "edit.json"
-    identity = fingerprint({"editor": _without_addresses(editor), "key": jax.random.key_data(key)})
     if about.is_file():
         stored = json.loads(about.read_text(encoding="utf-8"))
-        if stored["identity"] != identity:
-            raise ValueError(f"{folder} holds an edit by other settings: choose another folder")
+        _check_same(stored, identity, folder)
         unedited = get_leaves(task.subject.params, stored["changed"])
         changed = load_tree(folder / "leaves", like=unedited) if unedited else {}
         return EditResult(set_leaves(task.subject.params, changed), Cost(**stored["cost"]))
@@ -183,11 +202,6 @@ def _changed(unedited: Params, edited: Params) -> Leaves:
         for path in paths
         if after[path] is not before[path] and not np.array_equal(after[path], before[path])
     }
-
-
-def _without_addresses(editor: Editor) -> str:
-    """What an editor is, the same in every process."""
-    return re.sub(r" at 0x[0-9a-f]+", "", repr(editor))
 
 
 @dataclass(frozen=True)
@@ -289,7 +303,9 @@ def _init(
     """The first states of all tasks."""
 
     def one(arrays: list[Array | None], params: WorldParams, key: Key) -> PyTree:
-        return from_static_form(form, arrays).init(env, params, key)
+        state = from_static_form(form, arrays).init(env, params, key)
+        # Of definite types, as after an update: else the second chunk would be compiled anew.
+        return jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), state)
 
     return jax.vmap(one)(arrays, params, keys)
 

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-Report = Callable[[int, int, Mapping[str, Any]], None]
-"""``report(steps done, of, metrics of the last chunk)``."""
+from modeledit_jax.types import Report
 
 Reporter = Callable[[str], Report]
 """``reporter("what is done")`` begins to show the progress of a part."""

@@ -5,7 +5,7 @@ that takes it some steps on: training a language model, training an editor, a st
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,15 +14,7 @@ import jax
 import numpy as np
 
 from modeledit_jax.run.checkpoint import Checkpoints
-from modeledit_jax.types import PyTree
-
-Advance = Callable[[PyTree, int, int], tuple[PyTree, Mapping[str, Any]]]
-"""``advance(state, steps done, steps to go now) -> (state, {name: [steps, ...]})``; it may use up
-the state it is given."""
-
-Report = Callable[[int, int, Mapping[str, np.ndarray]], None]
-"""``report(steps done, of, record of the last chunk)``."""
-
+from modeledit_jax.types import Advance, PyTree, Report
 
 SAVE_EVERY = 10.0
 """Seconds between checkpoints, if not said otherwise."""

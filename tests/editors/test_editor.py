@@ -1,121 +1,33 @@
-"""The loop that all searches share: chunks, cost, tasks side by side, rewards without a value."""
+"""What every editor is and returns."""
 
-from dataclasses import replace
-from functools import partial
+from dataclasses import FrozenInstanceError, dataclass
 
-import chex
 import jax
-import jax.numpy as jnp
-import numpy as np
 import pytest
 
-from modeledit_jax.agents.config import PPOConfig
-from modeledit_jax.editors.editor import Search, edit_with_search, run_updates, updates_within
-from modeledit_jax.editors.search.evolution import SNES, OpenES, RandomSearch
-from modeledit_jax.editors.search.ppo import PPOSearch
-from modeledit_jax.edits.parametrization import LowRank, PerRow
-from modeledit_jax.envs.stacking import stack_params
-from modeledit_jax.envs.worlds import ShiftWorld
+from modeledit_jax.editors.editor import Cost, Editor, EditResult
+from modeledit_jax.editors.search.evolution import SNES
+from modeledit_jax.editors.unlearning.references import Original
 from tests import tiny
-from tests.editors import bowl
-
-KEY = jax.random.key(0)
-PPO = PPOSearch(
-    PPOConfig(num_envs=4, num_steps=1, num_epochs=2, num_minibatches=2, hidden_sizes=(3,))
-)
-SEARCHES = (PPO, SNES(population=4), OpenES(population=4), RandomSearch(population=4))
-IDS = ("ppo", "snes", "openes", "random-search")
 
 
-def _bits(state):
-    """The state with its PRNG keys as numbers."""
-    is_key = lambda leaf: jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)  # noqa: E731
-    return jax.tree.map(lambda leaf: jax.random.key_data(leaf) if is_key(leaf) else leaf, state)
+@dataclass(frozen=True)
+class _Nothing:
+    def edit(self, task, key):
+        return EditResult(task.subject.params)
 
 
-@pytest.mark.parametrize("search", SEARCHES[:2], ids=IDS[:2])
-def test_chunks_give_the_bits_of_one_run(search):
-    env = bowl.world()
-    params = env.default_params
-    run = jax.jit(partial(run_updates, search, env), static_argnums=2)
-    start = jax.jit(partial(search.init, env))(params, KEY)
-    state, whole = run(params, start, 4)
-    half, first = run(params, start, 2)
-    end, second = run(params, half, 2)
-    chex.assert_trees_all_equal(_bits(end), _bits(state))
-    joined = jax.tree.map(lambda *parts: np.concatenate(parts), first, second)
-    chex.assert_trees_all_equal(joined, whole)
-    assert whole.plans.shape == (4, 1, bowl.SIZE)
-    assert np.unique(np.asarray(whole.metrics["score"])).size == 4
-    assert not np.any(whole.metrics["invalid_reward"])
+def test_whatever_can_edit_is_an_editor():
+    assert isinstance(_Nothing(), Editor) and isinstance(SNES(), Editor)
+    assert not isinstance(object(), Editor)
 
 
-@pytest.mark.parametrize(
-    "search", [pytest.param(PPO, marks=pytest.mark.slow), SEARCHES[1]], ids=IDS[:2]
-)
-def test_tasks_side_by_side_are_tasks_one_by_one(search):
-    tasks = [tiny.task(0), tiny.task((0, 1), base=tiny.subject(5))]
-    env = ShiftWorld(tasks[0], parametrization=LowRank(1))
-    params = [env.params(task) for task in tasks]
-    keys = jax.random.split(KEY, 2)
-
-    @jax.jit
-    def run(params, key):
-        return run_updates(search, env, params, search.init(env, params, key), 3)[1]
-
-    together = jax.jit(jax.vmap(run))(stack_params(params), keys)
-    for index in range(2):
-        alone = run(params[index], keys[index])
-        np.testing.assert_allclose(together.plans[index], alone.plans, atol=1e-4)
-        score = together.metrics["score"][index]
-        np.testing.assert_allclose(score, alone.metrics["score"], atol=1e-4)
-    assert np.unique(np.asarray(together.metrics["score"])).size == 6
-
-
-@pytest.mark.parametrize("search", SEARCHES, ids=IDS)
-def test_cost_is_what_was_spent(search):
-    assert isinstance(search, Search)
-    calls = []
-
-    def reward(sets, edit):
-        score = sets["retain"].probability()
-        jax.debug.callback(lambda _: calls.append(1), score)
-        return score
-
-    task = tiny.task(0, reward=reward)
-    env = ShiftWorld(task, parametrization=PerRow())
-    calls.clear()
-    result = edit_with_search(search, env, task, KEY, 11)
-    jax.effects_barrier()
-    assert len(calls) - 1 == result.cost.reward_evaluations == 8  # one for the unedited network
-    steps = {"PPOSearch": 2 * 2 * 2, "RandomSearch": 0}.get(type(search).__name__, 2)
-    assert result.cost.gradient_steps == steps
-    assert result.cost.seconds > 0
-    assert result.trace.plans.shape == (2, 1, env.num_actions)
-
-    edited = env.apply_plan(result.trace.plans[-1], env.default_params.original)
-    np.testing.assert_array_equal(result.params["fc2"]["kernel"], edited["fc2/kernel"])
-    assert np.any(result.params["fc2"]["kernel"] != task.subject.params["fc2"]["kernel"])
-    for layer, name in (("fc1", "kernel"), ("fc2", "bias"), ("head", "kernel"), ("head", "bias")):
-        assert result.params[layer][name] is task.subject.params[layer][name]
-
-
-@pytest.mark.parametrize("budget", [0, 3])
-def test_a_budget_below_one_update_is_refused(budget):
-    message = f"budget of {budget} reward evaluations does not pay for one update of SNES.* takes 4"
-    with pytest.raises(ValueError, match=message):
-        edit_with_search(SEARCHES[1], bowl.world(), tiny.task(), KEY, budget)
-    assert updates_within(SEARCHES[1], 4) == 1 and updates_within(SEARCHES[1], 11) == 2
-
-
-@pytest.mark.parametrize(("search", "value"), [(PPO, jnp.nan), (SEARCHES[1], jnp.inf)], ids=IDS[:2])
-def test_a_reward_that_is_no_number_during_the_search_is_refused(search, value):
-    def reward(sets, edit):
-        # Fine for the unedited network and small edits, not so later.
-        return jnp.where(edit.size() < 1.5, sets["retain"].accuracy(), value)
-
-    task = tiny.task(0, reward=reward)
-    env = ShiftWorld(task, parametrization=PerRow())
-    large = replace(search, std=3.0) if isinstance(search, SNES) else search
-    with pytest.raises(ValueError, match="reward function returned a value that is not finite"):
-        edit_with_search(large, env, task, KEY, 12)
+def test_a_result_costs_nothing_and_has_no_trace_unless_said_otherwise():
+    task = tiny.task()
+    result = _Nothing().edit(task, jax.random.key(0))
+    assert result.params is task.subject.params
+    assert result.cost == Cost() == Original().edit(task, jax.random.key(0)).cost
+    assert (result.cost.reward_evaluations, result.cost.gradient_steps) == (0, 0)
+    assert result.cost.seconds == 0.0 and result.trace is None
+    with pytest.raises(FrozenInstanceError):
+        result.cost = Cost(1)

@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 
 from modeledit_jax.edits.site import get_leaves, match_paths, set_leaves
-from modeledit_jax.edits.split_apply import split_apply
+from modeledit_jax.edits.split_apply import cached_features, run_prefix, run_suffix, split_apply
 from modeledit_jax.subjects.image_classifiers import CNN
 from modeledit_jax.subjects.subject import flax_apply
 from tests import tiny
@@ -239,6 +239,70 @@ def test_split_made_from_one_network_serves_others_of_its_shape():
     other = tiny.subject(5).params
     outputs = split.suffix(get_leaves(other, (path,)), split.prefix(other, x))
     np.testing.assert_allclose(outputs, apply(other, x), rtol=1e-5, atol=1e-6)
+
+
+def test_splits_are_equal_by_value():
+    """What is compiled for one serves all of the same function, shapes, inputs and leaves."""
+    apply, params, x, path = _linen_mlp()
+    split = split_apply(apply, params, x, (path,))
+    other = split_apply(apply, tiny.subject(5).params, 2 * x[:3], (path,))
+    assert other is not split and other == split and hash(other) == hash(split)
+    wide = tiny.subject(0, (7, 4))
+    half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), params)
+    different = [
+        split_apply(lambda params, x: apply(params, x), params, x, (path,)),
+        split_apply(wide.apply, wide.params, x, (path,)),
+        split_apply(apply, half, x, (path,)),
+        split_apply(apply, params, x.astype(jnp.bfloat16), (path,)),
+        split_apply(apply, params, x, (path, "head/kernel")),
+    ]
+    with jax.default_matmul_precision("float32"):
+        different.append(split_apply(apply, params, x, (path,)))
+    assert all(one != split for one in different) and len(set(different)) == len(different)
+
+
+def test_equal_splits_share_what_is_compiled_and_keep_their_numbers_apart():
+    apply, params, x, path = _linen_mlp()
+    sizes = []
+    for network in (params, tiny.subject(5).params, params):
+        split = split_apply(apply, network, x, (path,))
+        leaves = {path: 1.5 * get_leaves(network, (path,))[path]}
+        outputs = run_suffix(split, leaves, run_prefix(split, network, x))
+        expected = apply(set_leaves(network, leaves), x)
+        np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-6)
+        sizes.append((run_prefix._cache_size(), run_suffix._cache_size()))
+    assert sizes[0] == sizes[1] == sizes[2]
+
+
+def test_a_split_that_was_made_in_a_trace_outlives_it():
+    """Its program holds no value of the trace around it, not even constants of the function."""
+    table = jnp.linspace(-1.0, 1.0, 6)
+
+    def apply(params, x):
+        return jnp.tanh(x * table + jnp.sin(jnp.arange(6.0))) @ params["w"]
+
+    params = {"w": _weights((6, 3))[0]}
+
+    @jax.jit
+    def inside(params, x):
+        split = split_apply(apply, params, x, ("w",))
+        return split.suffix(params, split.prefix(params, x))
+
+    np.testing.assert_allclose(inside(params, X), apply(params, X), rtol=1e-5, atol=1e-6)
+    split = split_apply(apply, params, X, ("w",))
+    outputs = split.suffix(params, split.prefix(params, X))
+    np.testing.assert_allclose(outputs, apply(params, X), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("paths", [("fc1/bias", "head/kernel"), ("fc2/kernel",)])
+def test_cached_features_are_those_of_the_split(paths):
+    subject = tiny.subject()
+    x = jnp.asarray(tiny.blobs(2100, 5).x)  # more than the 2,048 of a batch
+    found = cached_features(subject.apply, subject.params, x, paths)
+    expected = split_apply(subject.apply, subject.params, x, paths).prefix(subject.params, x)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), found, expected
+    )
 
 
 def test_candidates_under_vmap_equal_one_by_one():

@@ -22,10 +22,8 @@ from modeledit_jax.envs.check import (
     check_step_values,
     play,
 )
-from modeledit_jax.envs.stacking import stack_params
 from modeledit_jax.envs.world import request
 from modeledit_jax.envs.worlds import MaskWorld, ShiftWorld
-from modeledit_jax.tasks.reward import as_reward
 from modeledit_jax.tasks.unlearning import (
     forget_classes,
     forget_in_turn,
@@ -136,58 +134,6 @@ def test_it_holds_no_data_of_another_role():
     # Nor does anything it computes depend on them.
     plain = ShiftWorld(tiny.task(0))
     chex.assert_trees_all_equal(env.default_params, plain.default_params)
-
-
-def test_stacked_params_under_vmap_equal_one_by_one():
-    """Other networks, requests and reward weights side by side in one environment."""
-    tasks = [
-        tiny.task(classes, seed=seed, reward=unlearning_reward("soft", utility=utility))
-        for seed, classes, utility in ((0, 0, 1.0), (1, (1, 2), 0.5), (2, 1, 2.0))
-    ]
-    env = MaskWorld(tasks[0], horizon=2, parametrization=PerRow())
-    params = [env.params(task) for task in tasks]
-    plan = _plan(env, 0)
-    together = jax.vmap(lambda params: _play(env, params, plan))(stack_params(params))
-    scores = []
-    for index, one in enumerate(params):
-        alone = _play(env, one, plan)
-        jax.tree.map(
-            lambda a, b, i=index: np.testing.assert_allclose(a[i], b, rtol=1e-4, atol=1e-5),
-            together,
-            alone,
-        )
-        scores.append(float(alone[3]["score"][-1]))
-    assert len(set(scores)) == 3
-
-
-def _retained_accuracy(sets, edit):
-    return sets["retain"].accuracy()
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"reward": as_reward(_retained_accuracy)}, "its reward has another function or other"),
-        ({"reward": unlearning_reward("accuracy")}, "its reward has another function or other"),
-        ({"reward": unlearning_reward(edit_size=0.1)}, "its reward has another function or other"),
-        ({"targets": jnp.zeros(41)}, r"its targets has shape \(41,\) in place of \(40,\)"),
-        ({"original": {"fc2/kernel": jnp.zeros((5, 7))}}, r"its original/fc2/kernel has shape"),
-        ({"weights": {"retain": jnp.ones(40)}}, "its evaluation sets or leaves have other names"),
-    ],
-)
-def test_tasks_that_cannot_be_stacked_are_named_with_the_cure(shiftworld, changes, message):
-    first = shiftworld.params(tiny.task(0))
-    with pytest.raises(ValueError, match=message) as info:
-        stack_params([first, first, first.replace(**changes)])
-    text = str(info.value)
-    assert text.startswith("task 2 does not fit beside task 0") and "\n" not in text
-    assert "need one reward function, equal example shapes and equal leaves" in text
-
-
-def test_one_function_of_ones_own_serves_tasks_side_by_side(shiftworld):
-    tasks = [tiny.task(classes, reward=_retained_accuracy) for classes in (0, 1)]
-    stacked = stack_params([shiftworld.params(task) for task in tasks])
-    assert stacked.score.shape == (2,)
 
 
 @pytest.mark.parametrize("kind", [MaskWorld, ShiftWorld])
@@ -305,7 +251,7 @@ def test_a_reward_function_that_fails_after_an_edit_is_flagged(place):
 def test_a_reward_function_that_fails_on_the_unedited_network_is_refused():
     task = tiny.task(reward=lambda sets, edit: sets["retain"].accuracy() / edit.size() * 0.0)
     with pytest.raises(ValueError, match="not finite for the unedited network"):
-        ShiftWorld(task)
+        _ = ShiftWorld(task).default_params
 
 
 def test_a_reward_may_read_the_outputs_of_the_unedited_network():
@@ -480,4 +426,4 @@ def test_a_request_that_never_changes_is_a_plain_task():
 
 def test_a_site_that_is_no_dense_kernel_cannot_be_seen_by_neurons():
     with pytest.raises(ValueError, match="does not use fc2/bias once, as x @ W"):
-        ShiftWorld(tiny.task(site="fc2/bias"), observation="neurons")
+        _ = ShiftWorld(tiny.task(site="fc2/bias"), observation="neurons").default_params

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 from experiments.bias_mitigation.__main__ import command
-from experiments.bias_mitigation.config import Config
+from experiments.bias_mitigation.config import COMPARED, Config
 from modeledit_jax.data.comments import synthetic as corpus_module
 from modeledit_jax.report.summary import read_summary
 from modeledit_jax.run.checkpoint import load_params
 
-SMALL = {"seeds": 2, "budget": 60, "epochs": 4, "worlds": ("shift",)}
+SEARCHES = ("ppo-shift", "openes-shift", "snes-shift", "random-search-shift")
+SMALL = {"seeds": 2, "budget": 60, "epochs": 4, "methods": (*SEARCHES, *COMPARED)}
 
 
 @pytest.fixture(autouse=True)
@@ -73,9 +74,7 @@ def test_a_run_leaves_everything_behind(tmp_path, capsys):
         assert part in report
     with (folder / "metrics.csv").open() as file:
         lines = list(csv.DictReader(file))
-    assert {line["method"] for line in lines} == {
-        f"{s}-shift" for s in ("ppo", "openes", "snes", "random-search")
-    }
+    assert {line["method"] for line in lines} == set(SEARCHES)
     params = load_params(folder / "weights" / "ppo-shift" / "debias-seed-0")
     assert np.asarray(params["fc2"]["kernel"]).shape == (128, 32)
 
@@ -83,7 +82,7 @@ def test_a_run_leaves_everything_behind(tmp_path, capsys):
 @pytest.mark.slow
 def test_an_edit_for_equal_error_rates_alone_fails(tmp_path, capsys):
     """The documented example of collapse: FPED falls, and the verdict says FAIL."""
-    options = {"reward": "fped", "searches": ("ppo",), "baselines": False, "budget": 800}
+    options = {"reward": "fped", "methods": ("ppo-shift",), "budget": 800}
     code, folder = _run(tmp_path, **options, seeds=1)
     assert code == 0
     rows = {row.method: row.metrics for row in read_summary(folder).rows}
@@ -93,7 +92,7 @@ def test_an_edit_for_equal_error_rates_alone_fails(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_a_finished_run_is_resumed_to_the_same_numbers(tmp_path):
-    options = {"searches": ("ppo",), "baselines": False}
+    options = {"methods": ("ppo-shift",)}
     assert _run(tmp_path, **options)[0] == 0
     first = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert _run(tmp_path, **options, resume=True)[0] == 0
@@ -111,7 +110,9 @@ def test_a_finished_run_is_resumed_to_the_same_numbers(tmp_path):
         ({"reward": "no_such_module:f"}, "cannot import the reward"),
         ({"site": ("fc9/kernel",)}, "no parameter matches the site pattern 'fc9/kernel'"),
         ({"cues": -1.0}, "cues=-1.0: choose a mean number"),
-        ({"horizon": 2}, "with --horizon above 1 only PPO can search"),
+        ({"horizon": 2}, "--horizon 2: openes-shift edits in one step; only PPO plays longer"),
+        ({"methods": ("ridge",)}, "unknown method 'ridge'; choose one of clp"),
+        ({"methods": ("mine.toml",)}, "no method file mine.toml"),
         ({"resume": True}, "no run to resume"),
     ],
 )
@@ -136,5 +137,5 @@ def test_help_is_instant_and_lists_the_options():
         capture_output=True, text=True, timeout=60, check=True,
         cwd=Path(__file__).resolve().parents[2],
     )  # fmt: skip
-    for option in ("--dataset", "--reward", "--budget", "--baselines", "--resume"):
+    for option in ("--dataset", "--reward", "--budget", "--methods", "--resume"):
         assert option in found.stdout

@@ -16,13 +16,18 @@ from tests.lifelong.folders import write_facts, write_folder
 pytestmark = pytest.mark.timeout(900)  # most of it compiling, minutes on a busy machine
 
 
+FINE_TUNE = 'class = "modeledit_jax.lifelong.methods.fine_tuning:FineTune"\n[settings]\n'
+
+
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
+    bold = folder / "bold.toml"  # long steps, for the network is random
+    bold.write_text(FINE_TUNE + "learning_rate = 1e-2\nsteps = 40\n")
     return Config(
         corpus=str(write_facts(folder / "own-facts.json", 9)),
         model=write_folder(folder / "gpt2", "gpt2"),
-        methods=("original", "ft-m"),
+        methods=("original", str(bold)),
         edits=6,
         batch_size=3,
         train_edits=0,
@@ -39,8 +44,8 @@ def test_the_edited_network_is_what_transformers_loads(config):
     report = (config.run_dir / "report.md").read_text()
     assert f"from `{config.model}`" in report and "the row original says" in report
     networks = config.run_dir / "networks"
-    assert [path.name for path in networks.iterdir()] == ["ft-m-seed-0"]
-    before, after = huggingface.load(config.model), huggingface.load(networks / "ft-m-seed-0")
+    assert [path.name for path in networks.iterdir()] == ["bold-seed-0"]
+    before, after = huggingface.load(config.model), huggingface.load(networks / "bold-seed-0")
     tokens = np.arange(8)[None]
     one, other = (
         huggingface.logits(model, tokens, np.ones(tokens.shape)) for model in (before, after)
@@ -66,10 +71,7 @@ def test_mistakes_name_their_cure(config, tmp_path, capsys, changes, parts):
 
 def test_a_network_that_was_ruined_is_reported_and_not_saved(config, tmp_path):
     ruin = tmp_path / "ruin.toml"
-    ruin.write_text(
-        'class = "modeledit_jax.lifelong.methods.fine_tuning:FineTune"\n'
-        "[settings]\nlearning_rate = inf\nsteps = 2\n"
-    )
+    ruin.write_text(FINE_TUNE + "learning_rate = inf\nsteps = 2\n")
     changes = {"methods": (str(ruin),), "run_dir": tmp_path / "run", "save": tmp_path / "saved"}
     ruined = replace(config, **changes)
     assert command.main(ruined) == 0

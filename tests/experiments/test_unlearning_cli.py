@@ -31,8 +31,7 @@ def small(cache):
         seeds=1,
         budget=40,
         epochs=2,
-        worlds=("shift",),
-        searches=("ppo",),
+        methods=("ppo-shift",),
         retrains=1,
         cache_dir=cache,
     )
@@ -41,7 +40,8 @@ def small(cache):
 @pytest.fixture(scope="module")
 def finished(small, tmp_path_factory):
     run_dir = tmp_path_factory.mktemp("runs") / "finished"
-    config = replace(small, run_dir=run_dir, worlds=("mask", "shift"), searches=("ppo", "snes"))
+    methods = ("ppo-mask", "snes-mask", "ppo-shift", "snes-shift")
+    config = replace(small, run_dir=run_dir, methods=methods)
     assert command.main(config) == 0
     return config
 
@@ -105,7 +105,17 @@ def test_a_run_is_not_overwritten(finished, capsys):
         ({"budget": 3}, ["budget of 3", "population"]),
         ({"rank": 0}, ["rank must be at least 1"]),
         ({"edit_size_penalty": -1.0}, ["edit_size", "at least 0, got -1.0"]),
-        ({"horizon": 2, "searches": ("snes",)}, ["--searches ppo"]),
+        ({"horizon": 2, "methods": ("snes-shift",)}, ["--horizon 2: snes-shift edits in one step"]),
+        ({"horizon": 0}, ["--horizon must be at least 1 edit"]),
+        ({"methods": ()}, ["--methods must name at least one"]),
+        ({"methods": ("ppo",)}, ["unknown method 'ppo'; choose one of", "ppo-shift", "TOML file"]),
+        ({"methods": ("leace",)}, ["unknown method 'leace'"]),
+        ({"methods": ("mine.toml",)}, ["no method file mine.toml"]),
+        ({"methods": ("ridge", "ridge")}, ["must name each method once, got ridge, ridge"]),
+        ({"retrains": 0}, ["--retrains must be at least 1"]),
+        ({"epochs": 0}, ["--epochs must be at least 1"]),
+        ({"seeds": 0}, ["--seeds must be at least 1"]),
+        ({"dataset": "npz"}, ["--dataset npz and --npz-path go together"]),
         ({"resume": True}, ["no run to resume"]),
         ({"reward": "nothing.here:f"}, ["nothing.here"]),
         ({"reward": "other"}, ["--reward", "soft"]),

@@ -18,7 +18,7 @@ from modeledit_jax.run.checkpoint import load_params
 ROOT = Path(__file__).parents[2]
 OPTIONS = [
     "--seeds", "2", "--epochs", "2", "--budget", "600", "--retrains", "1",
-    "--searches", "ppo", "snes",
+    "--methods", "ppo-mask", "snes-mask", "ppo-shift", "snes-shift",
 ]  # fmt: skip
 
 

@@ -25,17 +25,17 @@ FACTS = {  # one expression of JSON values per notebook, evaluated after its las
     "quickstart": """{
         "interpreter": sys.executable,
         "package": modeledit_jax.tasks.__path__[0],
-        "rows": [[row.editor, row.seed, dict(row.metrics)] for row in rows],
+        "rows": [[*name, dict(row)] for name, row in measured[ACCURACIES].iterrows()],
         "called_one": {name: float(share) for name, share in called_one.items()},
         "after": after.tolist(),
-        "scores": {editor: scores[editor].mean(0).tolist() for editor in scores},
+        "scores": {name: values.mean(0).tolist() for name, values in scores.items()},
         "same": same,
         "files": sorted(str(path) for path in Path().rglob("*.png")),
     }""",
     "bias_mitigation": """{
-        "before": mean(before),
-        "after": mean(after),
-        "paired": mean(paired),
+        "before": means["original"],
+        "after": means["ppo-shift"],
+        "paired": dict(me.table(pairing_tasks, {"paired": paired}).loc["paired"].mean()),
         "verdicts": verdicts,
         "held_out": held_out,
         "files": sorted(str(path) for path in Path().rglob("*.png")),
@@ -54,18 +54,22 @@ FACTS = {  # one expression of JSON values per notebook, evaluated after its las
     }""",
     "learn_to_edit": """{
         "rewards": rewards,
-        "evaluations": result.cost.reward_evaluations,
-        "asked": sorted({digit for lesson in lessons for digit in lesson.forget_classes}),
-        "scores": {name: own.tolist() for name, own in scores.items()},
-        "wide": {name: own.tolist() for name, own in wide_scores.items()},
-        "apart": [same_outputs, apart(straight, turned), apart(straight, back)],
-        "own": [accuracies(own_task, own.params), accuracies(own_task, own_params)],
+        "evaluations": first_results[0].cost.reward_evaluations,
+        "asked": sorted({digit for task in tasks for digit in task.forget_classes}),
+        "scores": {
+            name: rows.values.tolist() for name, rows in measured[ACCURACIES].groupby("method")
+        },
+        "wide": {
+            name: rows.values.tolist() for name, rows in wide_measured[ACCURACIES].groupby("method")
+        },
+        "apart": [same_outputs, distance(straight, turned), distance(straight, back)],
+        "sklearn": sklearn_measured[ACCURACIES].values.tolist(),
         "called_seven": int(called[7]),
         "loaded": np.array_equal(
-            editor.edit(task, key).params["fc2"]["kernel"],
-            loaded.edit(task, key).params["fc2"]["kernel"],
+            policy.edit(first, key).params["fc2"]["kernel"],
+            loaded.edit(first, key).params["fc2"]["kernel"],
         ),
-        "turns": {name: own.tolist() for name, own in turns.items()},
+        "turns": {name: rows.tolist() for name, rows in turns.items()},
         "adapted": adapted,
         "files": sorted(str(path) for path in Path().rglob("*.*")),
     }""",
@@ -136,7 +140,7 @@ def test_quickstart(tmp_path):
     assert facts["interpreter"] == sys.executable
     assert Path(facts["package"]) == ROOT / "modeledit_jax" / "tasks"
 
-    metrics = {(editor, seed): values for editor, seed, values in facts["rows"]}
+    metrics = {(method, number): values for method, _, number, values in facts["rows"]}
     for seed in (0, 1):
         original = metrics["original", seed]
         assert original["forget_accuracy_test"] > 0.8 and original["retain_accuracy_test"] > 0.9
@@ -197,14 +201,14 @@ def test_learn_to_edit(tmp_path):
     assert facts["asked"] == [0, 1, 2, 3, 5, 6, 8, 9]  # 4 and 7 are new to the policy
     assert facts["evaluations"] == 0
     for scores in (facts["scores"], facts["wide"]):
-        before, after = np.array(scores["nobody"]), np.array(scores["the policy"])
+        before, after = np.array(scores["original"]), np.array(scores["policy"])
         assert before.min() > 0.8
         assert after[:, 0].mean() < 0.1  # of the forgotten digit, on networks it never saw
         assert after[:, 1].mean() > before[:, 1].mean() - 0.06
-        assert np.mean(scores["the formula"], axis=0)[0] < 0.1
+        assert np.mean(scores["ridge"], axis=0)[0] < 0.1
     outputs, shuffled, back = facts["apart"]
     assert outputs < 1e-5 and shuffled > 0.5 and back < 1e-2
-    (forget_before, retain_before), (forget_after, retain_after) = facts["own"]
+    (forget_before, retain_before), (forget_after, retain_after) = facts["sklearn"]
     assert forget_before > 0.8 and forget_after < 0.3 and retain_after > retain_before - 0.1
     assert facts["called_seven"] < 11  # of 36 sevens
     assert facts["loaded"] is True
@@ -213,8 +217,8 @@ def test_learn_to_edit(tmp_path):
         assert rows.shape == (4, 10), name
         assert rows[1, 7] < 0.2 and rows[0].min() > 0.8, name  # the first request
     adapted = facts["adapted"]
-    assert adapted["the policy"] > max(adapted["nobody"], adapted["PPO, 50 evaluations"]) + 0.3
-    assert adapted["the policy + 50"] > adapted["the policy"] - 0.05
+    assert adapted["policy"] > max(adapted["original"], adapted["PPO, 50 evaluations"]) + 0.3
+    assert adapted["policy + 50"] > adapted["policy"] - 0.05
     folder = "learn-to-edit-results"
     names = ("in_turn.png", "neurons.png", "policy.safetensors", "reward.png")
     assert facts["files"] == [f"{folder}/{name}" for name in names]

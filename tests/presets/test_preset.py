@@ -1,10 +1,15 @@
-"""Methods as TOML files: what is read, set from outside, and refused."""
+"""Method files: found by name or path, checked by the class they name, mistakes in one line."""
 
-import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any
 
 import pytest
 
+from modeledit_jax.editors.search.evolution import SNES, OpenES
+from modeledit_jax.editors.search.ppo import PPO
+from modeledit_jax.editors.unlearning.neggrad import NegGradPlus
+from modeledit_jax.edits.parametrization import LowRank, PerRow
 from modeledit_jax.presets.preset import (
     Preset,
     Style,
@@ -13,169 +18,223 @@ from modeledit_jax.presets.preset import (
     preset,
     preset_families,
     preset_names,
+    preset_source,
 )
 
 
 @dataclass(frozen=True)
 class Inner:
-    """A table of settings."""
-
-    rate: float = 0.1
-    depth: int | None = 3
+    size: int = 3
+    rate: float = 0.5
 
 
 @dataclass(frozen=True)
 class Method:
-    """A class that presets name."""
+    """Fields of all kinds that a file can set."""
 
-    budget: int = 10
-    share: float = 0.5
-    inner: Inner = field(default_factory=Inner)
-    names: tuple[str, ...] = ()
-    helper: object = None
+    steps: int = 10
+    rate: float = 0.1
+    name: str = "a"
+    pair: tuple[int, ...] = (1, 2)
+    limit: float | None = 1.0
+    inner: Inner = Inner()
+    anything: Any = None
 
     def __post_init__(self):
-        if self.budget < 1:
-            raise ValueError("a budget below 1: give more")
+        if self.steps < 0:
+            raise ValueError(f"steps must be at least 0, got {self.steps}")
 
 
-HEAD = 'class = "tests.presets.test_preset:Method"\n'
-FULL = (
-    HEAD
-    + """role = "control"
-tuned = "by hand"
+HERE = f"{__name__}:Method"
 
-[settings]
-share = 1
-names = ["a", "b"]
 
-[settings.inner]
-rate = 2e-3
-depth = "none"
+def written(folder, settings="", *, name="my-method", head=f'class = "{HERE}"', more=""):
+    """A file of a user's with these settings."""
+    path = folder / f"{name}.toml"
+    path.write_text(f"{head}\n[settings]\n{settings}\n{more}\n")
+    return path
 
-[settings.helper]
-class = "tests.presets.test_preset:Inner"
-depth = 7
 
-[options]
-speed = "inner.rate"
-size = "budget"
+def build(folder, settings="", **context):
+    return load_preset(written(folder, settings)).build(**context)
 
-[style]
-color = "#123456"
-marker = "o"
-line = "-"
-"""
+
+def test_presets_of_the_project_are_found_by_name():
+    found = load_preset("unlearning/openes-shift")
+    assert found == load_preset("openes-shift", "unlearning")
+    assert found.kind is OpenES and found.role == "edit" and "six trials" in found.tuned
+    assert found.settings["population"] == 6
+    assert found.style == Style("#D55E00", "s", "-")
+    assert load_preset("original", "bias_mitigation").role == "reference"
+    editor = found.build(budget=77)
+    assert editor == OpenES("shift", 77, population=6, std=0.3, learning_rate=0.1)
+
+
+def test_a_preset_is_built_in_one_call_with_settings_of_ones_own():
+    assert preset("unlearning/ppo-mask", budget=500) == PPO("mask", 500)
+    editor = preset("unlearning/snes-shift", std=0.5, parametrization=PerRow())
+    assert (editor.std, editor.parametrization, editor.learning_rate) == (0.5, PerRow(), 1.0)
+    with pytest.raises(ValueError, match="'snes-shift': SNES has no setting spread; it has world,"):
+        preset("unlearning/snes-shift", spread=1)
+
+
+def test_families_and_their_names():
+    assert {"unlearning", "bias_mitigation", "lifelong"} <= set(preset_families())
+    names = preset_names("unlearning")
+    assert names == tuple(sorted(names)) and {"ridge", "neggrad-plus", "ppo-shift"} <= set(names)
+    for family in ("", "unlearn", "unlearning/ridge"):
+        with pytest.raises(ValueError, match=r"unknown family .*; choose one of bias_mitigation, "):
+            preset_names(family)
+
+
+def test_settings_become_what_their_fields_ask_for(tmp_path):
+    settings = """
+    steps = 5
+    rate = 2                  # an integer where a float is asked for
+    pair = [3, 4, 5]
+    limit = "none"
+    inner = {size = 7}
+    anything = {class = "modeledit_jax.edits.parametrization:LowRank", rank = 2}
+    """
+    found = build(tmp_path, settings)
+    assert found == Method(5, 2.0, "a", (3, 4, 5), None, Inner(7), LowRank(2))
+    assert isinstance(found.rate, float)
+    assert build(tmp_path) == Method()
+
+
+def test_the_context_fills_what_the_file_leaves_open(tmp_path):
+    found = build(tmp_path, "steps = 5", steps=9, rate=0.7, unknown="left aside")
+    assert found == Method(5, 0.7)
+    assert build(tmp_path, inner=Inner(1)) == Method(inner=Inner(1))
+
+
+def test_options_replace_the_settings_they_name(tmp_path):
+    more = '[options]\nbudget = "steps"\nwidth = "inner.size"\n'
+    found = load_preset(written(tmp_path, "steps = 5\ninner = {rate = 0.2}", more=more))
+    assert found.build() == Method(5, inner=Inner(3, 0.2))
+    assert found.build(budget=8, width=6) == Method(8, inner=Inner(6, 0.2))
+    assert found.build(budget=None) == Method(5, inner=Inner(3, 0.2))
+    changed = found.with_settings({"inner.rate": 0.9, "name": "b"})
+    assert changed.build() == Method(5, name="b", inner=Inner(3, 0.9))
+    assert found.settings["inner"] == {"rate": 0.2}  # the first one is as it was
+
+
+def test_paths_beside_the_file(tmp_path):
+    assert build(tmp_path, 'name = "./weights"').name == str(tmp_path / "weights")
+
+
+def test_a_preset_needs_no_file():
+    found = Preset("my-snes", SNES, MappingProxyType({"std": 0.2}))
+    assert found.build(budget=50) == SNES(budget=50, std=0.2)
+    assert replace(found, kind=NegGradPlus, settings={}).build(steps=3) == NegGradPlus(steps=3)
+
+
+MISTAKES = {
+    "unknown setting": ("stepz = 3", "Method has no setting stepz; it has steps, rate, name, pair"),
+    "wrong type": ('steps = "many"', 'wrong value type for field "steps"'),
+    "float for integer": ("steps = 2.5", 'wrong value type for field "steps"'),
+    "wrong item": ('pair = [1, "b"]', 'wrong value type for field "pair'),
+    "unknown inner setting": ("inner = {length = 3}", "length"),
+    "refused by the class": ("steps = -1", "steps must be at least 0, got -1"),
+    "unknown inner class": (
+        'anything = {class = "modeledit_jax.edits.parametrization:Diagonal"}',
+        "cannot import the class 'modeledit_jax.edits.parametrization:Diagonal'",
+    ),
+    "setting of an inner class": (
+        'anything = {class = "modeledit_jax.edits.parametrization:LowRank", ranks = 2}',
+        "LowRank has no setting ranks; it has rank, start_scale",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistakes_in_settings_are_one_line_that_names_the_method(tmp_path, name):
+    settings, message = MISTAKES[name]
+    with pytest.raises(ValueError) as info:
+        build(tmp_path, settings)
+    text = str(info.value)
+    assert text.startswith("preset 'my-method': ") and message in text and "\n" not in text, text
+
+
+HEADS = {
+    "no TOML": ("class = ", "is no TOML"),
+    "unknown key": (f'class = "{HERE}"\ncolour = "red"', "has the unknown colour; known are"),
+    "unknown role": (
+        f'class = "{HERE}"\nrole = "best"',
+        "role must be one of edit, control",
+    ),
+    "no class": ('role = "edit"', "class must be given as 'module:Class', got ''"),
+    "no module": ('class = "Method"', "class must be given as 'module:Class', got 'Method'"),
+    "unknown module": ('class = "no_such_module:A"', "cannot import the class 'no_such_module:A'"),
+    "unknown class": (f'class = "{__name__}:Other"', f"cannot import the class '{__name__}:Other'"),
+    "no dataclass": ('class = "pathlib:Path"', "'pathlib:Path' is no dataclass: decorate"),
+    "no class at all": ('class = "math:pi"', "'math:pi' is no dataclass"),
+}
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_files_that_are_no_preset_are_refused_in_one_line(tmp_path, name):
+    head, message = HEADS[name]
+    with pytest.raises(ValueError) as info:
+        load_preset(written(tmp_path, head=head))
+    text = str(info.value)
+    assert text.startswith("preset 'my-method'") and message in text and "\n" not in text, text
+
+
+@pytest.mark.parametrize(
+    "style", ['color = "red"', 'color = "red"\nmarker = "o"\nline = 3', 'colour = "red"']
 )
+def test_a_style_is_whole_or_absent(tmp_path, style):
+    with pytest.raises(ValueError, match="preset 'my-method': ") as info:
+        load_preset(written(tmp_path, more=f"[style]\n{style}"))
+    assert "\n" not in str(info.value)
 
 
-@pytest.fixture
-def written(tmp_path):
-    def write(text, name="own-method"):
-        path = tmp_path / f"{name}.toml"
-        path.write_text(text, encoding="utf-8")
-        return path
-
-    return write
+@pytest.mark.parametrize("name", ["My-method", "1st", "a--b", "a b"])
+def test_names_are_lower_case_with_hyphens(tmp_path, name):
+    with pytest.raises(ValueError, match="must be lower case with hyphens, like 'ppo-shift'"):
+        load_preset(written(tmp_path, name=name))
 
 
-def test_a_file_is_its_class_with_its_settings(written):
-    found = load_preset(written(FULL))
-    assert (found.name, found.kind, found.role, found.tuned) == (
-        *("own-method", Method, "control", "by hand"),
-    )
-    assert found.style == Style("#123456", "o", "-")
-    method = found.build()
-    assert method == Method(10, 1.0, Inner(2e-3, None), ("a", "b"), Inner(depth=7))
-    assert isinstance(method.share, float)  # an integer stands for it
-    hash(method)
+def test_a_file_may_be_named_as_python_files_are(tmp_path):
+    assert load_preset(written(tmp_path, name="my_method")).name == "my-method"
 
 
-def test_context_fills_fields_that_the_file_leaves_open(written):
-    found = load_preset(written(HEAD + "[settings]\nbudget = 5\n"))
-    assert found.build(budget=7, share=0.25, unknown=1) == Method(5, 0.25)
+def test_what_does_not_exist_is_named_with_the_cure(tmp_path):
+    with pytest.raises(ValueError, match=r"unknown method 'ppo'; choose one of .*ppo-mask"):
+        load_preset("ppo", "unlearning")
+    with pytest.raises(ValueError, match="unknown family 'unlearnings'"):
+        load_preset("unlearnings/ppo-mask")
+    with pytest.raises(FileNotFoundError, match=r"no method file .*mine\.toml: give the path of a"):
+        load_preset(tmp_path / "mine.toml")
 
 
-def test_options_replace_settings_at_any_depth(written):
-    found = load_preset(written(FULL))
-    assert found.build(speed=0.5, size=None).inner == Inner(0.5, None)
-    assert found.build(size=4).budget == 4
-    changed = found.with_options(speed=0.5, other=3)
-    assert changed.settings["inner"] == {"rate": 0.5, "depth": "none"}
-    assert found.settings["inner"]["rate"] == 2e-3  # the preset itself stays
+def test_the_source_of_a_preset(tmp_path):
+    path = written(tmp_path, "steps = 1")
+    assert preset_source(path) == ("my-method", path.read_text(), tmp_path.resolve())
+    name, text, folder = preset_source("ridge", "unlearning")
+    assert name == "ridge" and "RidgeEditor" in text and folder is None
 
 
-def test_settings_by_name(written):
-    path = written(FULL)
-    found = load_preset(path).with_settings({"inner.depth": 9, "budget": 2})
-    assert found.build().inner == Inner(2e-3, 9) and found.build().budget == 2
-    assert (
-        preset(path, budget=3, speed=1.5)
-        == found.with_settings({"budget": 3, "inner.rate": 1.5, "inner.depth": "none"}).build()
-    )
-
-
-def test_a_class_may_lie_beside_the_file(written, tmp_path, monkeypatch):
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    (tmp_path / "beside_the_file.py").write_text(
-        "from dataclasses import dataclass\n@dataclass(frozen=True)\nclass Own:\n    x: int = 1\n"
-    )
-    assert preset(written('class = "beside_the_file:Own"\n[settings]\nx = 4\n')).x == 4
+def test_classes_beside_the_file(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.path", ["/nowhere"])
+    code = "from dataclasses import dataclass\n@dataclass\nclass A:\n    x: int = {}\n"
+    (tmp_path / "one_of_mine.py").write_text(code.format(1))
+    kind = import_class("one_of_mine:A", tmp_path)
+    assert kind().x == 1 and import_class("one_of_mine:A", tmp_path) is kind
+    # Of another folder, but of the same name: not the first one in disguise.
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "one_of_mine.py").write_text(code.format(2))
+    with pytest.raises(ValueError, match=r"a module 'one_of_mine' is loaded from .*; rename one"):
+        import_class("one_of_mine:A", other)
 
 
 def test_every_preset_of_the_project_is_well_formed():
-    assert {"lifelong", "unlearning"} <= set(preset_families())
+    assert {"lifelong", "unlearning", "bias_mitigation"} <= set(preset_families())
     for family in preset_families():
         assert len(preset_names(family)) > 3
         for name in preset_names(family):
             found = load_preset(f"{family}/{name}")
             assert isinstance(found, Preset) and found == load_preset(name, family)
             assert isinstance(found.kind, type)
-
-
-@pytest.mark.parametrize(
-    ("text", "parts"),
-    [
-        ("class = ", ["own-method", "no TOML"]),
-        ("", ["'module:Class'"]),
-        ('class = "no.such.module:X"\n', ["cannot import", "no.such.module:X"]),
-        ('class = "json:JSONDecoder"\n', ["no dataclass", "@dataclass"]),
-        (HEAD + "settngs = 1\n", ["unknown settngs", "settings"]),
-        (HEAD + 'role = "best"\n', ["role must be one of edit, control, reference"]),
-        (HEAD + '[style]\ncolor = "red"\n', ["own-method", "marker"]),
-    ],
-)
-def test_a_file_that_is_no_preset_says_why(written, text, parts):
-    with pytest.raises(ValueError) as error:
-        load_preset(written(text))
-    assert all(part in str(error.value) for part in parts), error.value
-
-
-@pytest.mark.parametrize(
-    ("settings", "parts"),
-    [
-        ("budgt = 3", ["Method has no setting budgt", "it has budget, share"]),
-        ('budget = "many"', ["budget", "int"]),
-        ("budget = 0", ["own-method", "a budget below 1"]),
-        ("inner.rte = 3", ["rte"]),
-        ("names = [1]", ["names"]),
-    ],
-)
-def test_settings_are_checked_by_the_class(written, settings, parts):
-    found = load_preset(written(HEAD + f"[settings]\n{settings}\n"))
-    with pytest.raises(ValueError) as error:
-        found.build()
-    assert all(part in str(error.value) for part in parts), error.value
-
-
-def test_unknown_names_list_the_known_ones(written, tmp_path):
-    with pytest.raises(ValueError, match="unknown family 'cooking'; choose one of"):
-        preset_names("cooking")
-    with pytest.raises(ValueError, match=r"unknown method 'rledt'; choose one of.*rledit"):
-        load_preset("rledt", "lifelong")
-    with pytest.raises(FileNotFoundError, match="no method file"):
-        load_preset(tmp_path / "none.toml")
-    with pytest.raises(ValueError, match="must be lower case with hyphens"):
-        load_preset(written(HEAD, "Own_Method"))
-    with pytest.raises(ValueError, match="must be given as 'module:Class'"):
-        import_class("module")

@@ -7,7 +7,15 @@ import numpy as np
 
 from experiments.bias_mitigation.run import prepare
 from experiments.tuning.bias_mitigation.config import TuneConfig
-from experiments.tuning.searches import Curves, Settings, run_trials, searches, write_tuning
+from experiments.tuning.searches import (
+    Curves,
+    Settings,
+    files_of,
+    grid_of,
+    run_trials,
+    searches,
+    write_tuning,
+)
 from modeledit_jax.tasks.debiasing_metrics import TOLERATED, fairness_curves
 
 RATES = {"PPO": (1.25, 2.5), "OpenES": (0.1, 0.2), "SNES": (1.0, 2.0)}
@@ -21,7 +29,7 @@ def trials(search: str) -> list[Settings]:
         return [{"population": 20, "std": std} for std in SPREADS]
     return [
         {"population": population, "std": 0.3, "learning_rate": rate}
-        for population, rate in itertools.product(POPULATIONS, RATES[search])
+        for population, rate in itertools.product(POPULATIONS, grid_of(RATES, search))
     ]
 
 
@@ -37,4 +45,4 @@ def run(config: TuneConfig) -> Path:
     grids = {name: trials(found.kind.__name__) for name, found in presets.items()}
     tasks = prepare(config).tasks
     found = run_trials(config, tasks, presets, grids, fairness_curves, criterion)
-    return write_tuning(config, "bias_mitigation", found)
+    return write_tuning(config, "bias_mitigation", found, files_of(config, "bias_mitigation"))

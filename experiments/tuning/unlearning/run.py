@@ -5,7 +5,15 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.tuning.searches import Curves, Settings, run_trials, searches, write_tuning
+from experiments.tuning.searches import (
+    Curves,
+    Settings,
+    files_of,
+    grid_of,
+    run_trials,
+    searches,
+    write_tuning,
+)
 from experiments.tuning.unlearning.config import TuneConfig
 from experiments.unlearning.run import prepare
 from modeledit_jax.run.plan_evaluation import set_accuracies
@@ -22,7 +30,7 @@ LONG_HORIZON = {"population": (10,), "std": (0.15, 0.3), "learning_rate": (0.2, 
 
 def trials(search: str, horizon: int = 1) -> list[Settings]:
     """The settings of a class's grid."""
-    grid = GRIDS[search] if horizon == 1 else LONG_HORIZON
+    grid = grid_of(GRIDS if horizon == 1 else {"PPO": LONG_HORIZON}, search)
     return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
 
 
@@ -32,7 +40,7 @@ def run(config: TuneConfig) -> Path:
     grids = {name: trials(found.kind.__name__, config.horizon) for name, found in presets.items()}
     tasks = prepare(config).tasks
     found = run_trials(config, tasks, presets, grids, set_accuracies, area)
-    return write_tuning(config, "unlearning", found)
+    return write_tuning(config, "unlearning", found, files_of(config, "unlearning"))
 
 
 def area(curves: Curves, base: Curves) -> float:

@@ -99,9 +99,8 @@ def identity_corpus(
         for index, (role, size) in enumerate(sizes.items())
     }
     vocabulary, new_ids = _vocabulary(comments["train"].tokens)
-    every = range(len(_TERMS))
-    seen = [column for column in every if _TERMS[column] not in lexicon.HELD_OUT]
-    columns = {"reward": seen, "select": seen, "test": every}
+    seen = [column for column, term in enumerate(_TERMS) if term not in lexicon.HELD_OUT]
+    columns = {"reward": seen, "select": seen, "test": range(len(_TERMS))}
     templates = {role: _templates(role, chosen) for role, chosen in columns.items()}
     swapped = {
         role: _swap(comments[role], chosen, contexts, seed) for role, chosen in columns.items()

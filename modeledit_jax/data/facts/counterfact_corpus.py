@@ -54,9 +54,8 @@ def counterfact_corpus(
     to_edit = _draw_records(draws, files[0], edits, taken=())
     to_train = _draw_records(draws, files[1], train, taken={record.subject for record in to_edit})
     records = to_edit + to_train
-    asked = _draw_facts(
-        draws, pararel, background + held_out, {record.subject for record in records}
-    )
+    taken = {record.subject for record in records}
+    asked = _draw_facts(draws, pararel, background + held_out, taken)
     ways = phrasings_in_use((record for file in files for record in file.records), pararel)
     untouched = [_question(fact, pararel) for fact in asked[:background]]
     facts = [Fact(edit.subject, edit.relation, edit.target_true or "") for edit in records]

@@ -28,7 +28,8 @@ def load_facts(
       source: ``"fact-world"`` (embedded, invented), ``"counterfact"`` or ``"zsre"`` (files in
         ``data_dir``), or the path of a JSON file of your own (`load_fact_file`).
       edits: how many to edit in; None: all there are, 200 of fact-world.
-      train: how many to learn from; None: none of a file of your own, else as many as ``edits``.
+      train: how many to learn from; None: none of a file of your own, else as many as are edited,
+        if there are so many.
       seed: of the draw. A file of your own keeps its order: the first ``edits`` are edited in.
       data_dir: default ``$MODELEDIT_DATA_DIR``.
 
@@ -51,8 +52,8 @@ def load_facts(
         pools = _published(str(source), data_dir)
         draws = StableRandom(seed)
         first = _take(draws.shuffled(pools[0].records), edits, pools[0].name)
-        train = len(first) if train is None else train
         rest = draws.shuffled(_about_others(pools[1].records, first))
+        train = min(len(first), len(rest)) if train is None else train
     elif str(source).endswith((".json", ".jsonl")):
         pools = (load_fact_file(source),) * 2
         first = _take(pools[0].records, edits, pools[0].name)

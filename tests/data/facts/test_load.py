@@ -40,8 +40,10 @@ def test_a_collection_is_drawn_from(data_dir, source):
 def test_all_there_is_and_as_many_to_learn_from(data_dir):
     edits, train = load_facts("zsre", edits=6, data_dir=data_dir)
     assert len(edits) == len(train) == 6
-    with pytest.raises(ValueError, match=r"20 facts asked for, zsre/zsre_mend_train.json.* has 10"):
-        load_facts("zsre", data_dir=data_dir)
+    edits, train = load_facts("zsre", data_dir=data_dir)
+    assert len(edits) == 20 and len(train) == 10  # the others are about subjects that are edited
+    with pytest.raises(ValueError, match=r"11 facts asked for, zsre/zsre_mend_train.json.* has 10"):
+        load_facts("zsre", train=11, data_dir=data_dir)
 
 
 def test_fact_world_needs_no_files():

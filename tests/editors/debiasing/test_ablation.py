@@ -33,7 +33,7 @@ def _greedy(W, rounds):
 
 def test_ablation_is_greedy():
     task = tiny.task(0, reward=_quietness)
-    result = NeuronAblation(3).edit(task, KEY, 1000)
+    result = NeuronAblation(3, 1000).edit(task, KEY)
     W, removed = _greedy(np.asarray(task.leaves["fc2/kernel"]), 3)
     np.testing.assert_array_equal(result.params["fc2"]["kernel"], W)
     assert result.trace["removed"] == removed
@@ -46,21 +46,21 @@ def test_ablation_is_greedy():
 
 @pytest.mark.parametrize(("budget", "removed"), [(CANDIDATES, 1), (3 * CANDIDATES - 1, 2)])
 def test_the_budget_limits_the_rounds(budget, removed):
-    result = NeuronAblation().edit(tiny.task(0, reward=_quietness), KEY, budget)
+    result = NeuronAblation(budget=budget).edit(tiny.task(0, reward=_quietness), KEY)
     assert len(result.trace["removed"]) == removed
     assert result.cost.reward_evaluations == removed * CANDIDATES <= budget
 
 
 def test_ablation_stops_when_nothing_helps_and_pays_for_the_last_look():
     task = tiny.task(0, reward=lambda sets, edit: -_quietness(sets, edit))
-    result = NeuronAblation().edit(task, KEY, 1000)
+    result = NeuronAblation(budget=1000).edit(task, KEY)
     np.testing.assert_array_equal(result.params["fc2"]["kernel"], task.leaves["fc2/kernel"])
     assert result.trace["removed"] == [] and result.cost.reward_evaluations == CANDIDATES
 
 
 def test_ablation_of_several_matrices_leaves_their_biases():
     task = tiny.task(0, site=["fc1/*", "fc2/*"], reward=_quietness)
-    result = NeuronAblation(20).edit(task, KEY, 10_000)
+    result = NeuronAblation(20, 10_000).edit(task, KEY)
     assert {path for path, _, _ in result.trace["removed"]} == {"fc1/kernel", "fc2/kernel"}
     for name in ("fc1", "fc2"):
         np.testing.assert_array_equal(result.params[name]["kernel"], 0.0)
@@ -71,7 +71,7 @@ def test_ablation_of_several_matrices_leaves_their_biases():
 
 def test_ablation_raises_the_reward_of_bias_mitigation():
     task = biased.task()
-    result = NeuronAblation(2).edit(task, KEY, 200)
+    result = NeuronAblation(2, 200).edit(task, KEY)
     assert biased.changed(result.params) == {"fc2/kernel"}
     rows, columns = ((result.params["fc2"]["kernel"] == 0).all(axis=axis).sum() for axis in (1, 0))
     assert rows + columns >= len(result.trace["removed"]) >= 1
@@ -81,21 +81,21 @@ def test_ablation_raises_the_reward_of_bias_mitigation():
 def test_bad_input_of_ablation_names_the_cure():
     task = tiny.task(0, reward=_quietness)
     with pytest.raises(ValueError, match=r"budget of 8 .* takes 9: raise the budget"):
-        NeuronAblation().edit(task, KEY, CANDIDATES - 1)
+        NeuronAblation(budget=CANDIDATES - 1).edit(task, KEY)
     with pytest.raises(ValueError, match="has no matrix whose rows and columns"):
-        NeuronAblation().edit(tiny.task(0, site="fc2/bias", reward=_quietness), KEY, 100)
+        NeuronAblation().edit(tiny.task(0, site="fc2/bias", reward=_quietness), KEY)
 
     def broken(sets, edit):
         return np.float32(1.0) / (edit.leaves["fc2/kernel"][0, 0] != 0)  # only once removed
 
     with pytest.raises(ValueError, match="not finite"):
-        NeuronAblation().edit(tiny.task(0, reward=broken), KEY, 100)
+        NeuronAblation(budget=100).edit(tiny.task(0, reward=broken), KEY)
 
 
 @pytest.mark.parametrize(("site", "rank"), [("fc2/kernel", None), ("fc2/*", 2)])
 def test_a_random_edit_has_the_size_asked_for(site, rank):
     task = biased.task(site)
-    result = RandomEdit(0.3, rank).edit(task, KEY, 0)
+    result = RandomEdit(0.3, rank).edit(task, KEY)
     assert biased.changed(result.params) == set(task.site)
     edited = get_leaves(result.params, task.site)
     np.testing.assert_allclose(relative_edit_size(task.leaves, edited), 0.3, rtol=1e-5)

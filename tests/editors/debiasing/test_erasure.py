@@ -167,7 +167,7 @@ def test_the_data_of_the_fit_are_layer_inputs_with_concept_and_label_uncorrelate
 @pytest.mark.parametrize("editor", [LEACE(), LEACE("one-hot"), INLP(2, ridge=1.0)])
 def test_the_edit_is_the_hook_and_changes_kernel_and_bias_alone(editor):
     task = biased.task()
-    result = editor.edit(task, KEY, 0)
+    result = editor.edit(task, KEY)
     assert isinstance(editor, Editor)
     assert biased.changed(result.params) == {"fc2/kernel", "fc2/bias"}
     assert result.cost.reward_evaluations == result.cost.gradient_steps == 0

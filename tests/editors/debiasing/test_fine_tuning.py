@@ -13,13 +13,12 @@ from scipy.optimize import approx_fprime
 
 from modeledit_jax.editors.debiasing.fine_tuning import (
     FineTune,
-    cached_features,
     logit_pairing,
     squared_mmd,
     tune,
 )
 from modeledit_jax.editors.editor import Editor
-from modeledit_jax.edits.split_apply import split_apply
+from modeledit_jax.tasks.debiasing_metrics import select_criterion
 from tests import tiny
 from tests.editors import biased
 
@@ -72,17 +71,6 @@ def test_equal_scores_have_a_gradient_of_zero_not_nan():
     np.testing.assert_array_equal(gradient, 0.0)
 
 
-def test_cached_features_are_those_of_the_split():
-    paths = ("fc1/bias", "head/kernel")
-    subject = biased.task().subject
-    x = jnp.asarray(biased.task().roles["select"].x)
-    found = cached_features(subject.apply, subject.params, x, paths)
-    expected = split_apply(subject.apply, subject.params, x, paths).prefix(subject.params, x)
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), found, expected
-    )
-
-
 def _objective(params, penalty, weight):
     """Of the reward role, all at once, in NumPy."""
     targets = biased.task().roles["reward"].targets
@@ -124,7 +112,7 @@ def test_full_batches_minimize_the_objective(penalty):
 )
 def test_only_the_site_changes_and_steps_are_counted(site, editor):
     task = biased.task(site)
-    result = editor.edit(task, KEY, 0)
+    result = editor.edit(task, KEY)
     assert isinstance(editor, Editor)
     assert biased.changed(result.params) == set(task.site)
     assert result.cost.gradient_steps == 20 == len(result.trace["loss"])
@@ -163,6 +151,17 @@ def test_tune_chooses_on_select_and_counts_every_trial():
     chex.assert_trees_all_equal(result.params, expected)
     with pytest.raises(ValueError, match="NaN for all of 1 weights"):
         tune(start, task, KEY, lambda *_: float("nan"), (1.0,))
+
+
+def test_an_editor_without_a_weight_tunes_itself_on_select():
+    task = biased.task()
+    editor = FineTune(steps=20, batch_size=64, weight=None, weights=(0.01, 3.0))
+    result = editor.edit(task, KEY)
+    chosen, expected = tune(editor, task, KEY, select_criterion(task), (0.01, 3.0))
+    jax.tree.map(np.testing.assert_array_equal, result.params, expected.params)
+    assert result.trace == expected.trace and chosen.weight in (0.01, 3.0)
+    assert result.trace["criterion"].keys() == {0.01, 3.0}
+    assert result.cost.gradient_steps == 40 and result.cost.reward_evaluations == 0
 
 
 def test_bad_input_names_the_cure():

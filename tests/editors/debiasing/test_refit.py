@@ -83,7 +83,7 @@ def test_subsamples_have_as_many_of_every_cell():
 
 def test_the_head_alone_is_refitted_and_bias_falls():
     task = biased.task()
-    result = FAST.edit(task, KEY, 0)
+    result = FAST.edit(task, KEY)
     assert biased.changed(result.params) == {"head/kernel", "head/bias"}
     assert result.params["head"]["kernel"].shape == (8, 1)
     assert result.cost.reward_evaluations == 0 and isinstance(FAST, Editor)

@@ -1,7 +1,5 @@
 """Weights and additions against counts; retraining with them removes what terms tell."""
 
-from dataclasses import replace
-
 import jax
 import numpy as np
 import pytest
@@ -9,11 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from modeledit_jax.data.comments.comments import no_blocks
 from modeledit_jax.editors.debiasing.reweighing import (
     RetrainWith,
     additions,
-    dixon_rows,
     dixon_weights,
     group_of,
     one_sided,
@@ -103,44 +99,31 @@ def test_a_term_without_harmless_comments_keeps_its_weights():
     np.testing.assert_array_equal(dixon_weights(label, groups), 1.0)
 
 
-def test_dixon_rows_fill_up_from_the_pool():
-    label = np.array([1] * 6 + [0] * 2 + [1, 1] + [0] * 8, np.int32)
-    groups = np.zeros((18, 2), np.float32)
-    groups[:8, 0] = groups[8:12, 1] = 1  # six of eight toxic, and two of four
-    share = np.mean(label == 0)  # 10 of 18
-    pool_label = np.array([0] * 12 + [1] * 5, np.int32)
-    pool_groups = np.tile(np.array([[1, 0]], np.float32), (17, 1))
-    pool_groups[:2] = 1.0  # mention both
-    rows = dixon_rows(label, groups, pool_label, pool_groups, seed=1)
-    lacking = additions(np.array([6.0]), np.array([2.0]), share)[0]  # 5.5
-    assert lacking == pytest.approx(5.5) and np.all(pool_label[rows] == 0)
-    # One more for the second term, unless a comment drawn for the first mentions it as well.
-    assert (pool_groups[rows, 0]).sum() in (6, 7) and len(set(rows)) == len(rows)
-    assert (pool_groups[rows, 1]).sum() >= 1
-    with pytest.raises(ValueError, match=r"term 0 lacks 6 .* the pool has 3 left: enlarge"):
-        dixon_rows(label, groups, pool_label[:3], pool_groups[:3])
-
-
 def _recorder(module, examples, config, key, weights):
     return {"weights": weights, "x": examples.x, "y": examples.y}
 
 
-def test_retraining_hands_over_weights_and_extra_comments():
+def test_retraining_hands_over_examples_and_weights():
     task, train = biased.task(), biased.data().roles["train"]
-    found = RetrainWith(biased.MODULE, train=_recorder).edit(task, KEY, 0).params
-    np.testing.assert_array_equal(found["x"], train.tokens)
-    np.testing.assert_array_equal(found["weights"], 1.0)
 
-    extra = biased.comments(30, 9)
-    editor = RetrainWith(biased.MODULE, reweighing_weights, extra=extra, train=_recorder)
-    found = editor.edit(task, KEY).params
-    label = np.concatenate([train.label, extra.label])
-    groups = np.concatenate([train.groups, extra.groups])
-    np.testing.assert_array_equal(found["y"], label)
-    np.testing.assert_allclose(found["weights"], reweighing_weights(label, groups))
-    short = replace(extra, tokens=extra.tokens[:, :2], blocks=no_blocks())
-    with pytest.raises(ValueError, match="pad to one length"):
-        RetrainWith(biased.MODULE, extra=short).edit(task, KEY)
+    def weights(rule):
+        editor = RetrainWith(biased.MODULE, weights=rule, train=_recorder)
+        found = editor.edit(task, KEY).params
+        np.testing.assert_array_equal(found["x"], train.tokens)
+        np.testing.assert_array_equal(found["y"], train.label)
+        return found["weights"]
+
+    label, groups = train.label, train.groups
+    np.testing.assert_array_equal(weights(None), 1.0)
+    np.testing.assert_array_equal(weights("reweighing"), reweighing_weights(label, groups))
+    np.testing.assert_array_equal(weights("dixon"), dixon_weights(label, groups))
+    np.testing.assert_array_equal(weights(lambda label, groups: 2.0 * label), 2.0 * label)
+    assert len({tuple(np.unique(weights(rule))) for rule in (None, "reweighing", "dixon")}) == 3
+
+
+def test_bad_input_names_the_cure():
+    with pytest.raises(ValueError, match="unknown weights 'equal'; choose one of reweighing"):
+        RetrainWith(biased.MODULE, weights="equal").edit(biased.task(), KEY)
     with pytest.raises(ValueError, match="has no comments with identity terms"):
         RetrainWith(biased.MODULE).edit(tiny.task(), KEY)
 
@@ -148,12 +131,12 @@ def test_retraining_hands_over_weights_and_extra_comments():
 def test_balanced_data_remove_the_bias_and_another_seed_does_not():
     task, before = biased.task(), biased.dispersion(biased.subject_params())
     runs = {
-        rule: RetrainWith(biased.MODULE, rule, biased.CONFIG).edit(task, jax.random.key(5))
-        for rule in (None, reweighing_weights, dixon_weights)
+        rule: RetrainWith(biased.MODULE, biased.CONFIG, rule).edit(task, jax.random.key(5))
+        for rule in (None, "reweighing", dixon_weights)
     }
     dispersion = {rule: biased.dispersion(run.params) for rule, run in runs.items()}
     assert dispersion[None] > 0.6 * before
-    assert dispersion[reweighing_weights] < 0.25 * before
+    assert dispersion["reweighing"] < 0.25 * before
     assert dispersion[dixon_weights] < 0.8 * before  # treats two of the four terms
     run = runs[None]
     assert run.cost.gradient_steps == 12 * (1200 // 64) and run.cost.reward_evaluations == 0

@@ -28,7 +28,7 @@ def _group(width, seeds):
 @lru_cache
 def _trainer(*widths):
     groups = [_group(width, range(4)) for width in widths]
-    return PolicyTrainer.of(CONFIG, "ShiftWorld-v0", groups)
+    return PolicyTrainer.of(CONFIG, "shift", groups)
 
 
 @lru_cache
@@ -52,7 +52,7 @@ def _bits(state):
 @partial(jax.jit, static_argnums=0)
 def _improvement(env, params, tasks):
     """Mean reward of the policy's edits."""
-    editor = LearnedEditor(CONFIG.network("ShiftWorld-v0"), params)
+    editor = LearnedEditor(CONFIG.network("shift"), params)
 
     def one(task):
         leaves = env.apply_plan(editor.plan(env, task), task.original)
@@ -105,10 +105,10 @@ def test_the_pools_take_turns_wherever_training_goes_on(monkeypatch):
 def test_the_editor_holds_the_policy_and_its_world():
     trainer, (state, _) = _trainer(5), _trained(5)
     editor = trainer.editor(state)
-    assert editor.network == trainer.network and editor.world == "ShiftWorld-v0"
+    assert editor.network == trainer.network and editor.world == "shift"
     assert editor.network.action == "low-rank" and editor.network.rank == 2
     assert editor.params is state.params
-    assert PolicyTraining().network("MaskWorld-v0").action == "per-weight"
+    assert PolicyTraining().network("mask").action == "per-weight"
 
 
 @pytest.mark.parametrize("name", ["updates", "tasks", "trials", "epochs"])
@@ -126,7 +126,7 @@ def test_groups_smaller_than_an_update_are_refused():
     with pytest.raises(
         ValueError, match="draws 4 tasks, but a group has 2: make the groups larger"
     ):
-        PolicyTrainer.of(CONFIG, "ShiftWorld-v0", [_group(5, (0, 1)), _group(3, (0,))])
+        PolicyTrainer.of(CONFIG, "shift", [_group(5, (0, 1)), _group(3, (0,))])
 
 
 @pytest.mark.parametrize(
@@ -138,10 +138,10 @@ def test_other_mistakes_are_refused(options, message):
 
 
 def test_what_cannot_be_trained_on_is_named():
-    with pytest.raises(ValueError, match="unknown world 'GlobeWorld'"):
-        PolicyTrainer.of(CONFIG, "GlobeWorld", [_group(5, (0, 1))])
+    with pytest.raises(ValueError, match="unknown world 'globe'; choose one of shift, mask"):
+        PolicyTrainer.of(CONFIG, "globe", [_group(5, (0, 1))])
     with pytest.raises(ValueError, match="at least one group"):
-        PolicyTrainer.of(CONFIG, "ShiftWorld-v0", [])
+        PolicyTrainer.of(CONFIG, "shift", [])
 
 
 @pytest.mark.parametrize("horizon", [1, 3])

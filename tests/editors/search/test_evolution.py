@@ -11,7 +11,6 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modeledit_jax.editors.editor import run_updates
 from modeledit_jax.editors.search.evolution import (
     SNES,
     OpenES,
@@ -22,6 +21,7 @@ from modeledit_jax.editors.search.evolution import (
     snes_utilities,
     step_decay,
 )
+from modeledit_jax.editors.search.search import run_updates
 from tests.editors import bowl
 
 KEY = jax.random.key(3)
@@ -39,11 +39,11 @@ def utilities(rewards):
     return np.array([by_place[rewards == reward].mean() for reward in rewards])
 
 
-@partial(jax.jit, static_argnums=0)
-def search_bowl(updates, search):
-    """Final state and trace of a search on the quadratic world."""
+@jax.jit
+def search_bowl(search):
+    """Final state and trace of a search on the quadratic world, when its budget is spent."""
     state = search.init(BOWL, BOWL.default_params, KEY)
-    return run_updates(search, BOWL, BOWL.default_params, state, updates)
+    return run_updates(search, BOWL, BOWL.default_params, state, search.updates)
 
 
 @settings(deadline=None, max_examples=25)
@@ -92,7 +92,20 @@ def test_a_population_that_cannot_be_mirrored_is_refused(search, population):
 def test_decay_goes_to_zero_and_stays_there():
     found = [float(step_decay(jnp.int32(n), 8)) for n in (0, 2, 8, 99)]
     assert found == [1.0, 0.5625, 0.0, 0.0]
-    assert step_decay(jnp.int32(5), None) == 1.0
+
+
+@pytest.mark.parametrize("kind", [OpenES, SNES])
+def test_steps_shrink_over_the_budget(kind):
+    """After half of the updates a step has a quarter of its length, after all of them none."""
+    search = kind(population=6, budget=6 * 8 + 5)
+    run = jax.jit(partial(search.update, BOWL))
+    state = search.init(BOWL, BOWL.default_params, KEY)
+    steps = [
+        run(BOWL.default_params, replace(state, updates=jnp.int32(done)))[0].mean - state.mean
+        for done in (0, 4, 8, 9)
+    ]
+    np.testing.assert_allclose(steps[1], 0.25 * steps[0], rtol=1e-5, atol=1e-7)
+    assert np.any(steps[0]) and not np.any(steps[2]) and not np.any(steps[3])
 
 
 @pytest.mark.parametrize("search", [OpenES(), SNES(), RandomSearch()])
@@ -113,7 +126,7 @@ def test_rewards_of_a_population_and_their_metrics():
 
 
 def test_snes_step_equals_numpy():
-    env, search = BOWL, SNES(learning_rate=0.7, std=0.4, population=8, num_updates=10)
+    env, search = BOWL, SNES(learning_rate=0.7, std=0.4, population=8, budget=80)
     rng = np.random.default_rng(2)
     mean, std = rng.normal(size=bowl.SIZE), rng.uniform(0.1, 0.5, size=bowl.SIZE)
     state = replace(
@@ -138,7 +151,7 @@ def test_snes_step_equals_numpy():
 
 
 def test_two_openes_steps_equal_numpy():
-    env, search = BOWL, OpenES(learning_rate=0.2, std=0.4, population=6, num_updates=4)
+    env, search = BOWL, OpenES(learning_rate=0.2, std=0.4, population=6, budget=24)
     state = search.init(env, env.default_params, KEY)
     mean, first, second = np.zeros(bowl.SIZE), 0.0, 0.0
     for step in (1, 2):
@@ -164,7 +177,7 @@ def test_the_search_starts_where_it_is_told_to(kind):
     noise_key = jax.random.split(state.key)[1]
     np.testing.assert_array_equal(search.plan(BOWL, BOWL.default_params, state), start[None])
     np.testing.assert_allclose(state.std, np.full(bowl.SIZE, 0.01), rtol=1e-6)
-    state, trace = search_bowl(1, replace(search, learning_rate=0.0))
+    state, trace = search_bowl(replace(search, learning_rate=0.0, budget=6))
     np.testing.assert_array_equal(state.mean, start)
     noise = np.asarray(antithetic_normal(noise_key, 6, bowl.SIZE))
     scores = -((0.01 * noise) ** 2).sum(axis=1)
@@ -179,9 +192,9 @@ def _started(search, start):
     return replace(search, start=start).init(BOWL, BOWL.default_params, KEY)
 
 
-@pytest.mark.parametrize("search", [OpenES(), SNES()])
+@pytest.mark.parametrize("search", [OpenES(budget=3000), SNES(budget=3000)])
 def test_evolution_finds_the_bottom_of_a_bowl(search):
-    state, trace = search_bowl(150, search)
+    state, trace = search_bowl(search)
     distance = np.linalg.norm(trace.plans[:, 0] - bowl.TARGET, axis=1)
     assert distance[-1] < 0.15 * np.linalg.norm(bowl.TARGET)
     np.testing.assert_array_equal(trace.plans[-1, 0], state.mean)
@@ -189,8 +202,8 @@ def test_evolution_finds_the_bottom_of_a_bowl(search):
 
 
 def test_random_search_keeps_the_best_it_has_drawn():
-    search = RandomSearch(std=0.5, population=6)
-    state, trace = search_bowl(12, search)
+    search = RandomSearch(std=0.5, population=6, budget=72)
+    state, trace = search_bowl(search)
     rewards = bowl.reward(np.asarray(trace.plans[:, 0], np.float64))
     assert np.all(np.diff(rewards) >= 0) and rewards[-1] > rewards[0] > 0
     np.testing.assert_allclose(rewards[-1], state.optimizer, rtol=1e-4)
@@ -199,25 +212,25 @@ def test_random_search_keeps_the_best_it_has_drawn():
 
 
 def test_random_search_starts_with_no_edit_and_keeps_it_where_nothing_is_better():
-    search = RandomSearch(std=50.0, population=6)  # far over the rim of the bowl
+    search = RandomSearch(std=50.0, population=6, budget=72)  # far over the rim of the bowl
     env = BOWL
     start = search.init(env, env.default_params, KEY)
     assert not np.any(search.plan(env, env.default_params, start))
-    state, trace = search_bowl(12, search)
+    state, trace = search_bowl(search)
     assert not np.any(trace.plans) and state.optimizer == 0.0
 
 
 @pytest.mark.parametrize(
     ("search", "numbers"),
     [
-        (SNES(population=4), {"learning_rate": [1.0, 0.3], "std": [0.3, 0.6]}),
-        (OpenES(population=4), {"learning_rate": [0.1, 0.02], "std": [0.3, 0.6]}),
+        (SNES(population=4, budget=12), {"learning_rate": [1.0, 0.3], "std": [0.3, 0.6]}),
+        (OpenES(population=4, budget=12), {"learning_rate": [0.1, 0.02], "std": [0.3, 0.6]}),
     ],
 )
 def test_numbers_can_be_swept(search, numbers):
     swept = replace(search, **{name: jnp.array(values) for name, values in numbers.items()})
-    means = jax.vmap(lambda one: search_bowl(3, one)[0].mean)(swept)
+    means = jax.vmap(lambda one: search_bowl(one)[0].mean)(swept)
     for index in range(2):
         own = replace(search, **{name: values[index] for name, values in numbers.items()})
-        np.testing.assert_allclose(means[index], search_bowl(3, own)[0].mean, atol=1e-5)
+        np.testing.assert_allclose(means[index], search_bowl(own)[0].mean, atol=1e-5)
     assert np.abs(means[0] - means[1]).max() > 1e-3

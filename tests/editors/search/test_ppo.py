@@ -9,8 +9,8 @@ import pytest
 
 from modeledit_jax.agents.config import PPOConfig
 from modeledit_jax.agents.networks import ActorCritic, GaussianHead
-from modeledit_jax.editors.editor import run_updates
-from modeledit_jax.editors.search.ppo import PPOSearch, default_ppo_config
+from modeledit_jax.editors.search.ppo import PPO, editing_config
+from modeledit_jax.editors.search.search import run_updates
 from modeledit_jax.edits.parametrization import LowRank
 from modeledit_jax.envs.worlds import ShiftWorld
 from tests import tiny
@@ -29,7 +29,7 @@ def test_the_plan_is_the_episode_of_most_probable_actions(horizon, hidden):
     params = env.default_params
     head = GaussianHead((env.num_actions,))
     network = ActorCritic(head, hidden) if hidden else None
-    search = PPOSearch(replace(CONFIG, normalize_observations=True), network)
+    search = PPO(config=replace(CONFIG, normalize_observations=True), network=network)
 
     @jax.jit
     def run(params):
@@ -55,7 +55,7 @@ def test_the_plan_is_the_episode_of_most_probable_actions(horizon, hidden):
 
 def test_the_search_starts_where_the_parametrization_says():
     env = ShiftWorld(tiny.task(0), parametrization=LowRank(2))
-    search = PPOSearch(replace(CONFIG, initial_std=0.2))
+    search = PPO(config=replace(CONFIG, initial_std=0.2))
     state = search.init(env, env.default_params, KEY)
     start = env.edit.start(jax.random.split(KEY)[0])
     assert np.std(start) > 0.1
@@ -67,21 +67,21 @@ def test_the_search_starts_where_the_parametrization_says():
 @pytest.mark.parametrize("horizon", [1, 2])
 def test_the_search_starts_where_it_is_told_to(horizon):
     env, start = bowl.world(horizon), jnp.asarray(bowl.TARGET)
-    search = PPOSearch(replace(CONFIG, initial_std=0.2), start=start)
+    search = PPO(config=replace(CONFIG, initial_std=0.2), start=start)
     state = search.init(env, env.default_params, KEY)
     plan = search.plan(env, env.default_params, state)
     np.testing.assert_allclose(plan, np.tile(start, (horizon, 1)), atol=1e-6)
     with pytest.raises(ValueError, match=r"start_action has shape \(3,\), but action_mean"):
-        PPOSearch(CONFIG, start=jnp.zeros(3)).init(env, env.default_params, KEY)
+        PPO(config=CONFIG, start=jnp.zeros(3)).init(env, env.default_params, KEY)
 
 
 def test_the_default_settings_find_the_bottom_of_a_bowl_and_can_be_swept():
-    default = replace(default_ppo_config(1500), hidden_sizes=(3,))
+    default = replace(editing_config(1500), hidden_sizes=(3,))
 
     @jax.jit
     def run(rate, spread):
         config = replace(default, action_learning_rate=rate, initial_std=spread)
-        search, params = PPOSearch(config), BOWL.default_params
+        search, params = PPO(config=config), BOWL.default_params
         return run_updates(search, BOWL, params, search.init(BOWL, params, KEY), 150)[1].plans
 
     rates, spreads = jnp.array([default.action_learning_rate, 0.0]), jnp.array([0.3, 0.6])
@@ -98,9 +98,9 @@ def test_the_default_settings_find_the_bottom_of_a_bowl_and_can_be_swept():
 @pytest.mark.parametrize("horizon", [1, 2, 3, 7, 40])
 @pytest.mark.parametrize("budget", [100, 1999])
 def test_default_schedule_spends_the_budget(budget, horizon, world):
-    config = default_ppo_config(budget, horizon, world)
+    config = editing_config(budget, horizon, world)
     assert config.num_steps == horizon and config.num_envs >= 2
     assert 0 <= budget - config.num_updates * config.batch_size < config.batch_size
-    search = PPOSearch(config)
+    search = PPO(config=config)
     assert search.evaluations_per_update == config.batch_size
     assert search.gradient_steps_per_update == 1

@@ -3,7 +3,6 @@
 from dataclasses import replace
 from functools import lru_cache
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -39,7 +38,7 @@ def _leaf(params, path=SITE):
 
 def _edited(editor, task, path=SITE):
     """The kernel afterwards; every leaf outside of the site is the same object."""
-    params, before = editor.edit(task, KEY, 0).params, jax.tree.leaves(task.subject.params)
+    params, before = editor.edit(task, KEY).params, jax.tree.leaves(task.subject.params)
     leaves = zip(leaf_paths(params), before, jax.tree.leaves(params), strict=True)
     assert {path for path, old, new in leaves if old is not new} == set(task.site)
     return _leaf(params, path)
@@ -226,14 +225,14 @@ def test_a_trained_network_forgets_and_keeps(editor, classes):
         own, hit = p[np.arange(len(p)), select.y], p.argmax(axis=1) == select.y
         return own[forget].mean(), hit[forget].mean(), hit[~forget].mean()
 
-    result = editor.edit(task, KEY, 0)
+    result = editor.edit(task, KEY)
     before, after = outcome(task.subject.params), outcome(result.params)
     assert min(before) > 0.8 and max(after[:2]) < 0.3 and after[2] > before[2] - 0.15
     assert isinstance(editor, Editor) and result.cost.seconds > 0
     assert result.cost.reward_evaluations == result.cost.gradient_steps == 0
     alone = replace(task, roles={"reward": task.roles["reward"]})  # nothing else is read
-    again = editor.edit(alone, jax.random.key(1), 100).params
-    chex.assert_trees_all_equal(result.params, again)
+    again = editor.edit(alone, jax.random.key(1)).params
+    jax.tree.map(np.testing.assert_array_equal, result.params, again)
 
 
 @pytest.mark.parametrize("editor", EDITORS)

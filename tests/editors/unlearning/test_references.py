@@ -1,6 +1,5 @@
 """Original, LogitMask and Retrain do what a report takes them for."""
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,7 +25,7 @@ def _others(params, changed):
 
 def test_original_is_the_subject_and_costs_nothing():
     task = tiny.task(1)
-    result = Original().edit(task, KEY, 100)
+    result = Original().edit(task, KEY)
     assert result.params is task.subject.params and result.cost == Cost()
 
 
@@ -61,7 +60,7 @@ def test_retrain_never_predicts_the_class_and_knows_the_others():
     module, config = MLP(tiny.CLASSES, (8,)), TrainingConfig(40, 20, learning_rate=0.02)
     editor = Retrain(module, config)
     task = tiny.task(2)
-    result = editor.edit(task, KEY, 0)
+    result = editor.edit(task, KEY)
     test = tiny.splits().test
     logits = np.asarray(module.apply({"params": result.params}, jnp.asarray(test.x)))
     assert not np.any(logits.argmax(axis=1) == 2)
@@ -70,8 +69,8 @@ def test_retrain_never_predicts_the_class_and_knows_the_others():
     assert result.cost.gradient_steps == 40 * 3 and result.cost.reward_evaluations == 0
     assert isinstance(editor, Editor)
 
-    again, other = editor.edit(task, KEY, 0), editor.edit(task, jax.random.key(1), 0)
-    chex.assert_trees_all_equal(again.params, result.params)
+    again, other = editor.edit(task, KEY), editor.edit(task, jax.random.key(1))
+    jax.tree.map(np.testing.assert_array_equal, again.params, result.params)
     assert np.any(other.params["fc1"]["kernel"] != result.params["fc1"]["kernel"])
 
 

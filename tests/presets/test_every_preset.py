@@ -1,0 +1,91 @@
+"""Every preset of unlearning and of bias mitigation builds, and edits a tiny task of its kind."""
+
+import jax
+import numpy as np
+import pytest
+
+from modeledit_jax.editors.debiasing.refit import LastLayerRefit
+from modeledit_jax.editors.editor import Editor
+from modeledit_jax.editors.search.search import SearchEditor
+from modeledit_jax.edits.parametrization import PerRow
+from modeledit_jax.edits.site import leaf_paths
+from modeledit_jax.presets.preset import load_preset, preset_names
+from modeledit_jax.subjects.image_classifiers import MLP
+from modeledit_jax.subjects.training import TrainingConfig
+from tests import tiny
+from tests.editors import biased
+
+TASKS = {"unlearning": tiny.task, "bias_mitigation": biased.task}
+MODULES = {"unlearning": MLP(tiny.CLASSES, (5, 4)), "bias_mitigation": biased.MODULE}
+ALL = [f"{family}/{name}" for family in TASKS for name in preset_names(family)]
+
+CHANGED = {  # leaves that a method changes; the others change the site
+    "original": set(),
+    "logit-mask": {"head/bias"},
+    "last-layer-refit": {"head/kernel", "head/bias"},
+    "leace": {"fc2/kernel", "fc2/bias"},
+    "inlp": {"fc2/kernel", "fc2/bias"},
+}
+TRAINED_ANEW = ("retrain", "retrain-2", "dixon-rebalancing", "reweighing", "other-seed")
+SEARCHES = ("ppo", "snes", "openes", "random-search")
+QUICK = ("ppo-shift", "snes-mask", "openes-shift", "random-search-mask")
+"""Searches of unlearning that are run in every test; the others compile for half a minute more."""
+
+
+def build(name):
+    """The method as an experiment would build it, but small."""
+    family = name.split("/")[0]
+    context = {
+        "budget": 40,
+        "parametrization": PerRow(),
+        "rank": 1,
+        "module": MODULES[family],
+        "training": TrainingConfig(epochs=1, batch_size=20),
+        "steps": 5,
+        "observation": "time",
+        "refits": 1,
+        "trials": 1,
+        "strengths": (1.0,),
+    }
+    return load_preset(name).build(**context)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_it_builds_and_is_drawn_unlike_the_others(name):
+    found, editor = load_preset(name), build(name)
+    assert isinstance(editor, Editor) and type(editor) is found.kind
+    family, short = name.split("/")
+    if isinstance(editor, SearchEditor):
+        assert editor.world == short.rsplit("-", 1)[1] and editor.budget == 40
+        assert editor.updates >= 1 and "trials" in found.tuned
+    others = [load_preset(n, family).style for n in preset_names(family) if n != short]
+    assert found.style is None or found.style not in others
+
+
+def _marked():
+    for name in ALL:
+        family, short = name.split("/")
+        slow = short.startswith(SEARCHES) and (family != "unlearning" or short not in QUICK)
+        yield pytest.param(name, marks=[pytest.mark.slow] if slow else [])
+
+
+@pytest.mark.parametrize("name", _marked())
+def test_it_edits_a_tiny_task_to_the_end(name):
+    family, short = name.split("/")
+    editor, task = build(name), TASKS[family]()
+    if isinstance(editor, LastLayerRefit):
+        assert (editor.refits, editor.trials) == (1, 1)
+    result = editor.edit(task, jax.random.key(0))
+    leaves = [jax.tree.leaves(params) for params in (task.subject.params, result.params)]
+    paths = leaf_paths(task.subject.params)
+    changed = {path for path, a, b in zip(paths, *leaves, strict=True) if not np.array_equal(a, b)}
+    if short in TRAINED_ANEW:
+        assert "fc1/kernel" in changed
+    elif short != "neuron-ablation":  # it may find nothing that helps
+        assert changed == CHANGED.get(short, {"fc2/kernel"})
+    for leaf in leaves[1]:
+        assert np.all(np.isfinite(leaf))
+    assert 0 <= result.cost.reward_evaluations <= 40
+    assert (result.cost.reward_evaluations > 0) == (
+        isinstance(editor, SearchEditor) or short == "neuron-ablation"
+    )
