@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import scipy.special
 
-from modeledit_jax.tasks.outputs import role_outputs
+from modeledit_jax.tasks.outputs import edit_metrics, role_outputs
 from modeledit_jax.tasks.unlearning_metrics import (
     EVALUATED_ROLES,
-    edit_metrics,
     set_accuracies,
     unlearning_metrics,
 )
