@@ -57,7 +57,8 @@ class Setup:
 
 def run(config: Config) -> Path:
     """Runs the experiment and writes its folder."""
-    make_methods(config, "bias_mitigation", module=None, training=None)  # mistakes show at once
+    unknown = {"module": nn.Module(), "training": TrainingConfig()}
+    make_methods(config, "bias_mitigation", **unknown)  # mistakes show before all work
     setup = prepare(config)
     context = {"module": setup.module, "training": setup.training}
     methods = make_methods(config, "bias_mitigation", **context)

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,7 +23,7 @@ from modeledit_jax.data.images.splits import split_images
 from modeledit_jax.editors.editor import Cost
 from modeledit_jax.editors.unlearning.references import LogitMask
 from modeledit_jax.subjects.image_classifiers import make_classifier
-from modeledit_jax.subjects.training import gradient_steps, image_recipe
+from modeledit_jax.subjects.training import TrainingConfig, gradient_steps, image_recipe
 from modeledit_jax.tasks.outputs import role_outputs
 from modeledit_jax.tasks.unlearning import UnlearningTask, forget_classes, forget_samples
 from modeledit_jax.tasks.unlearning_metrics import EVALUATED_ROLES
@@ -44,7 +45,8 @@ class Setup:
 def run(config: Config) -> Path:
     """Runs the experiment and writes its folder."""
     named = replace(config, methods=tuple(m for m in config.methods if m not in ALWAYS))
-    make_methods(named, "unlearning", module=None, training=None)  # mistakes show before all work
+    unknown = {"module": nn.Module(), "training": TrainingConfig()}
+    make_methods(named, "unlearning", **unknown)  # mistakes show before all work
     setup = prepare(config)
     context = {"module": setup.recipe.module, "training": setup.recipe.training}
     methods = make_methods(named, "unlearning", **context)

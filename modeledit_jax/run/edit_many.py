@@ -7,7 +7,8 @@ resumed one gives the same bits as one that was never stopped.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from operator import itemgetter
@@ -125,9 +126,8 @@ def _side_by_side(
     folder: Path | None,
     report: Report,
 ) -> list[EditResult]:
-    if folder is not None:
-        _claim(folder, identities([(searches, list(tasks), keys)])[0])
-    run = run_search(searches, env, params, keys, folder=folder, report=report)
+    with _claimed(folder, (searches, list(tasks), keys)):
+        run = run_search(searches, env, params, keys, folder=folder, report=report)
     evaluator = PlanEvaluator(env, tasks)
     return [
         EditResult(
@@ -139,13 +139,31 @@ def _side_by_side(
     ]
 
 
-def _claim(folder: Path, identity: str) -> None:
-    """Notes whose checkpoints are in a folder; ValueError if there are those of other work."""
-    about = folder / "search.json"
+@contextmanager
+def _claimed(folder: Path | None, work: Any) -> Iterator[None]:
+    """Notes whose checkpoints are in a folder; a mistake before the first of them undoes it.
+
+    Raises:
+      ValueError: the checkpoints are those of other work.
+    """
+    if folder is None:
+        yield
+        return
+    about, identity = folder / "search.json", identities([work])[0]
     folder.mkdir(parents=True, exist_ok=True)
-    if about.is_file() and any(entry.is_dir() for entry in folder.iterdir()):
+    if about.is_file() and _holds_checkpoints(folder):
         _check_same(json.loads(about.read_text(encoding="utf-8")), identity, folder)
     atomic_write_text(about, json.dumps({"identity": identity}))
+    try:
+        yield
+    except Exception:
+        if not _holds_checkpoints(folder):
+            about.unlink()
+        raise
+
+
+def _holds_checkpoints(folder: Path) -> bool:
+    return any(entry.is_dir() for entry in folder.iterdir())
 
 
 def _check_same(stored: Mapping[str, Any], identity: str, folder: Path) -> None:

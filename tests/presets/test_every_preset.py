@@ -69,7 +69,7 @@ def _marked():
         yield pytest.param(name, marks=[pytest.mark.slow] if slow else [])
 
 
-@pytest.mark.parametrize("name", _marked())
+@pytest.mark.parametrize("name", list(_marked()))
 def test_it_edits_a_tiny_task_to_the_end(name):
     family, short = name.split("/")
     editor, task = build(name), TASKS[family]()
