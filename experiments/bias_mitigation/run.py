@@ -19,6 +19,7 @@ from experiments.common.methods import (
     Evaluation,
     Method,
     Result,
+    check_methods,
     evaluated,
     make_methods,
     method_keys,
@@ -57,8 +58,7 @@ class Setup:
 
 def run(config: Config) -> Path:
     """Runs the experiment and writes its folder."""
-    unknown = {"module": nn.Module(), "training": TrainingConfig()}
-    make_methods(config, "bias_mitigation", **unknown)  # mistakes show before all work
+    check_methods(config, "bias_mitigation")
     setup = prepare(config)
     context = {"module": setup.module, "training": setup.training}
     methods = make_methods(config, "bias_mitigation", **context)

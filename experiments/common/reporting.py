@@ -25,9 +25,9 @@ from modeledit_jax.tasks.task import Task
 def save_weights(
     run_dir: Path, tasks: Sequence[Task], seeds: Sequence[int], searches: Sequence[Result]
 ) -> None:
-    """Saves the networks PPO edited, whole, each in a folder of its own."""
+    """Saves the networks that searches edited, whole, each in a folder of its own."""
     for result in searches:
-        if not result.learned or result.leaves is None:
+        if result.evaluations is None or result.leaves is None:
             continue
         for task, seed, leaves in zip(tasks, seeds, result.leaves, strict=True):
             folder = run_dir / "weights" / result.method / f"{task.name}-seed-{seed}"

@@ -6,14 +6,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
 from experiments.common.image_subjects import Recipe, retrained, trained_subject
-from experiments.common.methods import Evaluation, Result, make_methods, run_methods
+from experiments.common.methods import (
+    Evaluation,
+    Result,
+    check_methods,
+    make_methods,
+    run_methods,
+)
 from experiments.common.options import run_folder
 from experiments.unlearning.config import Config, ForgetOptions, reward_function
 from experiments.unlearning.report import write_report
@@ -23,7 +28,7 @@ from modeledit_jax.data.images.splits import split_images
 from modeledit_jax.editors.editor import Cost
 from modeledit_jax.editors.unlearning.references import LogitMask
 from modeledit_jax.subjects.image_classifiers import make_classifier
-from modeledit_jax.subjects.training import TrainingConfig, gradient_steps, image_recipe
+from modeledit_jax.subjects.training import gradient_steps, image_recipe
 from modeledit_jax.tasks.outputs import role_outputs
 from modeledit_jax.tasks.unlearning import UnlearningTask, forget_classes, forget_samples
 from modeledit_jax.tasks.unlearning_metrics import EVALUATED_ROLES
@@ -45,8 +50,7 @@ class Setup:
 def run(config: Config) -> Path:
     """Runs the experiment and writes its folder."""
     named = replace(config, methods=tuple(m for m in config.methods if m not in ALWAYS))
-    unknown = {"module": nn.Module(), "training": TrainingConfig()}
-    make_methods(named, "unlearning", **unknown)  # mistakes show before all work
+    check_methods(named, "unlearning")
     setup = prepare(config)
     context = {"module": setup.recipe.module, "training": setup.recipe.training}
     methods = make_methods(named, "unlearning", **context)

@@ -7,8 +7,7 @@ resumed one gives the same bits as one that was never stopped.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from operator import itemgetter
@@ -46,6 +45,8 @@ CHUNK = 10
 
 SAVE_EVERY = 2.0
 """Seconds between the checkpoints of a search."""
+
+_CLAIM = "search.json"
 
 
 def edit_many(
@@ -126,8 +127,14 @@ def _side_by_side(
     folder: Path | None,
     report: Report,
 ) -> list[EditResult]:
-    with _claimed(folder, (searches, list(tasks), keys)):
+    if folder is not None:
+        _claim(folder, identities([(searches, list(tasks), keys)])[0])
+    try:
         run = run_search(searches, env, params, keys, folder=folder, report=report)
+    except ValueError:
+        if folder is not None and not _has_checkpoints(folder):
+            (folder / _CLAIM).unlink(missing_ok=True)  # there is nothing to continue
+        raise
     evaluator = PlanEvaluator(env, tasks)
     return [
         EditResult(
@@ -139,30 +146,16 @@ def _side_by_side(
     ]
 
 
-@contextmanager
-def _claimed(folder: Path | None, work: Any) -> Iterator[None]:
-    """Notes whose checkpoints are in a folder; a mistake before the first of them undoes it.
-
-    Raises:
-      ValueError: the checkpoints are those of other work.
-    """
-    if folder is None:
-        yield
-        return
-    about, identity = folder / "search.json", identities([work])[0]
+def _claim(folder: Path, identity: str) -> None:
+    """Notes whose checkpoints are in a folder; ValueError if there are those of other work."""
+    about = folder / _CLAIM
     folder.mkdir(parents=True, exist_ok=True)
-    if about.is_file() and _holds_checkpoints(folder):
+    if about.is_file() and _has_checkpoints(folder):
         _check_same(json.loads(about.read_text(encoding="utf-8")), identity, folder)
     atomic_write_text(about, json.dumps({"identity": identity}))
-    try:
-        yield
-    except Exception:
-        if not _holds_checkpoints(folder):
-            about.unlink()
-        raise
 
 
-def _holds_checkpoints(folder: Path) -> bool:
+def _has_checkpoints(folder: Path) -> bool:
     return any(entry.is_dir() for entry in folder.iterdir())
 
 

@@ -13,6 +13,7 @@ import modeledit_jax as me
 from experiments.unlearning.__main__ import command
 from modeledit_jax.presets.preset import load_preset
 from modeledit_jax.report.summary import read_summary
+from modeledit_jax.run.checkpoint import load_params
 from tests import tiny
 
 SEARCH = '''
@@ -233,3 +234,5 @@ def test_the_experiment_runs_methods_of_ones_own_to_its_report(mine, tmp_path, c
     assert (tmp_path / "run" / "figures" / "learning_curves.png").is_file()
     (saved,) = (tmp_path / "run" / "edits" / "my-editor").iterdir()
     assert (saved / "edit.json").is_file()
+    params = load_params(tmp_path / "run" / "weights" / "my-search" / "forget-7-seed-0")
+    assert np.asarray(params["fc2"]["kernel"]).shape == (128, 32)
