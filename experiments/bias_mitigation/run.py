@@ -19,6 +19,7 @@ from experiments.common.methods import (
     Evaluation,
     Method,
     Result,
+    check_methods,
     evaluated,
     make_methods,
     method_keys,
@@ -57,7 +58,7 @@ class Setup:
 
 def run(config: Config) -> Path:
     """Runs the experiment and writes its folder."""
-    make_methods(config, "bias_mitigation", module=None, training=None)  # mistakes show at once
+    check_methods(config, "bias_mitigation")
     setup = prepare(config)
     context = {"module": setup.module, "training": setup.training}
     methods = make_methods(config, "bias_mitigation", **context)

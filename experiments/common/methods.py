@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,6 +28,7 @@ from modeledit_jax.presets.preset import Role, Style, load_preset
 from modeledit_jax.run.edit_many import edit_many
 from modeledit_jax.run.plan_evaluation import Measure, PlanEvaluator, set_accuracies
 from modeledit_jax.run.scalars import ScalarWriter
+from modeledit_jax.subjects.training import TrainingConfig
 from modeledit_jax.tasks.task import Task
 from modeledit_jax.types import Key, Leaves, Params
 
@@ -115,6 +117,12 @@ def make_methods(config: MethodOptions, family: str, **context: Any) -> list[Met
     if len(set(names)) < len(names):
         raise ValueError(f"--methods must name each method once, got {', '.join(names)}")
     return methods
+
+
+def check_methods(config: MethodOptions, family: str) -> None:
+    """Raises as `make_methods`, before any data is read or network trained."""
+    # What only the data tell is not looked at when a method is built.
+    make_methods(config, family, module=nn.Module(), training=TrainingConfig())
 
 
 def method_context(config: ActionOptions) -> dict[str, Any]:

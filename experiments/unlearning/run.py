@@ -12,7 +12,13 @@ import numpy as np
 from tqdm import tqdm
 
 from experiments.common.image_subjects import Recipe, retrained, trained_subject
-from experiments.common.methods import Evaluation, Result, make_methods, run_methods
+from experiments.common.methods import (
+    Evaluation,
+    Result,
+    check_methods,
+    make_methods,
+    run_methods,
+)
 from experiments.common.options import run_folder
 from experiments.unlearning.config import Config, ForgetOptions, reward_function
 from experiments.unlearning.report import write_report
@@ -44,7 +50,7 @@ class Setup:
 def run(config: Config) -> Path:
     """Runs the experiment and writes its folder."""
     named = replace(config, methods=tuple(m for m in config.methods if m not in ALWAYS))
-    make_methods(named, "unlearning", module=None, training=None)  # mistakes show before all work
+    check_methods(named, "unlearning")
     setup = prepare(config)
     context = {"module": setup.recipe.module, "training": setup.recipe.training}
     methods = make_methods(named, "unlearning", **context)

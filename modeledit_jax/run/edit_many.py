@@ -46,6 +46,8 @@ CHUNK = 10
 SAVE_EVERY = 2.0
 """Seconds between the checkpoints of a search."""
 
+_CLAIM = "search.json"
+
 
 def edit_many(
     editor: Editor | Sequence[Editor],
@@ -127,7 +129,12 @@ def _side_by_side(
 ) -> list[EditResult]:
     if folder is not None:
         _claim(folder, identities([(searches, list(tasks), keys)])[0])
-    run = run_search(searches, env, params, keys, folder=folder, report=report)
+    try:
+        run = run_search(searches, env, params, keys, folder=folder, report=report)
+    except ValueError:
+        if folder is not None and not _has_checkpoints(folder):
+            (folder / _CLAIM).unlink(missing_ok=True)  # there is nothing to continue
+        raise
     evaluator = PlanEvaluator(env, tasks)
     return [
         EditResult(
@@ -141,11 +148,15 @@ def _side_by_side(
 
 def _claim(folder: Path, identity: str) -> None:
     """Notes whose checkpoints are in a folder; ValueError if there are those of other work."""
-    about = folder / "search.json"
+    about = folder / _CLAIM
     folder.mkdir(parents=True, exist_ok=True)
-    if about.is_file() and any(entry.is_dir() for entry in folder.iterdir()):
+    if about.is_file() and _has_checkpoints(folder):
         _check_same(json.loads(about.read_text(encoding="utf-8")), identity, folder)
     atomic_write_text(about, json.dumps({"identity": identity}))
+
+
+def _has_checkpoints(folder: Path) -> bool:
+    return any(entry.is_dir() for entry in folder.iterdir())
 
 
 def _check_same(stored: Mapping[str, Any], identity: str, folder: Path) -> None:

@@ -103,6 +103,7 @@ def test_gemm_computes_the_product_it_counts():
     )
 
 
+@pytest.mark.slow
 def test_ppo_and_the_environment_alone_make_the_same_number_of_evaluations():
     training, evaluations = ppo_training(ShiftWorld(cnn_task()), updates=3)
     state, metrics = training.run()
@@ -191,6 +192,7 @@ def test_main_writes_json_and_figure(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out.count("ppo_share") == 1
 
 
+@pytest.mark.slow
 def test_figure_shows_every_contestant(tmp_path):
     figure = draw(results(), tmp_path / "figure.png")
     candidates, depth, ppo = figure.axes

@@ -11,6 +11,8 @@ from modeledit_jax.editors.policy.training import PolicyTrainer, PolicyTraining
 from modeledit_jax.language.config import tiny_llama
 from modeledit_jax.language.huggingface.checkpoint import save_pretrained
 from modeledit_jax.language.parameters import init_params
+from modeledit_jax.report.summary import write_summary
+from modeledit_jax.report.table import Row
 
 
 def policy(folder, monkeypatch):
@@ -53,3 +55,13 @@ def zsre(folder, monkeypatch):
         ]
         (folder / "data" / "zsre" / f"{name}.json").write_text(json.dumps(records))
     monkeypatch.setenv("MODELEDIT_DATA_DIR", str(folder / "data"))
+
+
+def finished_run(folder, monkeypatch):
+    """What an experiment leaves behind."""
+    rows = [
+        Row(method, "forget-7", seed, {"forget_accuracy_test": 0.0}, me.Cost(2000))
+        for method in ("ppo-mask", "ppo-shift")
+        for seed in (0, 1)
+    ]
+    write_summary(folder / "runs" / "digits", "unlearning", {}, rows)

@@ -110,7 +110,7 @@ def test_a_static_world_has_no_numbers_of_its_own():
 
 def reset_and_step(env, params):
     _, state = env.reset(KEY, params)
-    _, _, *_, info = env.step(KEY, state, ACTION, params)
+    *_, info = env.step(KEY, state, ACTION, params)
     return state.score, info["score"]
 
 

@@ -96,7 +96,7 @@ def test_the_best_settings_become_a_preset(config, monkeypatch):
     [
         (
             {"methods": ("ridge",)},
-            "--methods ridge is no search: this command tunes searches alone",
+            "--methods ridge is no search: this command tunes",
         ),
         ({"methods": ("openes",)}, "unknown method 'openes'"),
         ({"horizon": 2}, "no grid of settings for OpenES"),

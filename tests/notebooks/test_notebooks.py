@@ -134,6 +134,7 @@ def test_every_notebook_has_facts():
     assert {path.stem for path in NOTEBOOKS} == FACTS.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)  # half a minute, on a machine that is not busy otherwise
 def test_quickstart(tmp_path):
     facts = execute(ROOT / "notebooks" / "quickstart.ipynb", tmp_path)

@@ -1,4 +1,4 @@
-"""The judge's suffix equals the whole edited network."""
+"""The evaluator's suffix equals the whole edited network."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from modeledit_jax.edits.parametrization import LowRank
 from modeledit_jax.edits.site import set_leaves
 from modeledit_jax.envs.stacking import stack_params
 from modeledit_jax.envs.worlds import MaskWorld
-from modeledit_jax.run.plan_evaluation import PlanEvaluator
+from modeledit_jax.run.plan_evaluation import PlanEvaluator, apply_plan
 from tests import tiny
 
 SITE = ("fc1/bias", "fc2/kernel")
@@ -22,12 +22,11 @@ TASKS = [
 
 @pytest.fixture(scope="module")
 def situation():
-    """Env, stacked params, 9 plans of two edits for each task, judge."""
+    """Env, 9 plans of two edits for each task, evaluator."""
     env = MaskWorld(TASKS[0], parametrization=LowRank(2), horizon=2)
-    params = stack_params([env.params(task) for task in TASKS])
     shape = (len(TASKS), 9, 2, env.num_actions)
     plans = np.asarray(0.7 * jax.random.normal(jax.random.key(0), shape))
-    return env, params, plans, PlanEvaluator(env, TASKS)
+    return env, plans, PlanEvaluator(env, TASKS)
 
 
 def whole_network(env, task, plan, role):
@@ -39,8 +38,8 @@ def whole_network(env, task, plan, role):
 
 @pytest.mark.parametrize("role", ["select", "test"])
 def test_accuracies_are_those_of_the_whole_edited_network(situation, role):
-    env, params, plans, judge = situation
-    found = judge.curves(plans, params, role)
+    env, plans, evaluator = situation
+    found = evaluator.curves(plans, role)
     assert found.keys() == {"retain", "forget"}
     expected = {name: np.zeros((3, 9)) for name in found}
     for index, task in enumerate(TASKS):
@@ -56,18 +55,51 @@ def test_accuracies_are_those_of_the_whole_edited_network(situation, role):
 
 
 def test_outputs_are_those_of_the_whole_edited_network(situation):
-    env, params, plans, judge = situation
+    env, plans, evaluator = situation
     for index, task in enumerate(TASKS):
-        leaves = judge.edited(index, plans[index, 0], params)
+        leaves = evaluator.edited(index, plans[index, 0])
         assert leaves.keys() == set(SITE)
         expected = whole_network(env, task, plans[index, 0], "test")
-        found = judge.outputs(index, leaves, "test")
+        found = evaluator.outputs(index, leaves, "test")
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_networks_run_their_prefix_once_for_each_role(situation):
-    *_, judge = situation
-    assert judge.features(0, "test") is judge.features(1, "test")  # one network, one batch
-    assert judge.features(0, "test") is not judge.features(2, "test")
-    assert judge.features(0, "test") is not judge.features(0, "select")
-    assert judge.features(0, "test") is judge.features(0, "test")
+    *_, evaluator = situation
+    assert evaluator.features(0, "test") is evaluator.features(1, "test")  # one network, one batch
+    assert evaluator.features(0, "test") is not evaluator.features(2, "test")
+    assert evaluator.features(0, "test") is not evaluator.features(0, "select")
+    assert evaluator.features(0, "test") is evaluator.features(0, "test")
+
+
+def test_a_measure_of_ones_own(situation):
+    env, plans, _ = situation
+
+    def mean_lead(outputs, targets, weights):
+        lead = outputs[jnp.arange(len(targets)), targets] - outputs.max(axis=1)
+        return {"lead": jnp.average(lead, weights=weights["retain"])}
+
+    found = PlanEvaluator(env, TASKS, mean_lead).curves(plans, "select")
+    assert found.keys() == {"lead"} and found["lead"].shape == (3, 9)
+    for index, task in enumerate(TASKS):
+        outputs, sets = whole_network(env, task, plans[index, 4], "select"), task.roles["select"]
+        lead = outputs[np.arange(len(outputs)), sets.targets] - outputs.max(axis=1)
+        expected = np.average(lead, weights=sets.weights["retain"])
+        np.testing.assert_allclose(found["lead"][index, 4], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_params_of_the_tasks_are_those_of_the_world(situation):
+    env, _, evaluator = situation
+    expected = [env.params(task) for task in TASKS]
+    compare = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)  # noqa: E731
+    for found, own in zip(evaluator.task_params(), expected, strict=True):
+        jax.tree.map(compare, found, own)
+    jax.tree.map(compare, evaluator.stacked_params(), stack_params(expected))
+
+
+def test_a_plan_is_applied_as_by_the_world(situation):
+    env, plans, _ = situation
+    leaves = {path: jnp.asarray(leaf) for path, leaf in TASKS[0].leaves.items()}
+    found = apply_plan(env.static, jnp.asarray(plans[0, 3]), leaves)
+    expected = env.apply_plan(jnp.asarray(plans[0, 3]), leaves)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), found, expected)

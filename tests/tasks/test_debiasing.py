@@ -10,7 +10,8 @@ import pytest
 from modeledit_jax.data.comments.comments import no_blocks
 from modeledit_jax.envs.check import check_env
 from modeledit_jax.envs.worlds import make
-from modeledit_jax.tasks.debiasing import members, mitigate_bias
+from modeledit_jax.tasks.debiasing import comment_targets, members, mitigate_bias
+from tests import tiny
 from tests.tiny_comments import corpus, subject
 
 
@@ -36,6 +37,19 @@ def test_train_and_suites_have_one_set():
     suite = task.roles["swapped_test"]
     assert set(suite.weights) == {"counterfactuals"}
     np.testing.assert_array_equal(suite.targets.blocks, data.suites["swapped_test"].blocks)
+
+
+def test_the_targets_of_a_role_are_numpy_arrays():
+    task = mitigate_bias(subject(), corpus())
+    moved = jax.tree.map(jnp.asarray, task.roles["select"])
+    sets, targets = comment_targets(replace(task, roles={"select": moved}), "select")
+    assert sets is moved
+    for name in ("label", "groups", "blocks"):
+        found = getattr(targets, name)
+        assert isinstance(found, np.ndarray)
+        np.testing.assert_array_equal(found, getattr(task.roles["select"].targets, name))
+    with pytest.raises(ValueError, match="'forget-0' has no comments with identity terms"):
+        comment_targets(tiny.task(0), "select")
 
 
 def test_the_reward_role_never_names_a_held_out_term():

@@ -1,5 +1,6 @@
 """Report metrics and gates, with classifiers whose verdict is known beforehand."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -8,10 +9,13 @@ from modeledit_jax.evaluation.fairness_cards import METRIC_CARDS
 from modeledit_jax.evaluation.fairness_report import fairness_metrics
 from modeledit_jax.tasks.debiasing import members, mitigate_bias
 from modeledit_jax.tasks.debiasing_metrics import (
+    TOLERATED,
     debiasing_metrics,
     evaluated_roles,
+    fairness_curves,
     gates,
     labeled_scores,
+    select_criterion,
     threshold,
 )
 from tests.tiny_comments import corpus, subject
@@ -60,6 +64,38 @@ def test_metrics_are_those_of_the_sets(task, original):
     own = fairness_metrics(*labeled_scores(task, original, "test", "counterfactuals"), cut)
     assert values["fped"] == own["fped"] and values["template_fpr"] == own["fpr"]
     assert values["swapped_test_fped"] > 0
+
+
+def _on_select(task, scores):
+    sets = task.roles["select"]
+    targets, weights = jax.tree.map(jnp.asarray, (sets.targets, dict(sets.weights)))
+    return fairness_curves(jnp.asarray(scores)[:, None], targets, weights)
+
+
+def test_progress_on_a_role_is_measured_at_its_own_threshold(task, original):
+    cut = threshold(task, original)
+    own = fairness_metrics(*labeled_scores(task, original, "select", "counterfactuals"), cut)
+    scores, label, _ = labeled_scores(task, original, "select", "comments")
+    found = _on_select(task, original["select"][:, 0])
+    for name in ("fped", "fned", "bpsn_m5"):
+        np.testing.assert_allclose(found[name], own[name], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(found["accuracy"], ((scores >= cut) == label).mean(), atol=1e-6)
+
+
+def test_settings_are_chosen_by_bias_and_by_what_accuracy_costs(task, original):
+    criterion, sets = select_criterion(task), task.roles["select"]
+    fair = _fair(task, original)["select"][:, 0]
+    noisy = fair.copy()
+    noisy[members(sets, "comments")[::3]] *= -1.0  # a third of the comments the wrong way round
+    unedited = original["select"][:, 0]
+    before, values = _on_select(task, unedited)["accuracy"], []
+    for scores in (unedited, fair, noisy):
+        found = _on_select(task, scores)
+        lost = max(float(before - found["accuracy"]) - TOLERATED, 0.0)
+        values.append(criterion(jnp.asarray(scores), sets))
+        expected = -float(found["fped"]) - float(found["fned"]) - 4.0 * lost
+        assert values[-1] == pytest.approx(expected, abs=1e-5)
+    assert values[1] > values[0] and values[2] < values[1] - 0.2
 
 
 def test_held_out_terms_are_averaged_apart(task, original):

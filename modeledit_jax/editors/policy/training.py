@@ -111,7 +111,7 @@ class PolicyTrainer:
                     "groups larger or tasks smaller"
                 )
         network = config.network(world)
-        envs = tuple(neuron_world(network, world, group[0]) for group in groups)
+        envs = tuple(neuron_world(network, world, group[0]).static for group in groups)
         pools = tuple(make_pool(env, group) for env, group in zip(envs, groups, strict=True))
         return cls(config, world, envs, pools)
 
@@ -137,7 +137,7 @@ class PolicyTrainer:
         for step in range(done, done + steps):
             turn = step % len(self.envs)
             state, metrics = _update(
-                self.config, self.envs[turn].static, self.pools[turn], self.network, state
+                self.config, self.envs[turn], self.pools[turn], self.network, state
             )
             records.append(metrics)
         return state, jax.tree.map(lambda *values: jnp.stack(values), *records)

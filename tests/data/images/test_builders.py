@@ -178,7 +178,7 @@ def test_no_network_names_urls_and_folder(originals, tmp_path):
         builders.read_arrays("mnist", data_dir=tmp_path, cache_dir=tmp_path / "cache")
     message = str(error.value)
     assert all(url in message for url in builders.IdxMnist.urls())
-    assert message.endswith(f"into {originals}") and "\n" not in message
+    assert f"into {originals}, or set MODELEDIT_DATA_DIR" in message and "\n" not in message
 
 
 def test_numbers_of_images_and_labels_must_agree(originals, arrays, tmp_path, monkeypatch):
