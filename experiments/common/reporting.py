@@ -16,8 +16,13 @@ from modeledit_jax.evaluation.statistics import (
 from modeledit_jax.evaluation.targets import quantiles_of_needed
 from modeledit_jax.presets.preset import Style
 from modeledit_jax.report.aggregates import paired, score_matrix
-from modeledit_jax.report.markdown import interval_cell, table_lines
-from modeledit_jax.report.table import Row, group_by
+from modeledit_jax.report.markdown import (
+    factor_cell,
+    interval_cell,
+    table_lines,
+    varying_factors,
+)
+from modeledit_jax.report.table import Row, by_variant, group_by
 from modeledit_jax.run.checkpoint import save_tree
 from modeledit_jax.tasks.task import Task
 
@@ -37,28 +42,35 @@ def save_weights(
 def speed_lines(
     target: str, rows: Sequence[Row], *, solved: str, levels: Mapping[str, float]
 ) -> list[str]:
-    """How many reward evaluations each search needed, ``evaluations_to_target`` of the rows.
+    """How many reward evaluations each method needed, ``evaluations_to_target`` of the rows.
 
     Args:
       target: in words, for the heading.
-      rows: of all methods; searches are those with the metric.
+      rows: those without the metric are left out; factors that vary are shown as columns.
       solved: header of the column that counts who met the target.
       levels: quantiles to show, by their headers.
     """
-    lines = []
-    for name, group in group_by(rows, "method").items():
-        if "evaluations_to_target" not in group[0].metrics:
-            continue
-        needed = np.array([row.metrics["evaluations_to_target"] for row in group])
-        cells = [
-            f"{value:,.0f}" if np.isfinite(value) else "not reached"
-            for value in quantiles_of_needed(needed, levels.values())
-        ]
-        lines.append((name, f"{np.isfinite(needed).sum()}/{len(needed)}", *cells))
-    if not lines:
+    rows = [row for row in rows if "evaluations_to_target" in row.metrics]
+    if not rows:
         return []
-    heading = f"## Reward evaluations {target}"
-    return [heading, "", *table_lines(("search", solved, *levels), lines), ""]
+    factors = varying_factors(rows)
+    lines = []
+    for runs in by_variant(rows):
+        needed = np.array([row.metrics["evaluations_to_target"] for row in runs])
+        lines.append(
+            [
+                runs[0].method,
+                *(factor_cell(runs[0].factors.get(name)) for name in factors),
+                f"{np.isfinite(needed).sum()}/{len(needed)}",
+                *(
+                    f"{value:,.0f}" if np.isfinite(value) else "not reached"
+                    for value in quantiles_of_needed(needed, levels.values())
+                ),
+            ]
+        )
+    names = [name.replace("_", " ") for name in factors]
+    table = table_lines(("method", *names, solved, *levels), lines, texts=1 + len(names))
+    return [f"## Reward evaluations {target}", "", *table, ""]
 
 
 def comparison_lines(

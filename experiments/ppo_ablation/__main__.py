@@ -4,7 +4,7 @@
 
 Every variant edits all classes of the same networks with the same reward and the same number of
 reward evaluations, and differs from the default in what its name says. Prints a table and writes
-``ablation.md`` and ``ablation.json`` into the run folder.
+``report.md``, ``summary.json`` and ``metrics.csv`` into the run folder.
 """
 
 from experiments.common.command import Command

@@ -1,6 +1,6 @@
 """Variants of PPO on the same tasks: each is run, evaluated on test, and put in a table."""
 
-import json
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,12 +15,14 @@ from experiments.common.options import run_folder
 from experiments.ppo_ablation.config import AblationConfig
 from experiments.unlearning.run import Setup, prepare
 from modeledit_jax.editors.search.ppo import editing_config
-from modeledit_jax.evaluation.statistics import stratified_bootstrap
 from modeledit_jax.evaluation.targets import first_met, forgotten, quantiles_of_needed
 from modeledit_jax.presets.preset import load_preset
-from modeledit_jax.report.markdown import table_lines
+from modeledit_jax.report.markdown import MISSING, number, table_lines
+from modeledit_jax.report.serialization import cached_rows
+from modeledit_jax.report.summary import write_metrics_csv, write_summary
+from modeledit_jax.report.table import Row, group_by, select
 from modeledit_jax.run.edit_many import edit_many
-from modeledit_jax.run.files import atomic_write_text, cached_json
+from modeledit_jax.run.files import atomic_write_text
 from modeledit_jax.run.folder import as_json
 from modeledit_jax.run.plan_evaluation import PlanEvaluator
 
@@ -50,30 +52,31 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 def run(config: AblationConfig) -> Path:
     """Runs the ablation and writes its tables."""
-    found = ablate(config)
-    text = "\n\n".join(f"### {world}\n\n{table(rows)}" for world, rows in found.items())
-    content = json.dumps({"config": as_json(config), "variants": found}, indent=2)
-    atomic_write_text(run_folder(config) / "ablation.json", content + "\n")
-    atomic_write_text(run_folder(config) / "ablation.md", text + "\n")
+    folder, rows = run_folder(config), ablate(config)
+    text = "\n\n".join(
+        f"### {world}\n\n{variant_table(select(rows, method=f'ppo-{world}'))}"
+        for world in config.worlds
+    )
+    atomic_write_text(folder / "report.md", text + "\n")
+    write_metrics_csv(folder, rows)
+    write_summary(folder, "ppo-ablation", as_json(config), rows)
     print(text)
-    return run_folder(config) / "ablation.md"
+    return folder / "report.md"
 
 
-def ablate(config: AblationConfig) -> dict[str, list[dict[str, Any]]]:
-    """Runs all variants; returns their test results by world."""
+def ablate(config: AblationConfig) -> list[Row]:
+    """Runs all variants; returns their test results."""
     setup = prepare(config)
-    found: dict[str, list[dict[str, Any]]] = {}
+    rows = []
     for world in config.worlds:
-        found[world] = []
-        for number, name in enumerate(tqdm(VARIANTS, desc=f"variants in {world}")):
-            path = run_folder(config) / "variants" / f"{world}-{number}.json"
-            row = cached_json(path, partial(variant_row, config, setup, world, name))
-            found[world].append(row)
-    return found
+        for index, name in enumerate(tqdm(VARIANTS, desc=f"variants in {world}")):
+            path = run_folder(config) / "variants" / f"{world}-{index}.json"
+            rows += cached_rows(path, partial(variant_rows, config, setup, world, name))
+    return rows
 
 
-def variant_row(config: AblationConfig, setup: Setup, world: str, name: str) -> dict[str, Any]:
-    """Runs one variant; returns its test results."""
+def variant_rows(config: AblationConfig, setup: Setup, world: str, name: str) -> list[Row]:
+    """Runs one variant; returns a row for every task, with curves."""
     options = dict(VARIANTS[name])
     horizon = options.pop("horizon", 1)
     observation = options.pop("observation", "weights")
@@ -85,54 +88,66 @@ def variant_row(config: AblationConfig, setup: Setup, world: str, name: str) -> 
         config=settings,
     )
     keys = jax.random.split(jax.random.key(config.seed), len(setup.tasks))
-    plans = np.stack([result.trace.plans for result in edit_many(search, setup.tasks, keys)])
+    found = edit_many(search, setup.tasks, keys)
+    plans = np.stack([result.trace.plans for result in found])
     evaluator = PlanEvaluator(search.make_world(setup.tasks[0]), setup.tasks)
-    shape = (config.seeds, len(setup.tasks) // config.seeds)
-    return {"variant": name, **evaluated(evaluator, plans, size, shape)}
+    evaluations = size * np.arange(1, plans.shape[1] + 1)
+    return [
+        Row(f"ppo-{world}", task.name, seed, metrics, result.cost, {"variant": name}, curves)
+        for task, seed, result, (metrics, curves) in zip(
+            setup.tasks, setup.seeds, found, evaluated(evaluator, plans, evaluations), strict=True
+        )
+    ]
 
 
 def evaluated(
-    evaluator: PlanEvaluator,
-    plans: np.ndarray,
-    per_update: int,
-    shape: tuple[int, int],
-) -> dict[str, Any]:
-    """Test results of one variant."""
-    nothing = np.zeros_like(plans[:, :1])
-    base = evaluator.curves(nothing, "test")["retain"]
+    evaluator: PlanEvaluator, plans: np.ndarray, evaluations: np.ndarray
+) -> list[tuple[dict[str, float], dict[str, np.ndarray]]]:
+    """Test metrics and curves of every task.
+
+    Args:
+      evaluator: of ``B`` tasks.
+      plans: ``[B, K, T, A]`` on the way.
+      evaluations: ``[K]`` reward evaluations spent.
+    """
+    base = evaluator.curves(np.zeros_like(plans[:, :1]), "test")["retain"]
     test = evaluator.curves(plans, "test")
     drop = base - test["retain"]
-    met = forgotten(test["forget"], test["retain"], base)
-    needed = first_met(met, per_update * np.arange(1, met.shape[1] + 1))
-    last = (1 - test["forget"][:, -1]) * (1 - np.abs(drop[:, -1]))
-    interval = stratified_bootstrap(last.reshape(shape))
-    median, late = quantiles_of_needed(needed, (0.5, 0.9))
-    return {
-        "forget_mean": float(test["forget"][:, -1].mean()),
-        "forget_worst": float(test["forget"][:, -1].max()),
-        "drop_mean": float(drop[:, -1].mean()),
-        "drop_worst": float(drop[:, -1].max()),
-        "closeness": list(interval),
-        "solved": int(np.isfinite(needed).sum()),
-        "median": median if np.isfinite(median) else None,
-        "p90": late if np.isfinite(late) else None,
+    needed = first_met(forgotten(test["forget"], test["retain"], base), evaluations)
+    closeness = (1 - test["forget"]) * (1 - np.abs(drop))
+    columns = {
+        "forget_accuracy_test": test["forget"],
+        "retain_drop_test": drop,
+        "closeness": closeness,
     }
+    return [
+        (
+            {name: float(values[index, -1]) for name, values in columns.items()}
+            | {"evaluations_to_target": float(needed[index])},
+            {"reward_evaluations": evaluations}
+            | {name: values[index] for name, values in columns.items()},
+        )
+        for index in range(len(plans))
+    ]
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """The rows in Markdown; percent where the header says so."""
+def variant_table(rows: Sequence[Row]) -> str:
+    """The rows of a world in Markdown, a line for every variant."""
     header = (
         "variant", "forget %: mean", "worst", "retain drop, points: mean", "worst", "solved",
         "median evaluations to target", "90th percentile",
     )  # fmt: skip
     lines = []
-    for row in rows:
-        percents = [
-            f"{100 * row[name]:.2f}" for name in row if name.split("_")[0] in ("forget", "drop")
+    for name, runs in group_by(rows, "variant").items():
+        cells = [name]
+        for metric in ("forget_accuracy_test", "retain_drop_test"):
+            values = [row.metrics[metric] for row in runs]
+            cells += [number(v, percent=True) for v in (float(np.mean(values)), max(values))]
+        needed = np.array([row.metrics["evaluations_to_target"] for row in runs])
+        quantiles = quantiles_of_needed(needed, (0.5, 0.9))
+        cells += [
+            str(np.isfinite(needed).sum()),
+            *(f"{value:,.0f}" if np.isfinite(value) else MISSING for value in quantiles),
         ]
-        counts = [
-            str(row["solved"]),
-            *(f"{row[q]:,.0f}" if row[q] else "–" for q in ("median", "p90")),
-        ]
-        lines.append([row["variant"], *percents, *counts])
+        lines.append(cells)
     return "\n".join(table_lines(header, lines))

@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 
 from experiments.common.options import run_folder
-from experiments.common.reporting import figure_lines
+from experiments.common.reporting import figure_lines, speed_lines
 from experiments.transfer.config import Config
 from experiments.transfer.figures import adaptation_figure, sequence_figure, zero_shot_figure
 from modeledit_jax.evaluation.statistics import tost
-from modeledit_jax.evaluation.targets import TARGET, forgotten, quantiles_of_needed
-from modeledit_jax.report.markdown import Column, factor_cell, markdown_table, table_lines
+from modeledit_jax.evaluation.targets import TARGET
+from modeledit_jax.report.markdown import Column, markdown_table, table_lines
 from modeledit_jax.report.summary import write_metrics_csv, write_summary
-from modeledit_jax.report.table import Row, by_variant, group_by, select
+from modeledit_jax.report.table import Row, group_by, select
 from modeledit_jax.run.files import atomic_write_text
 from modeledit_jax.run.folder import as_json
 
@@ -21,6 +21,9 @@ COLUMNS = (Column("forget_accuracy_test", "highest"), Column("retain_drop_test",
 SEQUENCE = (Column("worst_forgotten_test", "highest"), Column("rest_drop_test", "highest"))
 STRATA = ("held_out",)
 """The class that a policy was not trained for makes another task, not another method."""
+
+LEVELS = {"median": 0.5, "90th percentile": 0.9}
+"""Quantiles of evaluations."""
 
 MARGIN = 0.005
 """Half a point of accuracy: edits that differ by less are taken as equally good."""
@@ -67,6 +70,7 @@ def report_text(config: Config, rows: Sequence[Row]) -> str:
         lines += ["## Without any reward evaluation", "", *_zero_shot_lines(zero_shot)]
     if adaptation := select(rows, part="adaptation"):
         lines += ["## With reward evaluations", "", *_adaptation_lines(config, adaptation)]
+        lines += speed_lines(f"to {TARGET}", adaptation, solved="solved", levels=LEVELS)
     if sequence := select(rows, part="sequence"):
         lines += ["## One request after another", "", *_sequence_lines(sequence)]
     if cost := select(rows, part="cost"):
@@ -85,7 +89,7 @@ def _zero_shot_lines(rows: Sequence[Row]) -> list[str]:
 
 
 def _adaptation_lines(config: Config, rows: Sequence[Row]) -> list[str]:
-    lines = [markdown_table(rows, COLUMNS), "", *_target_lines(rows)]
+    lines = [markdown_table(rows, COLUMNS), ""]
     for world in config.worlds if config.seeds > 1 else ():
         ppo = select(rows, method=f"ppo-{world}", start="scratch")
         for budget in config.budgets:
@@ -103,30 +107,6 @@ def _adaptation_lines(config: Config, rows: Sequence[Row]) -> list[str]:
                 f"one-sided t-tests over networks): {text}."
             )
     return [*lines, ""]
-
-
-def _target_lines(rows: Sequence[Row]) -> list[str]:
-    """How many evaluations each needed; a policy whose edit is good at once needed none."""
-    lines = []
-    for runs in by_variant(rows):
-        needed = np.array([_needed(row) for row in runs])
-        quantiles = quantiles_of_needed(needed, (0.5, 0.9))
-        shown = ("never" if np.isinf(value) else f"{value:,.0f}" for value in quantiles)
-        solved = f"{np.isfinite(needed).sum()} of {len(needed)}"
-        variant = (factor_cell(runs[0].factors.get(name)) for name in ("start", "budget"))
-        lines.append([runs[0].method, *variant, solved, *shown])
-    header = ["method", "start", "budget", "solved", "evaluations: median", "90th percentile"]
-    return [f"Evaluations to {TARGET}:", "", *table_lines(header, lines, texts=2), ""]
-
-
-def _needed(row: Row) -> float:
-    if "evaluations_to_target" in row.metrics:
-        return row.metrics["evaluations_to_target"]
-    forget, retain, drop = (
-        row.metrics[name]
-        for name in ("forget_accuracy_test", "retain_accuracy_test", "retain_drop_test")
-    )
-    return 0.0 if forgotten(forget, retain, retain + drop) else np.nan
 
 
 def _per_network(rows: Sequence[Row], metric: str) -> np.ndarray:

@@ -1,6 +1,5 @@
 """The ablation of PPO: what its variants are, and its table."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -10,8 +9,11 @@ from experiments.ppo_ablation import run as ablation
 from experiments.ppo_ablation.__main__ import command
 from experiments.ppo_ablation.config import AblationConfig
 from modeledit_jax.agents.config import PPOConfig
+from modeledit_jax.editors.editor import Cost
 from modeledit_jax.edits.parametrization import PerRow
 from modeledit_jax.envs.worlds import ShiftWorld
+from modeledit_jax.report.summary import read_summary
+from modeledit_jax.report.table import Row
 from modeledit_jax.run.plan_evaluation import PlanEvaluator
 from tests import tiny
 from tests.experiments.command_line import error_of
@@ -40,28 +42,40 @@ def test_results_of_a_variant_are_counted_on_test():
     tasks = [tiny.task(0), tiny.task(1)]
     evaluator = PlanEvaluator(ShiftWorld(tasks[0], parametrization=PerRow()), tasks)
     plans = np.random.default_rng(0).normal(size=(2, 4, 1, 5)).astype(np.float32)
-    found = ablation.evaluated(evaluator, plans, 10, (1, 2))
+    found = ablation.evaluated(evaluator, plans, 10 * np.arange(1, 5))
     curves = evaluator.curves(plans, "test")
     base = evaluator.curves(np.zeros_like(plans[:, :1]), "test")["retain"][:, 0]
-    drop = base - curves["retain"][:, -1]
-    assert found["forget_mean"] == pytest.approx(curves["forget"][:, -1].mean())
-    assert found["forget_worst"] == pytest.approx(curves["forget"][:, -1].max())
-    assert found["drop_mean"] == pytest.approx(drop.mean(), abs=1e-6)
-    assert found["drop_worst"] == pytest.approx(drop.max(), abs=1e-6)
     met = (curves["forget"] <= 0.01) & (curves["retain"] >= base[:, None] - 0.01)
-    assert found["solved"] == met.any(axis=1).sum()
+    for index, (metrics, on_the_way) in enumerate(found):
+        drop = base[index] - curves["retain"][index]
+        assert metrics["forget_accuracy_test"] == curves["forget"][index, -1]
+        assert metrics["retain_drop_test"] == pytest.approx(drop[-1], abs=1e-6)
+        expected = (1 - curves["forget"][index]) * (1 - np.abs(drop))
+        np.testing.assert_allclose(on_the_way["closeness"], expected, rtol=1e-6)
+        assert metrics["closeness"] == pytest.approx(expected[-1])
+        first = 10 * (1 + met[index].argmax()) if met[index].any() else np.nan
+        np.testing.assert_equal(metrics["evaluations_to_target"], float(first))
 
 
-def test_a_row_of_the_table():
-    row = {
-        "variant": "default", "forget_mean": 0.001, "forget_worst": 0.01, "drop_mean": -0.002,
-        "drop_worst": 0.03, "closeness": [0.9, 0.8, 1.0], "solved": 3, "median": 1200.0,
-        "p90": None,
-    }  # fmt: skip
-    lines = ablation.table([row]).splitlines()
+def test_a_line_of_the_table():
+    rows = [
+        Row(
+            "ppo-shift",
+            "forget-7",
+            seed,
+            {"forget_accuracy_test": forget, "retain_drop_test": drop,
+             "evaluations_to_target": needed},
+            Cost(),
+            {"variant": "default"},
+        )
+        for seed, (forget, drop, needed) in enumerate(
+            [(0.0, -0.03, 200.0), (0.01, 0.02, 1200.0), (0.002, 0.001, np.nan)]
+        )
+    ]  # fmt: skip
+    lines = ablation.variant_table(rows).splitlines()
     assert lines[0].count("|") == lines[2].count("|")
     cells = [cell.strip() for cell in lines[2].strip("|").split("|")]
-    assert cells == ["default", "0.10", "1.00", "-0.20", "3.00", "3", "1,200", "–"]
+    assert cells == ["default", "0.40", "1.00", "−0.30", "2.00", "2", "1,200", "–"]
 
 
 @pytest.mark.slow
@@ -70,13 +84,13 @@ def test_a_run_compares_the_variants(config, monkeypatch):
     names = ("default", "population 4", "horizon 2, time alone observed")
     monkeypatch.setattr(ablation, "VARIANTS", {name: ablation.VARIANTS[name] for name in names})
     assert command.main(config) == 0
-    rows = json.loads((config.run_dir / "ablation.json").read_text())["variants"]["shift"]
-    assert [row["variant"] for row in rows] == list(names)
-    assert len({row["closeness"][0] for row in rows}) == 3
-    text = (config.run_dir / "ablation.md").read_text()
+    rows = read_summary(config.run_dir).rows
+    assert [row.factors["variant"] for row in rows] == list(names)
+    assert len({row.metrics["closeness"] for row in rows}) == 3
+    text = (config.run_dir / "report.md").read_text()
     assert all(f"| {name} |" in text for name in names)
     assert command.main(replace(config, resume=True)) == 0
-    assert (config.run_dir / "ablation.md").read_text() == text
+    assert (config.run_dir / "report.md").read_text() == text
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def test_speed_lines_show_searches_alone():
     assert speed_lines("to forget", rows, solved="solved", levels=levels) == [
         "## Reward evaluations to forget",
         "",
-        "| search | solved | median | 90th percentile |",
+        "| method | solved | median | 90th percentile |",
         "| --- | ---: | ---: | ---: |",
         "| snes-mask | 2/3 | 1,200 | not reached |",
         "",

@@ -126,14 +126,14 @@ def rows(method, part, metrics=GOOD, curves=None, **factors):
 
 
 def adaptation():
-    slow = GOOD | {"evaluations_to_target": 40.0}
+    slow, at_once = (GOOD | {"evaluations_to_target": needed} for needed in (40.0, 0.0))
     curves = {
         "reward_evaluations": np.array([10, 40]),
         "forget_accuracy_test": np.full(2, 0.2),
         "retain_accuracy_test": np.full(2, 0.86),
     }
     return [
-        *rows("policy-shift", "adaptation", start="policy", budget=0),
+        *rows("policy-shift", "adaptation", at_once, start="policy", budget=0),
         *rows("policy-shift", "adaptation", slow, curves, start="policy", budget=10),
         *rows("ppo-shift", "adaptation", slow, curves, start="scratch", budget=2000),
         *rows("ppo-shift", "adaptation", slow, curves, start="mean-edit", budget=2000),
@@ -158,8 +158,8 @@ def test_the_report_says_what_was_needed(tmp_path):
     config = replace(CONFIG, run_dir=tmp_path)
     new = rows("policy-shift", "zero-shot", seen_network=False, seen_class=False, classes=1)
     text = report_text(config, new + adaptation())
-    assert "| policy-shift | policy | 0 | 4 of 4 | 0 | 0 |" in text
-    assert "| ppo-shift | scratch | 2,000 | 4 of 4 | 40 | 40 |" in text
+    assert "| policy-shift | policy | 0 | 4/4 | 0 | 0 |" in text
+    assert "| ppo-shift | scratch | 2,000 | 4/4 | 40 | 40 |" in text
     assert "`policy-shift` with 10 evaluations against `ppo-shift` with 2,000" in text
     assert "equivalence within ±0.5 points" in text
 
