@@ -3,7 +3,6 @@
 A run can be stopped at any time: with a folder it goes on where it was and gives the same bits.
 """
 
-import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from modeledit_jax.data.facts import common_knowledge
-from modeledit_jax.data.facts.records import FactBatch, Probe
+from modeledit_jax.data.facts.records import Probe
 from modeledit_jax.editors.editor import Cost
 from modeledit_jax.lifelong.fact_task import Facts, FactTask, encode_task
 from modeledit_jax.lifelong.language_model import LanguageModel
@@ -30,6 +29,7 @@ from modeledit_jax.lifelong.stream import (
     start_stream,
 )
 from modeledit_jax.run.files import atomic_write_text
+from modeledit_jax.run.identity import identities
 from modeledit_jax.run.progress import Progress, Reporter
 from modeledit_jax.run.resumable import CompletedRun, run_chunks
 from modeledit_jax.types import Advance, Key, PyTree, Report
@@ -276,27 +276,19 @@ def _silent(_: str) -> Report:
 
 def _identity(
     method: StreamEditor, model: LanguageModel, task: FactTask, key: Key
-) -> dict[str, Any]:
+) -> dict[str, str]:
     """What a resumed run must have in common with the one that was stopped."""
-    return {
-        "method": repr(method),
-        "network": repr(model.config),
-        "modules": list(model.modules),
-        "edits": _digest(task.edits),
-        "train": None if task.train is None else _digest(task.train),
-        "key": np.asarray(jax.random.key_data(key)).tolist(),
+    parts = {
+        "method": method,
+        "model": (model.config, model.editable.kernels()),
+        "edits": task.edits,
+        "train": task.train,
+        "key": key,
     }
+    return dict(zip(parts, identities(list(parts.values())), strict=True))
 
 
-def _digest(stream: FactBatch) -> str:
-    found = hashlib.sha256()
-    for leaf in jax.tree.leaves(stream):
-        found.update(repr(leaf.shape).encode())
-        found.update(np.asarray(leaf).tobytes())
-    return found.hexdigest()
-
-
-def _claim(folder: Path, identity: Mapping[str, Any]) -> None:
+def _claim(folder: Path, identity: Mapping[str, str]) -> None:
     """Writes whose folder it is, or checks that it is ours."""
     path = folder / "edit_facts.json"
     if not path.exists():

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -90,6 +91,11 @@ def test_a_folder_is_that_of_one_run(model, facts, tmp_path):
     assert_same(one, edit(LearnedNoise(), model, facts, folder=tmp_path))
     with pytest.raises(ValueError, match="is of another method: repeat"):
         edit(LearnedNoise(rate=0.02), model, facts, folder=tmp_path)
+    other = replace(
+        model, editable=model.editable.replace(params=jax.tree.map(jnp.zeros_like, model.params))
+    )
+    with pytest.raises(ValueError, match="is of another model: repeat"):
+        edit(LearnedNoise(), other, facts, folder=tmp_path)
     with pytest.raises(ValueError, match="is of another edits and key"):
         edits, train = facts
         edit_facts(

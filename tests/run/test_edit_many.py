@@ -393,4 +393,5 @@ class TestRunSearch:
         search = replace(SNES_OF_NINE, budget=2 * POPULATION)
         with pytest.raises(ValueError, match="not finite"):
             edit_many(search, [tiny.task(0, reward=reward)], KEY, tmp_path)
+        assert not list(tmp_path.iterdir())
         assert edit_many(search, [tiny.task(0)], KEY, tmp_path)

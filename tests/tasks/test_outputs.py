@@ -1,10 +1,11 @@
-"""Outputs by role, of a network that is given."""
+"""Outputs by role, of a network that is given, and how far an edit goes."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from modeledit_jax.tasks.outputs import role_outputs
+from modeledit_jax.tasks.outputs import edit_metrics, role_outputs
 from tests import tiny
 
 
@@ -16,3 +17,15 @@ def test_outputs_are_those_of_the_given_network_on_each_roles_own_examples():
     for role, logits in outputs.items():
         expected = task.subject.apply(params, jnp.asarray(getattr(tiny.splits(), role).x))
         np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_size_and_rank_of_an_edit():
+    rng = np.random.default_rng(0)
+    original = {"a": rng.normal(size=(6, 5)), "b": rng.normal(size=7)}
+    change = {"a": rng.normal(size=(6, 2)) @ rng.normal(size=(2, 5)), "b": np.zeros(7)}
+    edited = {path: leaf + change[path] for path, leaf in original.items()}
+    as_arrays = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), (original, edited))
+    found = edit_metrics(*as_arrays)
+    norm = np.sqrt(sum((leaf**2).sum() for leaf in original.values()))
+    assert found["edit_size"] == pytest.approx(np.linalg.norm(change["a"]) / norm, rel=1e-5)
+    assert found["edit_rank"] == 2

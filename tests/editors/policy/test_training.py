@@ -92,8 +92,9 @@ def test_the_pools_take_turns_wherever_training_goes_on(monkeypatch):
     trainer, used = _trainer(5, 3), []
 
     def update(config, env, pool, network, state):
-        assert pool is trainer.pools[trainer.envs.index(env)]
-        used.append(trainer.envs.index(env))
+        (turn,) = [turn for turn, own in enumerate(trainer.pools) if own is pool]
+        assert env == trainer.envs[turn].static
+        used.append(turn)
         return state, {"reward": jnp.float32(len(used))}
 
     monkeypatch.setattr(pretraining, "_update", update)
