@@ -37,7 +37,7 @@ def splits(seed: int = 0) -> Splits:
 def subject(seed: int = 0, hidden: tuple[int, ...] = (5, 4), dtype: str = "float32") -> Subject:
     """An untrained MLP; its biases are random too, so that no layer is trivial."""
     module = MLP(CLASSES, hidden)
-    params = module.init(jax.random.key(0), jnp.zeros((1, FEATURES)))["params"]
+    params = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, FEATURES)))["params"]
     rng = np.random.default_rng(seed)
     params = jax.tree.map(
         lambda leaf: jnp.asarray(0.6 * rng.normal(size=leaf.shape), dtype), params

@@ -20,6 +20,7 @@ Conventions of every function here:
     all examples loses nothing; exact to float32 rounding up to some 100,000 examples.
 """
 
+import jax
 import jax.numpy as jnp
 from flax import struct
 from jax import lax
@@ -60,6 +61,7 @@ def auc(
     return group_aucs(scores, label, jnp.zeros((scores.shape[0], 0), jnp.float32), weights).overall
 
 
+@jax.jit
 def group_aucs(
     scores: Float[Array, " n"],
     label: Int[Array, " n"],
@@ -93,6 +95,7 @@ def group_aucs(
     )
 
 
+@jax.jit
 def average_equality_gaps(
     scores: Float[Array, " n"],
     label: Int[Array, " n"],

@@ -1,6 +1,6 @@
 """The network that gets edited: a pure function and its parameters."""
 
-from functools import cache
+from functools import cache, partial
 
 import flax.linen as nn
 import jax
@@ -32,6 +32,7 @@ def flax_apply(module: nn.Module) -> Apply:
     return apply
 
 
+@partial(jax.jit, static_argnames=("apply", "batch_size"))
 def predict(apply: Apply, params: Params, x: Array, batch_size: int = 2048) -> Array:
     """Returns ``apply(params, x)`` computed ``batch_size`` examples at a time, to bound memory.
 

@@ -132,7 +132,7 @@ def test_every_part_of_the_observation_counts(action):
 def test_a_policy_may_do_without_the_gradient(action):
     observation = _observation((D, H))
     network = EquivariantPolicy(action, rank=RANK, hidden=7, gradient=False)
-    params = network.init(jax.random.key(0), observation)
+    params = jax.jit(network.init)(jax.random.key(0), observation)
     (layer,) = observation["layers"]
     other = {**observation, "layers": ({**layer, "gradient": -layer["gradient"]},)}
     one, two = (jax.jit(network.apply)(params, seen).mean for seen in (observation, other))

@@ -58,7 +58,7 @@ def numpy_loss(params, config, batch):
 
 def problem(network):
     rng = np.random.default_rng(3)
-    shapes = network.init(jax.random.key(0), jnp.zeros(2))
+    shapes = jax.jit(network.init)(jax.random.key(0), jnp.zeros(2))
     params = jax.tree.map(lambda x: rng.normal(size=x.shape) * 0.7, shapes)
     gaussian = network is GAUSSIAN
     batch = {

@@ -35,7 +35,7 @@ def test_one_update_is_that_of_natural_evolution_strategies(rates):
     )
     network = ActorCritic(GaussianHead((2,)), (4,))
     params = with_search_distribution(
-        network.init(jax.random.key(0), jnp.zeros(3)),
+        jax.jit(network.init)(jax.random.key(0), jnp.zeros(3)),
         jnp.asarray(MEAN, jnp.float32),
         jnp.asarray(STD),
     )

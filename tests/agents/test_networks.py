@@ -20,11 +20,11 @@ from modeledit_jax.agents.networks import (
 
 def test_default_network_fits_the_action_space():
     box = default_network(spaces.Box(-1, 1, (2, 3)), (8,))
-    policy, value = box.apply(box.init(jax.random.key(0), jnp.zeros(4)), jnp.ones(4))
+    policy, value = box.apply(jax.jit(box.init)(jax.random.key(0), jnp.zeros(4)), jnp.ones(4))
     assert isinstance(policy, Gaussian) and policy.mean.shape == (2, 3) and value.shape == ()
 
     discrete = default_network(spaces.Discrete(5), ())
-    policy, _ = discrete.apply(discrete.init(jax.random.key(0), jnp.zeros(4)), jnp.ones(4))
+    policy, _ = discrete.apply(jax.jit(discrete.init)(jax.random.key(0), jnp.zeros(4)), jnp.ones(4))
     assert isinstance(policy, Categorical)
     np.testing.assert_array_equal(policy.logits, np.zeros(5))
     assert isinstance(box, Network)
@@ -37,7 +37,9 @@ def test_default_network_fits_the_action_space():
 def test_gaussian_starts_as_the_search_distribution_it_is_given(hidden_sizes):
     network = ActorCritic(GaussianHead((3,)), hidden_sizes)
     start = jnp.array([0.1, -0.2, 0.3])
-    params = with_search_distribution(network.init(jax.random.key(0), jnp.zeros(4)), start, 0.25)
+    params = with_search_distribution(
+        jax.jit(network.init)(jax.random.key(0), jnp.zeros(4)), start, 0.25
+    )
     policy, _ = network.apply(params, jnp.arange(4.0))
     np.testing.assert_array_equal(policy.mean, start)
     np.testing.assert_allclose(jnp.exp(policy.log_std), [0.25] * 3, rtol=1e-6)
@@ -45,7 +47,7 @@ def test_gaussian_starts_as_the_search_distribution_it_is_given(hidden_sizes):
 
 def test_mean_is_the_parameter_plus_a_function_of_the_observation():
     network = ActorCritic(GaussianHead((3,)), (8,))
-    params = network.init(jax.random.key(0), jnp.zeros(4))
+    params = jax.jit(network.init)(jax.random.key(0), jnp.zeros(4))
     noise = jax.tree.map(lambda x: jax.random.normal(jax.random.key(1), x.shape), params)
     means = [network.apply(noise, x)[0].mean for x in (jnp.zeros(4), jnp.ones(4))]
     assert np.abs(means[0] - means[1]).max() > 0.1
@@ -58,7 +60,7 @@ def test_mean_is_the_parameter_plus_a_function_of_the_observation():
 
 def test_critic_does_not_share_parameters_with_the_actor():
     network = ActorCritic(CategoricalHead(2), (8,))
-    params = network.init(jax.random.key(0), jnp.zeros(4))
+    params = jax.jit(network.init)(jax.random.key(0), jnp.zeros(4))
     gradient = jax.grad(lambda p: network.apply(p, jnp.ones(4))[1])(params)["params"]
     assert not any(np.any(x) for x in jax.tree.leaves([gradient["actor"], gradient["head"]]))
     assert np.any(gradient["critic"]["Dense_0"]["kernel"])
@@ -90,7 +92,7 @@ class _NoSearch(nn.Module):
 
 def test_search_parameters_are_found_by_name():
     network = ActorCritic(GaussianHead((3,)), (8,))
-    labels = parameter_labels(network.init(jax.random.key(0), jnp.zeros(4)))["params"]
+    labels = parameter_labels(jax.jit(network.init)(jax.random.key(0), jnp.zeros(4)))["params"]
     assert labels["head"] == {
         "action_mean": "action_mean",
         "log_std": "log_std",
@@ -98,7 +100,7 @@ def test_search_parameters_are_found_by_name():
     }
     assert labels["value"]["bias"] == "network"
 
-    other = _NoSearch().init(jax.random.key(0), jnp.zeros(4))
+    other = jax.jit(_NoSearch().init)(jax.random.key(0), jnp.zeros(4))
     assert set(jax.tree.leaves(parameter_labels(other))) == {"network"}
     unchanged = with_search_distribution(other, None, 0.5)
     np.testing.assert_array_equal(
@@ -108,9 +110,9 @@ def test_search_parameters_are_found_by_name():
 
 def test_start_action_that_does_not_fit_is_refused():
     network = ActorCritic(GaussianHead((3,)), ())
-    params = network.init(jax.random.key(0), jnp.zeros(4))
+    params = jax.jit(network.init)(jax.random.key(0), jnp.zeros(4))
     with pytest.raises(ValueError, match=r"shape \(2,\), but action_mean .* \{\(3,\)\}"):
         with_search_distribution(params, jnp.zeros(2), 1.0)
-    other = _NoSearch().init(jax.random.key(0), jnp.zeros(4))
+    other = jax.jit(_NoSearch().init)(jax.random.key(0), jnp.zeros(4))
     with pytest.raises(ValueError, match="does not exist"):
         with_search_distribution(other, jnp.zeros(2), 1.0)

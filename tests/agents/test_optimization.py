@@ -40,7 +40,7 @@ def run(config, params):
 
 @pytest.fixture(scope="module")
 def params():
-    return NETWORK.init(jax.random.key(0), jnp.zeros(3))
+    return jax.jit(NETWORK.init)(jax.random.key(0), jnp.zeros(3))
 
 
 def test_every_epoch_visits_every_sample_once_in_an_order_of_its_own():

@@ -42,7 +42,7 @@ def _linen_mlp():
 
 def _linen_cnn():
     module = CNN(3, channels=(3, 4), hidden=(5, 4))
-    params = module.init(jax.random.key(0), IMAGES)["params"]
+    params = jax.jit(module.init)(jax.random.key(0), IMAGES)["params"]
     return flax_apply(module), params, IMAGES, "fc2/kernel"
 
 
@@ -56,7 +56,7 @@ def _convolutions():
             x = nn.gelu(nn.Conv(4, (3, 3), strides=2, name="conv2")(x))
             return nn.Dense(3, name="head")(nn.LayerNorm()(x.reshape((x.shape[0], -1))))
 
-    params = Net().init(jax.random.key(0), IMAGES)["params"]
+    params = jax.jit(Net().init)(jax.random.key(0), IMAGES)["params"]
     return flax_apply(Net()), params, IMAGES, "conv2/kernel"
 
 

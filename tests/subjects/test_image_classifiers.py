@@ -131,7 +131,9 @@ def test_default_widths_are_those_of_the_paper():
 
 
 def test_layer_names():
-    params = CNN(3, channels=(2,), hidden=(4, 4)).init(jax.random.key(0), jnp.zeros((1, 4, 4, 1)))
+    params = jax.jit(CNN(3, channels=(2,), hidden=(4, 4)).init)(
+        jax.random.key(0), jnp.zeros((1, 4, 4, 1))
+    )
     layers = ("conv1", "fc1", "fc2", "head")
     assert leaf_paths(params["params"]) == tuple(
         f"{layer}/{leaf}" for layer in layers for leaf in ("bias", "kernel")

@@ -11,7 +11,7 @@ from tests import tiny
 def test_flax_apply_calls_the_module():
     module = MLP(3, (4,))
     x = jnp.ones((2, 6))
-    params = module.init(jax.random.key(0), x)["params"]
+    params = jax.jit(module.init)(jax.random.key(0), x)["params"]
     np.testing.assert_array_equal(
         flax_apply(module)(params, x), module.apply({"params": params}, x)
     )

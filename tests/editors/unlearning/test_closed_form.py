@@ -189,7 +189,7 @@ def test_positions_of_a_convolution_count_as_inputs():
     centers = np.random.default_rng(1).normal(size=(3, 6, 5, 2)).astype(np.float32)
     images = jnp.asarray(images + centers[label])
     module = CNN(3, channels=(4, 4), hidden=(6,))
-    params = module.init(KEY, images)["params"]
+    params = jax.jit(module.init)(KEY, images)["params"]
     task = tiny.task(1, base=Subject(params, flax_apply(module)), site=path)
     task = replace(task, roles={"reward": replace(task.roles["reward"], x=images)})
     first = unfold(images, size=3, stride=2) @ params["conv1"]["kernel"]
