@@ -180,8 +180,8 @@ def _in_turn(
         if folder is None:
             results.append(editor.edit(task, key))
         else:
-            own = folder / f"{index}-{task.name}"
-            results.append(_kept(editor, task, key, own, names[index]))
+            subfolder = folder / f"{index}-{task.name}"
+            results.append(_kept(editor, task, key, subfolder, names[index]))
         report(index + 1, len(tasks), {})
     return results
 
