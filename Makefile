@@ -23,8 +23,8 @@ transfer: $(VENV)/.installed  ## policies that edit networks they never saw, on 
 test: $(VENV)/.installed-dev  ## pass the tests in WORKERS processes
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
-test-slow: $(VENV)/.installed-dev  ## the minutes-long tests as well
-	$(BIN)/python -m pytest -m "slow or not slow" $(ARGS)
+test-slow: $(VENV)/.installed-dev  ## the slow tests as well, in WORKERS processes
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "slow or not slow" $(ARGS)
 
 coverage: $(VENV)/.installed-dev  ## the tests, and which lines they leave out
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --cov=modeledit_jax --cov-report=term --cov-fail-under=90 $(ARGS)

@@ -108,6 +108,7 @@ def test_ten_edits_compile_one_set_of_programs(name):
         assert all(np.any(kernel != other) for other in kernels[:index])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     _marked(
@@ -143,6 +144,7 @@ def test_searches_that_differ_in_arrays_share_their_programs():
     assert not found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("observation", ["weights", "time", "neurons"])
 def test_worlds_and_the_evaluation_of_plans_compile_once(observation):
     def play(index):

@@ -60,6 +60,7 @@ def _matrices(action, mean, sizes):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("action", ACTIONS)
 @pytest.mark.parametrize("sizes", [((D, H),), ((3, 9),), ((5, 2), (2, 3))])
 def test_the_same_parameters_fit_other_widths_and_more_layers(action, sizes):
@@ -128,6 +129,7 @@ def test_every_part_of_the_observation_counts(action):
             assert np.abs(one - two).max() > 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("action", ACTIONS)
 def test_a_policy_may_do_without_the_gradient(action):
     observation = _observation((D, H))

@@ -130,6 +130,7 @@ def _distance(params):
     return jax.vmap(one)(tasks).mean()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("horizon", [1, 2])
 def test_a_policy_learns_what_tasks_have_in_common(horizon):
     state, metrics = _trained(horizon)
@@ -172,6 +173,7 @@ def _said(params, observation):
     return (np.asarray(x).reshape(*shape, 2) for x in (policy.mean, policy.log_std))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("horizon", [1, 3])
 def test_the_most_probable_action_leads_on_and_others_are_tried(horizon):
     params, targets, trials, reward = _played(horizon)

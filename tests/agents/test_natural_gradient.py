@@ -19,6 +19,7 @@ from modeledit_jax.agents.optimization import make_optimizer, optimize
 MEAN, STD = np.array([0.5, -1.0]), np.array([0.2, 0.7])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rates", [(0.3, 0.05), (1.5, 0.0)])
 def test_one_update_is_that_of_natural_evolution_strategies(rates):
     config = PPOConfig(

@@ -52,6 +52,7 @@ def test_every_epoch_visits_every_sample_once_in_an_order_of_its_own():
     assert len({tuple(epoch) for epoch in epochs}) == 5
 
 
+@pytest.mark.slow
 def test_two_learning_rates(params):
     for frozen, rates in (
         ("search", {"learning_rate": 1e-2, "action_learning_rate": 0.0}),

@@ -57,6 +57,7 @@ def trained():
     return jax.jit(partial(train, PENDULUM))(PARAMS, CONFIG, jax.random.key(0))
 
 
+@pytest.mark.slow
 def test_metrics_of_every_update(trained):
     state, metrics = trained
     assert set(metrics) == METRICS
@@ -85,6 +86,7 @@ def test_the_network_sees_normalized_observations(trained):
     np.testing.assert_allclose(policy_mode(network, state, observation), expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_updates_play_with_fresh_randomness():
     env = EchoAction()
     config = PPOConfig(num_envs=2, num_steps=2, num_minibatches=1, learning_rate=0.0)
@@ -126,6 +128,7 @@ def run_scaled(reward_scale, **changes):
     return run(reward_scale)[1]
 
 
+@pytest.mark.slow
 def test_normalized_rewards_ignore_the_reward_scale():
     metrics = run_scaled(
         jnp.array([1.0, 1000.0]), normalize_rewards=True, normalize_advantage="none"
@@ -135,6 +138,7 @@ def test_normalized_rewards_ignore_the_reward_scale():
     assert metrics["approx_kl"].min() > 1e-7
 
 
+@pytest.mark.slow
 def test_batch_normalized_advantages_ignore_the_reward_scale():
     metrics = run_scaled(jnp.array([1.0, 50.0]), normalize_advantage="batch", value_coefficient=0.0)
     # The observation is zero and the critic does not learn: all values are zero.
@@ -142,6 +146,7 @@ def test_batch_normalized_advantages_ignore_the_reward_scale():
     assert metrics["approx_kl"].min() > 1e-7
 
 
+@pytest.mark.slow
 def test_with_a_constant_observation_ppo_is_a_gaussian_search():
     """Only mean and spread may move, from where they are told to start."""
     env = EchoAction()
@@ -196,6 +201,7 @@ class _RowPolicy(nn.Module):
         return Gaussian(mean, jnp.broadcast_to(log_std, mean.shape)), value
 
 
+@pytest.mark.slow
 def test_network_for_structured_observations():
     env, network = Rows(), _RowPolicy()
     config = PPOConfig(

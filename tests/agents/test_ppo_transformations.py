@@ -45,6 +45,7 @@ def batched():
     return jax.jit(jax.vmap(run))(*CASES)
 
 
+@pytest.mark.slow
 def test_vmap_is_a_loop(batched):
     single = jax.jit(run)
     for i in (0, 3, 4, 5, 7):
@@ -68,6 +69,7 @@ def test_environments_count(batched):
     assert loss[7] > 2 * loss[6] > 4 * loss[5]
 
 
+@pytest.mark.slow
 def test_sharding_over_devices_changes_nothing(batched):
     devices = jax.devices()
     assert len(devices) == 8

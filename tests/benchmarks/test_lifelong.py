@@ -24,6 +24,7 @@ def test_both_formulations_make_the_same_change():
     np.testing.assert_allclose(thin.dense(), dense, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_change_beside_the_kernel_gives_the_same_answers():
     timed = candidate_contestants(TINY)
     logits, restored = timed["written"].run()

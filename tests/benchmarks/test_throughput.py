@@ -55,6 +55,7 @@ def results():
     return run(TINY)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("world", [ShiftWorld, MaskWorld])
 def test_contestants_give_the_same_rewards(world):
     task = cnn_task()
@@ -79,6 +80,7 @@ def test_the_full_forward_shares_nothing_between_candidates():
         assert stacked.shape == (CANDIDATES, *leaf.shape)
 
 
+@pytest.mark.slow
 def test_deep_cnn_of_depth_one_is_the_cnn_and_deeper_ones_share_its_suffix():
     task = cnn_task()
     x, params = jnp.asarray(task.roles["reward"].x), task.subject.params

@@ -19,13 +19,18 @@ from tests.docs.blocks import ROOT, Block, blocks, commands, pages
 ALL = [block for page in pages() for block in blocks(page)]
 
 
+def _is_slow(block):
+    """Blocks that say so, and every program outside the README."""
+    return block.slow or (block.language == "python" and block.page != "README.md")
+
+
 def of(language, title):
     """Blocks as parameters of a test, by language, with or without a title."""
     return [
         pytest.param(
             block,
             id=block.name,
-            marks=[pytest.mark.slow, pytest.mark.timeout(900)] if block.slow else [],
+            marks=[pytest.mark.slow, pytest.mark.timeout(900)] if _is_slow(block) else [],
         )
         for block in ALL
         if block.language == language and (block.title is not None) == title

@@ -88,6 +88,7 @@ def test_start_fits_the_action(parametrization):
     assert start.shape == (parametrization.size((30, 20)),) and start.dtype == jnp.float32
 
 
+@pytest.mark.slow
 def test_a_search_from_the_start_has_a_first_order_signal():
     def gain(action, parametrization):
         return parametrization.matrix(action, (30, 20)).sum()

@@ -373,6 +373,7 @@ def _patches():
     return apply, params, x, "conv2/kernel"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "network",
     [_two_layers, _patches, _nested_jit, _embedding],

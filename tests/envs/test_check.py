@@ -101,11 +101,13 @@ class RandomStart(Walk):
         return spaces.Dict({"place": place, "time": spaces.Discrete(LENGTH + 1)})
 
 
+@pytest.mark.slow
 def test_a_good_environment_passes():
     check_env(Walk(), key=KEY, episode_length=LENGTH)
     check_env(RandomStart(), WalkParams(max_steps_in_episode=3), key=KEY, num_steps=12)
 
 
+@pytest.mark.slow
 def test_an_environment_of_gymnax_passes():
     env, params = gymnax.make("CartPole-v1")
     check_env(env, params.replace(max_steps_in_episode=6), key=KEY)
@@ -266,6 +268,7 @@ class GradientOfRootAtZero(Walk):
         return observation + still, state, *rest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("broken", "breach"),
     [

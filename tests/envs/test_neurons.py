@@ -123,6 +123,7 @@ def _shown(params, reward=None, classes=0):
     return _env().params(tiny.task(classes, site=SITE, base=subject, reward=reward)).neurons
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [0, (1, 2)])
 def test_rows_of_both_layers_equal_numpy(classes):
     task = tiny.task(classes, site=SITE)
@@ -282,6 +283,7 @@ def _score(params):
 SCALE = st.sampled_from([0.02, 0.5, 1.0, 3.0, 100.0])
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=15)
 @given(st.permutations(range(5)), st.permutations(range(4)), SCALE, SCALE)
 def test_units_do_not_matter_and_rows_follow_the_neurons(before, after, upstream, own):

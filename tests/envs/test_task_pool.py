@@ -105,6 +105,7 @@ def test_all_tasks_turn_up():
     assert len({tuple(draw) for draw in draws}) > 20
 
 
+@pytest.mark.slow
 def test_drawn_examples_are_the_same_for_all_tasks_and_score_them():
     env, pool = _pool()
     drawn = _draw(env, pool, KEY, 4, 25)

@@ -174,6 +174,7 @@ def test_time_observation_shows_the_time_alone():
         np.testing.assert_allclose(observation, [(step + 1) / 4])
 
 
+@pytest.mark.slow
 def test_a_random_agent_runs_in_parallel(world):
     params = world.default_params
 
@@ -288,6 +289,7 @@ def _final_score(env, plan, params):
     return state.score
 
 
+@pytest.mark.slow
 def test_transition_gradients_agree_with_finite_differences(world):
     env, params = world.with_transition_gradients(), world.default_params
     plan = _plan(world, 6, 0.4)
@@ -307,6 +309,7 @@ def test_transitions_are_detached_unless_gradients_are_asked_for(world):
     assert not np.any(gradient)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [MaskWorld, ShiftWorld])
 def test_half_precision_networks_stay_half_precision(kind):
     env = kind(tiny.task(base=tiny.subject(0, (5, 4), "bfloat16")), horizon=3)
@@ -333,6 +336,7 @@ def _one_step():
     return MaskWorld(tiny.task(0), parametrization=PerWeight(), observation="neurons")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("make", "length"), [(_one_step, 1), (_in_turn, 2)])
 def test_episodes_seen_by_neurons_keep_the_contracts(make, length):
     env, params = make(), make().default_params
@@ -424,6 +428,7 @@ def test_a_request_that_never_changes_is_a_plain_task():
     np.testing.assert_allclose(rewards.sum(), info["score"][-1] - params.score, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_site_that_is_no_dense_kernel_cannot_be_seen_by_neurons():
     with pytest.raises(ValueError, match="does not use fc2/bias once, as x @ W"):
         _ = ShiftWorld(tiny.task(site="fc2/bias"), observation="neurons").default_params

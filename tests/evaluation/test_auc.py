@@ -63,6 +63,7 @@ def arrays(*values):
     return [jnp.asarray(value) for value in values]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [1, 64, 200])
 @pytest.mark.parametrize("ties", [None, 12])
 def test_all_cells_match_scikit_learn(n, ties):
@@ -192,6 +193,7 @@ def test_properties(scores, label, members):
     np.testing.assert_allclose(auc(-scores, label), 1 - result.overall, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_batches_and_jit_agree_with_single_calls():
     _, label, groups = sample(200, seed=10)
     scores = np.round(np.random.default_rng(10).normal(size=(5, 200)), 1).astype(np.float32)

@@ -97,6 +97,7 @@ def test_without_old_answers_there_are_no_preferences(edits):
     assert "efficacy" in names and not any("_by_" in name for name in names)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 5])
 def test_batch_size_changes_no_summary(edits, size):
     others = encode_edits(RECORDS, TOKENIZER, size)

@@ -99,6 +99,7 @@ def test_preferences_are_those_of_the_slow_references(rows):
     _close(np.asarray(chosen)[clear], (answers > rivals)[clear])
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None)
 @given(rows=ROWS, extra=st.sampled_from([1, 5]))
 def test_padding_changes_no_metric(rows, extra):

@@ -100,6 +100,7 @@ def test_a_finished_run_is_resumed_to_the_same_numbers(tmp_path):
     assert [row["metrics"] for row in first["rows"]] == [row["metrics"] for row in again["rows"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -76,6 +76,7 @@ def numbers(run_dir):
     ], (run_dir / "metrics.csv").read_bytes()
 
 
+@pytest.mark.slow
 def test_the_run_folder_holds_what_is_promised(finished):
     summary = read_summary(finished.run_dir)
     by_name = {row.method: row for row in summary.rows}
@@ -103,6 +104,7 @@ def test_the_run_folder_holds_what_is_promised(finished):
     assert len(lines) == 1 + 2 * len(finished.methods)  # two batches, asked after each
 
 
+@pytest.mark.slow
 def test_the_report_explains_itself(finished):
     report = (finished.run_dir / "report.md").read_text()
     for text in (
@@ -112,11 +114,13 @@ def test_the_report_explains_itself(finished):
         assert text in report
 
 
+@pytest.mark.slow
 def test_a_users_style_is_that_of_the_file(finished):
     *_, own = load_methods(finished.methods, finished)
     assert own.style.color == "#123456" and own.name == "learned-noise"
 
 
+@pytest.mark.slow
 def test_a_run_in_pieces_is_the_whole_run(tiny, finished, tmp_path, monkeypatch):
     """Stopped in the middle of two streams and of the user's training, then resumed: same bits."""
     from modeledit_jax.run import resumable as chunks
@@ -141,6 +145,7 @@ def test_a_run_in_pieces_is_the_whole_run(tiny, finished, tmp_path, monkeypatch)
     assert numbers(config.run_dir) == numbers(finished.run_dir)
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_not_overwritten_nor_taken_for_another(finished, capsys):
     assert "--resume" in error_of(command.main, finished, capsys)
     message = error_of(command.main, replace(finished, resume=True, memory=3), capsys)

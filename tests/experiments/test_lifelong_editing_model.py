@@ -36,6 +36,7 @@ def config(tmp_path_factory):
     )
 
 
+@pytest.mark.slow
 def test_the_edited_network_is_what_transformers_loads(config):
     assert command.main(config) == 0
     original, edited = read_summary(config.run_dir).rows

@@ -30,6 +30,7 @@ def test_routed_methods_take_what_rledit_takes():
     assert tuning.followers("mend") == tuning.followers("ft-l") == []
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_best_settings_become_presets(tmp_path, monkeypatch):
     """A world of six facts; the grids cut to two trials each, to compile little."""

@@ -64,6 +64,7 @@ def config(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_the_best_settings_become_a_preset(config, monkeypatch):
     grid = {"population": (6,), "std": (0.3,), "learning_rate": (1e-4, 0.3)}
     monkeypatch.setitem(unlearning.GRIDS, "OpenES", grid)

@@ -79,6 +79,7 @@ def test_the_report_says_how_to_load_the_weights(finished):
     np.testing.assert_array_equal(names["logits"], expected)
 
 
+@pytest.mark.slow
 def test_a_finished_run_resumes_to_the_same_report(finished):
     before = (finished.run_dir / "metrics.csv").read_bytes()
     assert command.main(replace(finished, resume=True)) == 0
@@ -178,6 +179,7 @@ def test_a_reward_that_is_not_a_number(small, tmp_path, capsys, monkeypatch, whe
     assert not config.run_dir.exists()
 
 
+@pytest.mark.slow
 def test_a_reward_of_ones_own_and_samples_to_forget(small, tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(
         "def reward(sets, edit):\n    return 1 - sets['forget'].accuracy(), {}\n"

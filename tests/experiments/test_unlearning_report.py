@@ -92,6 +92,7 @@ def test_figures_of_searches_are_left_out_without_one(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["forget_retain.png"]
 
 
+@pytest.mark.slow
 def test_a_method_is_drawn_as_its_preset_says(tmp_path, monkeypatch):
     drawn = []
     save = "modeledit_jax.report.curves.save"

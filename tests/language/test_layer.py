@@ -39,6 +39,7 @@ def test_normalizations_are_those_of_their_formulas(config, rng):
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 def test_the_mlp_reads_the_normalized_stream_after_attention(config):
     """Without what the MLP writes, the layer's output is the stream that the MLP reads."""

@@ -65,6 +65,7 @@ def test_every_module_has_the_leaf_of_its_name(model):
     assert set(module_names(config, "*")) == kernels
 
 
+@pytest.mark.slow
 def test_editing_through_the_side_path_equals_editing_the_weights(model):
     config, params = model
     hooks = random_hooks(config, module_names(config, "*"))
@@ -95,6 +96,7 @@ def test_captures_and_taps_make_the_gradients_of_the_kernels(model):
         np.testing.assert_allclose(product, flat[f"{name}/kernel"], atol=1e-6, err_msg=name)
 
 
+@pytest.mark.slow
 def test_the_gradient_of_a_tap_is_the_finite_difference():
     config, params, name = LLAMA, random_params(LLAMA), "layers/1/mlp/down"
     direction = jax.random.normal(jax.random.key(3), (*TOKENS.shape, config.width))
@@ -110,6 +112,7 @@ def test_the_gradient_of_a_tap_is_the_finite_difference():
     np.testing.assert_allclose(slope, difference, rtol=1e-2)
 
 
+@pytest.mark.slow
 def test_zero_hooks_change_no_bit(model):
     config, params = model
     hooks = zero_taps(config, module_names(config, "layers/*"))
@@ -122,6 +125,7 @@ def test_zero_hooks_change_no_bit(model):
     np.testing.assert_array_equal(hooked, plain)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("remat", [False, True])
 def test_scanned_layers_equal_the_loop(model, remat):
     config, params = model
@@ -137,6 +141,7 @@ def test_scanned_layers_equal_the_loop(model, remat):
         jax.tree.map(partial(np.testing.assert_allclose, atol=1e-4), same, inputs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scan", [False, True])
 def test_remat_changes_no_gradient(scan):
     params = random_params(GEMMA)
@@ -170,6 +175,7 @@ def test_default_initial_values():
     chex.assert_trees_all_equal(scanned, stack_layers(params))
 
 
+@pytest.mark.slow
 def test_bfloat16_is_close_and_its_logits_are_float32(model):
     config, params = model
     half = jax.tree.map(lambda w: w.astype(jnp.bfloat16), params)
@@ -179,6 +185,7 @@ def test_bfloat16_is_close_and_its_logits_are_float32(model):
     assert np.abs(logits - exact).mean() < 0.05 * np.abs(exact).max()
 
 
+@pytest.mark.slow
 def test_the_head_has_a_hook_too():
     params, delta = random_params(LLAMA), jnp.full((LLAMA.width, VOCAB), 0.1)
     plain, captured = forward(LLAMA, params, TOKENS, capture=("head",))
@@ -186,6 +193,7 @@ def test_the_head_has_a_hook_too():
     np.testing.assert_allclose(logits, plain + captured["head"] @ delta, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_bad_input_is_named():
     params = random_params(LLAMA)
     with pytest.raises(ValueError, match=r"20 tokens do not fit the context of 16"):

@@ -48,6 +48,7 @@ def arrays(state):
     return jax.tree.leaves(state.replace(key=jax.random.key_data(state.key)))
 
 
+@pytest.mark.slow
 def test_a_rule_is_learned(data):
     state, losses = train(data, 30, 30)
     assert abs(losses[0] - np.log(VOCAB)) < 0.2  # knows nothing yet
@@ -57,6 +58,7 @@ def test_a_rule_is_learned(data):
     assert np.mean(logits.argmax(-1) == data.labels) > 0.99
 
 
+@pytest.mark.slow
 def test_resumed_from_a_checkpoint_gives_the_same_bits(data, tmp_path):
     uninterrupted, losses = train(data, 30, 30)
     half, _ = train(data, 30)
@@ -74,6 +76,7 @@ def test_resumed_from_a_checkpoint_gives_the_same_bits(data, tmp_path):
     np.testing.assert_array_equal(rest, losses[30:])
 
 
+@pytest.mark.slow
 def test_scanned_layers_and_remat_train_alike(data):
     _, plain = train(data, 30)
     model = dataclasses.replace(MODEL, scan_layers=True, remat=True)
@@ -107,6 +110,7 @@ def test_given_parameters_are_trained_further_and_kept(data):
     assert np.isfinite(first.params["tokens"]["embedding"]).all()  # not used up
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_kernels_alone_decay_and_the_step_follows_the_schedule(data, optimizer):
     unscored = data.replace(labels=jnp.full_like(data.labels, IGNORED))
@@ -124,6 +128,7 @@ def test_kernels_alone_decay_and_the_step_follows_the_schedule(data, optimizer):
     np.testing.assert_array_equal(after.params["tokens"]["embedding"], same)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scan_layers", [False, True])
 def test_muon_moves_every_layer_alike_in_all_directions(data, scan_layers):
     """The first step is nearly orthogonal but for directions hardly any gradient points in."""

@@ -34,6 +34,7 @@ def test_a_folder_holds_network_and_tokenizer(model):
     assert model.config == NETWORKS[model.config.family]
 
 
+@pytest.mark.slow
 def test_the_edited_network_is_the_one_that_transformers_loads(model, tmp_path):
     kernels = edited(model)
     model.save(tmp_path / "edited", kernels)
@@ -75,6 +76,7 @@ def test_a_network_made_here_is_saved_with_its_tokenizer(model, tmp_path):
     chex.assert_trees_all_equal(again.params, model.params)
 
 
+@pytest.mark.slow
 def test_a_completion_is_that_of_a_loop(model):
     prompts = ["She closed", "The old dog slept by the"]
     kernels = edited(model)

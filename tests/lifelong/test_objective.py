@@ -24,6 +24,7 @@ def random_case(seed=0):
     return jnp.asarray(logits), jnp.asarray(reference), jnp.asarray(labels)
 
 
+@pytest.mark.slow
 def test_answer_loss_is_the_mean_over_all_labeled_tokens():
     logits, _, labels = random_case()
     log_p = log_softmax(logits, -1)
@@ -55,6 +56,7 @@ def test_no_label_no_loss():
     assert answer_loss(logits, nothing) == 0 == locality_loss(logits, reference, nothing)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("memory", [1, 2, 9])
 @pytest.mark.parametrize("step", [0, 2])
 def test_memory_counts_past_batches_with_decay(model, stream, memory, step):
@@ -69,6 +71,7 @@ def test_memory_counts_past_batches_with_decay(model, stream, memory, step):
     np.testing.assert_allclose(value, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_trajectory_may_begin_within_the_stream(model, stream):
     """Batches before it do not count: as if the stream began there."""
     objective = Objective(memory=3)
@@ -79,6 +82,7 @@ def test_a_trajectory_may_begin_within_the_stream(model, stream):
     np.testing.assert_allclose(value, expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_size_without_gradient_counts_and_pulls_at_nothing(model, stream):
     def gradient(size, size_gradient):
         objective = Objective(memory=1, size=size, size_gradient=size_gradient)
@@ -96,6 +100,7 @@ def test_size_without_gradient_counts_and_pulls_at_nothing(model, stream):
     assert real_slope > slope + 1
 
 
+@pytest.mark.slow
 def test_reference_of_locality(model, stream):
     moved = jax.tree.map(lambda w: 1.3 * w, model.kernels())
     changes = random_changes(model, 0.0)

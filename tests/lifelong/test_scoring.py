@@ -26,6 +26,7 @@ def edited(model):
     }
 
 
+@pytest.mark.slow
 def test_only_edits_that_were_made_count(model, stream, edited):
     unedited = unedited_answers(model, stream)
     ask = partial(score_stream, model, edited, stream, unedited, first=3)
@@ -46,6 +47,7 @@ def test_the_unedited_model_agrees_with_itself(model, stream, edited):
     assert other["specificity_unedited"] < 1
 
 
+@pytest.mark.slow
 def test_the_end_is_asked_about_everything_else(model, stream, edited):
     before = score_final(model, model.kernels(), stream, stream.locality, stream.edit, 2)
     after = score_final(model, edited, stream, stream.locality, stream.edit, 2)

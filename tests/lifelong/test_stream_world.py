@@ -28,6 +28,7 @@ def test_it_is_a_gymnax_environment(env):
     check_env(env, key=KEY, num_steps=6, episode_length=4, tolerance=1e-3)
 
 
+@pytest.mark.slow
 def test_an_editor_as_a_policy_is_the_stream(env, model, stream):  # noqa: F811
     """What an editor does in a stream is what its actions do in the world."""
     editor = HypernetworkEditor("ultraedit", rows=env.rows, learning_rate=1e-2)
@@ -54,6 +55,7 @@ def test_an_editor_as_a_policy_is_the_stream(env, model, stream):  # noqa: F811
         np.testing.assert_allclose(state.kernels[name], expected.kernels[name], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_reward_has_the_gradient_of_the_loss(env, model, stream):  # noqa: F811
     params = env.default_params
     _, state = env.reset(KEY, params)

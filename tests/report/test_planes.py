@@ -98,6 +98,7 @@ def test_utility_fairness_plane(tmp_path):
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spread", [0.0, 0.002, 0.1])
 def test_numbers_of_twenty_methods_cover_no_mean_and_no_other_number(tmp_path, rng, spread):
     points = {method: (0.2 + spread * rng.normal(size=3), 0.9 + spread * rng.normal(size=3))

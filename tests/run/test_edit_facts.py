@@ -50,6 +50,7 @@ def assert_same(one, other):
             assert other.metrics[name] == value, name
 
 
+@pytest.mark.slow
 def test_fine_tuning_writes_what_it_is_given(model, facts):
     run = edit(FineTune(learning_rate=1e-2, steps=40), model, facts)
     assert set(run.scores) == {"efficacy", "generalization", "specificity", "retention"}
@@ -64,6 +65,7 @@ def test_fine_tuning_writes_what_it_is_given(model, facts):
     assert run.metrics["weight_shift"] > 0 and run.metrics["perplexity"] > 1
 
 
+@pytest.mark.slow
 def test_a_method_of_the_users_own_learns_and_resumes(model, facts, tmp_path, monkeypatch):
     """Stopped in either of its trainings and in the stream, then resumed: the same bits."""
     whole = edit(LearnedNoise(), model, facts)
@@ -104,6 +106,7 @@ def test_a_folder_is_that_of_one_run(model, facts, tmp_path):
         )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_sizes_come_from_the_task(model, facts):
     method = preset("lifelong/ultraedit")
     assert method.rows is None

@@ -95,6 +95,7 @@ def ridge():
 
 
 class TestSideBySide:
+    @pytest.mark.slow
     def test_each_task_is_edited_as_if_alone(self, tasks):
         results = edit_many(SEARCH, tasks, KEY)
         assert len(results) == 2
@@ -110,6 +111,7 @@ class TestSideBySide:
         for one, other in zip(given, edit_many(SEARCH, tasks, KEY), strict=True):
             assert_equal((one.trace, one.params), (other.trace, other.params))
 
+    @pytest.mark.slow
     def test_only_the_site_changes_and_reports_come_after_every_chunk(self, tasks):
         reports = Reports()
         search = replace(SEARCH, budget=6 * 12)
@@ -136,6 +138,7 @@ class TestSideBySide:
         for key, search, task, result in zip(folded(2), searches, tasks, results, strict=True):
             assert_close(result.trace, search.edit(task, key).trace)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("change", [{"std": 0.31}, {"population": 4}, {"world": "mask"}])
     def test_searches_that_differ_in_more_run_in_turn(self, tasks, change):
         searches = [SEARCH, replace(SEARCH, **change)]
@@ -146,6 +149,7 @@ class TestSideBySide:
             alone = search.edit(task, key)
             assert_equal((result.trace, result.params), (alone.trace, alone.params))
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "other",
         [
@@ -356,6 +360,7 @@ class TestRunSearch:
             run_search(searches, env, params, KEYS[:1], folder=tmp_path, report=reports)
         assert not reports and not list(tmp_path.iterdir())
 
+    @pytest.mark.slow
     def test_edit_many_continues_an_interrupted_search_with_the_same_bits(
         self, tmp_path, monkeypatch
     ):

@@ -36,6 +36,7 @@ def whole_network(env, task, plan, role):
     return np.asarray(task.subject.apply(set_leaves(task.subject.params, leaves), x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("role", ["select", "test"])
 def test_accuracies_are_those_of_the_whole_edited_network(situation, role):
     env, plans, evaluator = situation

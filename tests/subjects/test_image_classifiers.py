@@ -37,6 +37,7 @@ def test_mlp_equals_numpy():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [MLP, CNN])
 def test_other_activations(kind):
     """The last hidden layer by hand; all layers use the same function."""
@@ -59,6 +60,7 @@ def test_other_activations(kind):
         np.testing.assert_allclose(y, _dense(params["head"], hidden), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(8, 8, 1), (7, 5, 2)])
 def test_cnn_equals_xla_convolutions(shape):
     x = jax.random.normal(jax.random.key(2), (3, *shape))
@@ -85,6 +87,7 @@ def test_cnn_equals_xla_convolutions(shape):
     )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=20)
 @given(
     height=st.integers(1, 6),

@@ -56,6 +56,7 @@ def test_bag_of_embeddings_equals_numpy():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [2, 5])
 def test_text_cnn_equals_windows_one_by_one(width):
     module = TextCNN(10, features=4, channels=3, width=width, hidden=(7, 6))
@@ -77,6 +78,7 @@ def test_text_cnn_equals_windows_one_by_one(width):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["boe", "cnn"])
 def test_padding_has_no_influence(name):
     module = make_text_classifier(name, 10)
@@ -98,6 +100,7 @@ def test_order_matters_to_the_convolution_alone():
         assert np.allclose(forth, back, rtol=1e-5) == same
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["boe", "cnn"])
 def test_the_second_layer_is_the_papers_and_can_be_split_off(name):
     module = make_text_classifier(name, 10)
@@ -125,6 +128,7 @@ def test_unknown_text_classifier_names_the_known_ones():
         make_text_classifier("lstm", 10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["boe", "cnn"])
 def test_training_finds_the_cues_and_the_shortcut(name):
     """Near the best accuracy there is (.86), and it is the identities that go with toxicity."""
@@ -145,6 +149,7 @@ def test_training_finds_the_cues_and_the_shortcut(name):
     assert high > low + 1.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["boe", "cnn"])
 def test_pretrained_vectors_are_taken_as_they_are_and_not_trained(name):
     vectors = np.random.default_rng(0).normal(size=(10, 6)).astype(np.float32)

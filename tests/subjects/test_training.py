@@ -37,6 +37,7 @@ def digits():
     return jax.tree.map(jnp.asarray, split_images(load_images("digits")))
 
 
+@pytest.mark.slow
 def test_seeds_side_by_side_equal_one_by_one(clouds):
     weights = jnp.stack([jnp.ones(50), (clouds.y != 1) * 1.0, (clouds.y != 2) * 1.0])
     together = train_classifiers(MODULE, clouds, CONFIG, KEYS, weights)
@@ -62,6 +63,7 @@ def test_same_key_same_bits_and_other_key_other_network(clouds):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), first, default)
 
 
+@pytest.mark.slow
 def test_one_full_batch_step_is_adamw_on_the_weighted_mean_loss(clouds):
     """One step of one batch: the order of the examples does not matter."""
     weights = jnp.linspace(0.0, 2.0, 50)
@@ -100,6 +102,7 @@ def test_the_loss_of_one_logit_is_float32_in_a_network_of_half_precision():
     np.testing.assert_allclose(losses, np.logaddexp(0.0, [-6.0, 6.0]), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_network_of_one_logit_learns(clouds):
     """The class that lies apart from the others, and with weights, its absence."""
     two = Examples(clouds.x, (clouds.y == 1).astype(jnp.int32))
@@ -138,6 +141,7 @@ def _predictions(module, params, x):
     return np.asarray(flax_apply(module)(params, x)).argmax(-1)
 
 
+@pytest.mark.slow
 def test_digits_are_learned_and_a_class_of_weight_zero_is_never_predicted(digits):
     module, config = MLP(10), TrainingConfig(epochs=15, batch_size=64, learning_rate=5e-3)
     weights = jnp.stack([jnp.ones(len(digits.train)), (digits.train.y != 7) * 1.0])
@@ -159,6 +163,7 @@ def test_cnn_learns_digits(digits):
     assert (predicted == np.asarray(digits.test.y)).mean() > 0.95
 
 
+@pytest.mark.slow
 def test_subjects_are_the_classifiers_one_by_one(clouds):
     subjects = train_subjects(MODULE, clouds, CONFIG, KEYS)
     stacked = train_classifiers(MODULE, clouds, CONFIG, KEYS)

@@ -15,6 +15,7 @@ from tests import tiny
 from tests.tiny_comments import corpus, subject
 
 
+@pytest.mark.slow
 def test_a_role_joins_comments_and_counterfactuals():
     data, task = corpus(), mitigate_bias(subject(), corpus())
     for role in ("reward", "select", "test"):

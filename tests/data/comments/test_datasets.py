@@ -238,6 +238,7 @@ def test_missing_file_and_wrong_arguments(tmp_path, monkeypatch):
         load_comments("jigsaw", contexts=0)
 
 
+@pytest.mark.slow
 def test_real_jigsaw():
     folder = Path(os.environ.get("MODELEDIT_DATA_DIR", ""))
     if not (folder / "jigsaw" / "train.csv.gz").exists():

@@ -104,6 +104,7 @@ def test_a_subject_that_the_prompt_lacks_is_an_error(tmp_path):
         _load(tmp_path, [ROME[0] | {"requested_rewrite": rewrite}])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "size", "probes"),
     [

@@ -82,6 +82,7 @@ def test_more_than_there_is_cannot_be_drawn(folder):
         counterfact_corpus(data_dir=folder, **SIZES | {"background": 80})
 
 
+@pytest.mark.slow
 def test_the_published_files():
     folder = Path(os.environ.get("MODELEDIT_DATA_DIR", ""))
     needed = ("counterfact/counterfact-edit.json", "counterfact/counterfact-train.json", "pararel")

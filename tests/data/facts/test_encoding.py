@@ -28,6 +28,7 @@ def _reference(prompt, answer, tokenizer):
     return tokenized + answered[:-1], [IGNORED] * len(tokenized[1:]) + answered
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(rows=st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=4), extra=st.integers(0, 9))
 def test_positions_are_those_of_the_reference_whatever_the_padding(rows, extra):

@@ -47,6 +47,7 @@ def test_same_seed_same_world_and_other_seed_other_world():
     assert first == again != other
 
 
+@pytest.mark.slow
 def test_a_thousand_edits_fit_sixteen_positions_and_use_known_words(world):
     edits = encode_edits(world.edits.records, world.tokenizer, 20, context=16)
     assert edits.edit.tokens.shape[:2] == (50, 20)

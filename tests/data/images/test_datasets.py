@@ -39,6 +39,7 @@ def test_digits_is_the_default_and_scikit_learns():
     assert data.x.max() == 1.0 and data.x_test is None and data.y_test is None
 
 
+@pytest.mark.slow
 def test_digits_needs_no_tfds():
     code = (
         "import sys; from modeledit_jax.data.images.datasets import load_images; load_images();"

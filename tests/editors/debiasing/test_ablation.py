@@ -69,6 +69,7 @@ def test_ablation_of_several_matrices_leaves_their_biases():
         )
 
 
+@pytest.mark.slow
 def test_ablation_raises_the_reward_of_bias_mitigation():
     task = biased.task()
     result = NeuronAblation(2, 200).edit(task, KEY)

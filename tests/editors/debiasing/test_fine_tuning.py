@@ -103,6 +103,7 @@ def test_full_batches_minimize_the_objective(penalty):
     np.testing.assert_array_equal(again.trace["loss"], losses)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("site", "editor"),
     [

@@ -41,6 +41,7 @@ def _edited(world):
     return untrained(world).edit(_task(), KEY)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("world", WORLDS)
 def test_the_edit_is_the_action_of_the_policy(world):
     """Mask or shift by hand, of what the policy says of the unedited network."""
@@ -89,6 +90,7 @@ def test_the_same_policy_edits_layers_of_another_width_and_two_at_once():
     assert _changed(wide.subject.params, result.params) == {"fc2/kernel", "head/kernel"}
 
 
+@pytest.mark.slow
 def test_requests_in_turn_are_edited_in_as_many_steps():
     editor = untrained()
     task = forget_in_turn(tiny.subject(), tiny.splits(), (2, 0))
@@ -187,6 +189,7 @@ def test_a_policy_of_other_evaluation_sets_is_refused():
         untrained(sets=3).edit(_task(), KEY)
 
 
+@pytest.mark.slow
 def test_a_site_that_is_no_dense_kernel_is_refused():
     with pytest.raises(ValueError, match="does not use fc2/bias once, as x @ W"):
         untrained().edit(tiny.task(0, site="fc2/bias"), KEY)

@@ -88,6 +88,7 @@ def test_an_interrupted_training_goes_on_as_if_nothing_had_happened():
     assert int(end.updates) == 4
 
 
+@pytest.mark.slow
 def test_the_pools_take_turns_wherever_training_goes_on(monkeypatch):
     trainer, used = _trainer(5, 3), []
 

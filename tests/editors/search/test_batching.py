@@ -48,6 +48,7 @@ def test_recorded_layer_takes_32_at_a_time_on_cpu_and_more_elsewhere(monkeypatch
     assert candidates_at_once(env, params, 4096) == 4096
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("total", [12, 13])
 def test_batches_do_not_change_the_rewards(monkeypatch, total):
     """Nor their last bit, but for a last batch of one, which some CPUs multiply in another way."""

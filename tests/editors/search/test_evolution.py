@@ -220,6 +220,7 @@ def test_random_search_starts_with_no_edit_and_keeps_it_where_nothing_is_better(
     assert not np.any(trace.plans) and state.optimizer == 0.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("search", "numbers"),
     [

@@ -21,6 +21,7 @@ BOWL = bowl.world()
 CONFIG = PPOConfig(num_envs=4, num_steps=3, learning_rate=0.05, num_epochs=2, hidden_sizes=(3,))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("horizon", "hidden"), [(1, (5,)), (3, None)], ids=["own-network", "default-network"]
 )
@@ -75,6 +76,7 @@ def test_the_search_starts_where_it_is_told_to(horizon):
         PPO(config=CONFIG, start=jnp.zeros(3)).init(env, env.default_params, KEY)
 
 
+@pytest.mark.slow
 def test_the_default_settings_find_the_bottom_of_a_bowl_and_can_be_swept():
     default = replace(editing_config(1500), hidden_sizes=(3,))
 

@@ -78,6 +78,7 @@ def test_tasks_side_by_side_are_tasks_one_by_one(search):
     assert np.unique(np.asarray(together.metrics["score"])).size == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("search", SEARCHES, ids=IDS)
 def test_cost_is_what_was_spent(search):
     assert isinstance(search, Search) and isinstance(search, Editor)
@@ -116,6 +117,7 @@ def test_a_budget_below_one_update_is_refused(budget):
     assert replace(search, budget=4).updates == 1 and replace(search, budget=11).updates == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("search", "value"), [(PPO_OF_FOUR, jnp.nan), (SEARCHES[1], jnp.inf)], ids=IDS[:2]
 )

@@ -183,6 +183,7 @@ def test_several_kernels_are_edited_from_the_original_activations(editor, part):
         )
 
 
+@pytest.mark.slow
 def test_positions_of_a_convolution_count_as_inputs():
     label, path = tiny.splits().reward.y, "conv2/kernel"
     images = np.random.default_rng(0).normal(size=(40, 6, 5, 2)).astype(np.float32)
@@ -213,6 +214,7 @@ def test_positions_of_a_convolution_count_as_inputs():
     assert np.abs(expected).max() > 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [0, 1, 2, (0, 2)])
 @pytest.mark.parametrize("editor", EDITORS)
 def test_a_trained_network_forgets_and_keeps(editor, classes):

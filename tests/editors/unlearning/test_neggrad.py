@@ -44,6 +44,7 @@ def _by_hand(editor, task, key):
     return kernel
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [7, 80])
 def test_every_step_is_that_of_the_formula(batch_size):
     editor = NegGradPlus(alpha=0.8, learning_rate=0.05, steps=9, batch_size=batch_size)
@@ -66,6 +67,7 @@ def _trained():
     return train_subjects(MLP(tiny.CLASSES, (8, 8)), examples, config, jax.random.split(KEY, 1))[0]
 
 
+@pytest.mark.slow
 def test_the_class_is_lost_and_the_others_are_kept():
     task = tiny.task(2, base=_trained())
     editor = NegGradPlus(alpha=0.8, learning_rate=0.2, steps=60, batch_size=20)

@@ -103,6 +103,7 @@ def test_bfloat16_is_kept_or_converted(tmp_path):
     assert huggingface.load(tmp_path / "full").dtype == torch.float32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [GPT2, LLAMA], ids=["gpt2", "llama"])
 def test_a_checkpoint_spread_over_a_mesh(config, tmp_path):
     params = random_params(config)

@@ -18,6 +18,7 @@ def edited(editor, model, batch):
     return commit(model.kernels(), changes)
 
 
+@pytest.mark.slow
 def test_teacher_forced_tuning_is_adam_on_the_kernels(model, batch):
     optimizer = optax.adam(1e-2)
     kernels = model.kernels()
@@ -39,6 +40,7 @@ def test_a_batch_that_is_known_is_left_alone(model, batch):
         np.testing.assert_array_equal(found[name], kernel)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["last", "teacher"])
 def test_tuning_lowers_its_own_loss(model, batch, loss):
     kernels = edited(FineTune(loss, learning_rate=2e-2, steps=20), model, batch)

@@ -70,6 +70,7 @@ def _errors(kind, arrays, group, modules, dtype):
     return relative_error(shifts, _stack(arrays, "shift", modules, np.float64)), errors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "double"),
     [("malmen", False), ("malmen_init", True), ("mend_rledit", False)],

@@ -52,6 +52,7 @@ def test_an_untrained_network_edits_by_the_normalized_gradient(model, batch, min
     np.testing.assert_allclose(dense_change(changes[name]), expected, rtol=2e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["malmen", "mend", "ultraedit"])
 def test_a_small_edit_makes_the_new_answers_likelier(model, batch, rule):
     tokens = "all" if rule == "mend" else "answer"
@@ -96,6 +97,7 @@ def test_routing_masks_changes(model, batch):
     np.testing.assert_array_equal(dense_change(changes[name]), dense_change(plain[name]))
 
 
+@pytest.mark.slow
 def test_it_is_the_same_under_jit(model, batch):
     editor = HypernetworkEditor("malmen", rows=6, network=NETWORK)
     state = editor.init(model, KEY)

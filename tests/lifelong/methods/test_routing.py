@@ -91,6 +91,7 @@ def gradient(routing, model, case, keys):
     return found, metrics
 
 
+@pytest.mark.slow
 def test_reinforce_follows_the_expected_reward(model, case):
     """One module of three: the expectation over choices is a sum."""
     routing, state, rows, _ = case
