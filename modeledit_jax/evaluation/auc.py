@@ -20,7 +20,6 @@ Conventions of every function here:
     all examples loses nothing; exact to float32 rounding up to some 100,000 examples.
 """
 
-import jax
 import jax.numpy as jnp
 from flax import struct
 from jax import lax
@@ -61,7 +60,6 @@ def auc(
     return group_aucs(scores, label, jnp.zeros((scores.shape[0], 0), jnp.float32), weights).overall
 
 
-@jax.jit
 def group_aucs(
     scores: Float[Array, " n"],
     label: Int[Array, " n"],
@@ -95,7 +93,6 @@ def group_aucs(
     )
 
 
-@jax.jit
 def average_equality_gaps(
     scores: Float[Array, " n"],
     label: Int[Array, " n"],

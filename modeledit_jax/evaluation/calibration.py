@@ -1,7 +1,5 @@
 """Calibration of the probabilities behind a classifier's logits, overall and by group."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -20,7 +18,6 @@ class CalibrationErrors:
     group: Field  # [I] float32
 
 
-@partial(jax.jit, static_argnames="bins")
 def expected_calibration_error(
     scores: Float[Array, " n"],
     label: Int[Array, " n"],

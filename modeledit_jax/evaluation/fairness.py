@@ -8,8 +8,6 @@ terms they cover. A non-finite score or threshold makes every result NaN: compar
 give a plausible rate.
 """
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -80,7 +78,6 @@ def equal_error_threshold(
     return jnp.where(defined, in_order.reshape(-1)[place], jnp.nan)
 
 
-@jax.jit
 def error_rates(
     scores: Float[Array, " n"],
     label: Int[Array, " n"],
@@ -122,7 +119,6 @@ def error_rates(
     )
 
 
-@jax.jit
 def equality_differences(rates: ErrorRates) -> EqualityDifferences:
     """False positive and false negative equality differences (FPED, FNED), as means over terms.
 
@@ -147,7 +143,6 @@ def equality_differences(rates: ErrorRates) -> EqualityDifferences:
     )
 
 
-@jax.jit
 def worst_group_accuracy(rates: ErrorRates) -> Float[Array, ""]:
     """Lowest accuracy over all cells (term, label), with the term present.
 
@@ -156,7 +151,6 @@ def worst_group_accuracy(rates: ErrorRates) -> Float[Array, ""]:
     return 1.0 - jnp.nanmax(jnp.concatenate([rates.group_fpr, rates.group_fnr]))
 
 
-@partial(jax.jit, static_argnames="p")
 def power_mean(values: Float[Array, " i"], p: float = -5.0) -> Float[Array, ""]:
     """Generalised mean ``(mean v^p)^(1/p)`` of the values that are defined.
 
@@ -195,7 +189,6 @@ def kaggle_score(aucs: GroupAUCs, p: float = -5.0) -> Float[Array, ""]:
     return 0.25 * (aucs.overall + sum(means, start=jnp.float32(0.0)))
 
 
-@jax.jit
 def counterfactual_dispersion(
     scores: Float[Array, " n"],
     blocks: Int[Array, "k v"],

@@ -62,9 +62,7 @@ def fairness_metrics(
     arguments = _arrays(scores, label, groups, threshold, weights)
     values = _measured(*arguments, bins=bins, by_term=False)
     if blocks is not None and np.size(blocks):
-        values["counterfactual_dispersion"] = counterfactual_dispersion(
-            arguments[0], jnp.asarray(blocks)
-        )
+        values["counterfactual_dispersion"] = _dispersion(arguments[0], jnp.asarray(blocks))
     return {name: float(value) for name, value in jax.device_get(values).items()}
 
 
@@ -84,6 +82,9 @@ def per_term(
     """
     arguments = _arrays(scores, label, groups, threshold, weights)
     return jax.device_get(_measured(*arguments, bins=bins, by_term=True))
+
+
+_dispersion = jax.jit(counterfactual_dispersion)
 
 
 @partial(jax.jit, static_argnames=("bins", "by_term"))
