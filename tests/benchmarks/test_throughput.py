@@ -71,6 +71,7 @@ def test_contestants_give_the_same_rewards(world):
         np.testing.assert_allclose(torch_rewards, step, atol=2 / (EXAMPLES // 10))
 
 
+@pytest.mark.slow
 def test_the_full_forward_shares_nothing_between_candidates():
     task = cnn_task()
     networks = stacked_networks(ShiftWorld(task), task, CANDIDATES)

@@ -70,6 +70,7 @@ def test_mistakes_name_their_cure(config, tmp_path, capsys, changes, parts):
     assert all(part in message for part in parts), message
 
 
+@pytest.mark.slow
 def test_a_network_that_was_ruined_is_reported_and_not_saved(config, tmp_path):
     ruin = tmp_path / "ruin.toml"
     ruin.write_text(FINE_TUNE + "learning_rate = inf\nsteps = 2\n")

@@ -96,6 +96,7 @@ def test_the_loss_is_the_mean_over_scored_positions():
     assert float(nothing) == 0.0
 
 
+@pytest.mark.slow
 def test_prompts_with_answers_train_too():
     batch = pad_batch([[1, 2], [3]] * 32, [[4], [5, 6]] * 32, length=8)
     state, losses = train_chunk(init_state(MODEL, TRAINING, KEY), batch, 30)

@@ -88,6 +88,7 @@ def test_a_method_of_the_users_own_learns_and_resumes(model, facts, tmp_path, mo
     assert (tmp_path / "run" / "training-2").is_dir()
 
 
+@pytest.mark.slow
 def test_a_folder_is_that_of_one_run(model, facts, tmp_path):
     one = edit(LearnedNoise(), model, facts, folder=tmp_path)
     assert_same(one, edit(LearnedNoise(), model, facts, folder=tmp_path))

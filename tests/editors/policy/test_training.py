@@ -61,6 +61,7 @@ def _improvement(env, params, tasks):
     return jax.vmap(one)(tasks).mean()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("widths", [(5,), pytest.param((5, 3), marks=pytest.mark.slow)])
 def test_training_helps_on_networks_it_has_not_seen(widths):
     state, metrics = _trained(*widths)

@@ -24,6 +24,7 @@ def edited(editor, model, batch):
     return editor.edit(model, model.kernels(), state, batch, jax.random.key(1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("minibatch", [None, pytest.param(1, marks=pytest.mark.slow)])
 def test_an_untrained_network_edits_by_the_normalized_gradient(model, batch, minibatch):
     """By hand, with a dense solve: the network is the identity at first."""
