@@ -80,7 +80,6 @@ def problem(network):
     )
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("config", [CLIPPED, PLAIN], ids=["clipped", "plain"])
 @pytest.mark.parametrize("network", [GAUSSIAN, CATEGORICAL], ids=["gaussian", "categorical"])
 def test_loss_and_gradient_agree_with_finite_differences_of_numpy(network, config):

@@ -54,6 +54,12 @@ def test_the_plan_is_the_episode_of_most_probable_actions(horizon, hidden):
         assert np.abs(plan[1] - plan[0]).max() > 1e-4  # it looks at what it has done
 
 
+def test_settings_of_the_search_reach_ppo():
+    config = PPO(budget=120, population=12, learning_rate=0.3, std=0.7).hyperparameters
+    assert (config.num_envs, config.num_updates) == (12, 10)
+    assert (config.action_learning_rate, config.initial_std) == (0.3, 0.7)
+
+
 def test_the_search_starts_where_the_parametrization_says():
     env = ShiftWorld(tiny.task(0), parametrization=LowRank(2))
     search = PPO(config=replace(CONFIG, initial_std=0.2))
