@@ -8,8 +8,8 @@ import tempfile
 from pathlib import Path
 
 # Before JAX is imported. Eight host devices also avoid a deadlock of batched QR on 2-core CPUs.
-# Compiling is most of the time: the two other flags halve it, and level 0 would break the equality
-# of bits that is promised. Flags of the caller come last and win.
+# Compiling is most of the time: the two other flags take a third off, and level 0 would break the
+# equality of bits that is promised. Flags of the caller come last and win.
 os.environ["XLA_FLAGS"] = (
     "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=1 "
     "--xla_cpu_use_fusion_emitters=false " + os.environ.get("XLA_FLAGS", "")

@@ -174,6 +174,11 @@ class RidgeEditor(_ClosedForm):
 
 
 def collect(task: Task) -> Activations:
+    """Runs the unedited network once over the reward role, as NumPy arrays.
+
+    Raises:
+      ValueError: nothing to retain or to forget, or activations that are not finite.
+    """
     subject, sets = task.subject, task.roles["reward"]
     retain, forget = (np.asarray(sets.weights.get(name, [0.0])) for name in ("retain", "forget"))
     if min(retain.sum(), forget.sum()) <= 0:
