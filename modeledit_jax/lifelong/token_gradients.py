@@ -6,6 +6,7 @@ would be ``Σ u vᵀ`` and is never formed. Source: MEND (arXiv 2110.11309), sec
 ``editor/base.py`` writes both to disk instead.
 """
 
+from functools import partial
 from typing import Literal
 
 import jax
@@ -33,6 +34,7 @@ class Rows:
     mask: Field  # [r] bool
 
 
+@partial(jax.jit, static_argnames=("rows", "tokens"))
 def capture(
     model: EditableModel,
     kernels: Kernels,

@@ -95,6 +95,7 @@ def test_updates_play_with_fresh_randomness():
     assert np.unique(metrics["reward"]).size == 5
 
 
+@pytest.mark.slow
 def test_chunks_give_the_bits_of_one_scan(trained):
     state = jax.jit(partial(init, PENDULUM))(PARAMS, CONFIG, jax.random.key(0))
     run = jax.jit(partial(scan_updates, PENDULUM), static_argnums=3)

@@ -214,6 +214,7 @@ def test_a_parametrization_of_ones_own(mine):
         np.testing.assert_allclose(change, np.broadcast_to(change[:1], change.shape), atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_experiment_runs_methods_of_ones_own_to_its_report(mine, tmp_path, capsys):
     paths = [str(mine / "my_search.toml"), str(mine / "my_editor.toml")]

@@ -55,6 +55,7 @@ def test_the_edited_network_is_the_one_that_transformers_loads(model, tmp_path):
         np.testing.assert_array_equal(kernel, kernels[name])
 
 
+@pytest.mark.slow
 def test_small_edits_of_a_bfloat16_network_survive(tmp_path):
     model = load_language_model(
         write_folder(tmp_path / "half", dtype=jnp.bfloat16), "layers/1/mlp/down"

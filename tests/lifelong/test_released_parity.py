@@ -19,6 +19,8 @@ from tests.lifelong.golden_model import golden_model, golden_stream, joined
 
 SHAPES = ("32x48", "48x32")
 
+logits_of = jax.jit(lambda model, batch: model.logits(model.kernels(), batch))
+
 
 @pytest.fixture(autouse=True)
 def x64():
@@ -38,7 +40,7 @@ def test_rows_of_every_layer(dtype, tokens, prefix):
     begin = 0
     for part, size in enumerate(arrays[f"{prefix}rows"]):
         batch = joined({f"x/0/{k}": v for k, v in section(arrays, f"edit/{part}/").items()}, "x/")
-        logits = model.logits(model.kernels(), batch)[:, : arrays[f"edit/{part}/logits"].shape[1]]
+        logits = logits_of(model, batch)[:, : arrays[f"edit/{part}/logits"].shape[1]]
         attended = arrays[f"edit/{part}/attention"]
         np.testing.assert_allclose(
             logits[attended], arrays[f"edit/{part}/logits"][attended], atol=5e-6
@@ -54,6 +56,7 @@ def test_rows_of_every_layer(dtype, tokens, prefix):
         begin += size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quirks", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_three_steps_of_training(quirks):
     arrays = load("trajectory_inputs")

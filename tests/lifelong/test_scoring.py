@@ -39,6 +39,7 @@ def test_only_edits_that_were_made_count(model, stream, edited):
     np.testing.assert_allclose(found["overall"], np.mean(four), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_unedited_model_agrees_with_itself(model, stream, edited):
     unedited = unedited_answers(model, stream)
     same = score_stream(model, model.kernels(), stream, unedited, jnp.int32(4), 1)

@@ -74,7 +74,7 @@ def test_the_reward_has_the_gradient_of_the_loss(env, model, stream):  # noqa: F
 def test_zero_action_is_no_edit(env, model):  # noqa: F811
     params = env.default_params
     _, state = env.reset(KEY, params)
-    _, after, _, _, info = env.step_env(KEY, state, jnp.zeros(env.num_actions), params)
+    _, after, _, _, info = jax.jit(env.step_env)(KEY, state, jnp.zeros(env.num_actions), params)
     for name, kernel in model.kernels().items():
         np.testing.assert_array_equal(after.kernels[name], kernel)
     assert info["change_norm"] == 0

@@ -10,6 +10,7 @@ from modeledit_jax.lifelong.objective import answer_loss
 from modeledit_jax.lifelong.token_gradients import capture, rows_needed
 
 
+@jax.jit
 def kernel_gradients(model, batch):
     def loss(kernels):
         return answer_loss(model.logits(kernels, batch), batch.labels)

@@ -7,6 +7,7 @@ import pytest
 
 from modeledit_jax.evaluation.fairness_cards import METRIC_CARDS
 from modeledit_jax.evaluation.fairness_report import fairness_metrics
+from modeledit_jax.subjects.subject import predict
 from modeledit_jax.tasks.debiasing import members, mitigate_bias
 from modeledit_jax.tasks.debiasing_metrics import (
     TOLERATED,
@@ -28,8 +29,9 @@ def task():
 
 @pytest.fixture(scope="module")
 def original(task):
+    apply, params = task.subject.apply, task.subject.params
     return {
-        role: np.asarray(task.subject.apply(task.subject.params, jnp.asarray(task.roles[role].x)))
+        role: np.asarray(predict(apply, params, jnp.asarray(task.roles[role].x)))
         for role in evaluated_roles(task)
     }
 

@@ -72,6 +72,7 @@ def test_a_small_edit_makes_the_new_answers_likelier(model, batch, rule):
     assert loss(commit(model.kernels(), changes)) < loss(model.kernels())
 
 
+@pytest.mark.slow
 def test_statistics_go_on_counting(model, stream):
     editor = HypernetworkEditor("ultraedit", rows=6)
     state = editor.init(model, KEY)

@@ -42,6 +42,7 @@ def test_an_interrupted_training_is_an_uninterrupted_one(model, stream):
     assert_same(run([3]), run([1, 1, 1]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["malmen", pytest.param("mend", marks=pytest.mark.slow)])
 def test_training_lowers_the_loss(model, stream, rule):
     editor = replace(EDITOR, rule=rule, rows=6 if rule == "malmen" else 24)
