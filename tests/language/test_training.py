@@ -101,6 +101,7 @@ def test_prompts_with_answers_train_too():
     assert losses[-1] < 0.1 and int(state.step) == 30
 
 
+@pytest.mark.slow
 def test_given_parameters_are_trained_further_and_kept(data):
     first, _ = train(data, 30)
     state = init_state(MODEL, TRAINING, KEY, first.params)
