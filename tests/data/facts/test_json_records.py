@@ -2,7 +2,7 @@
 
 import pytest
 
-from modeledit_jax.data.facts.json_records import Fields, read_records
+from modeledit_jax.data.facts.json_records import fields_of_file, read_records
 
 
 def _file(tmp_path, text, name="facts.json"):
@@ -39,7 +39,7 @@ RECORD = '[{"a": " x ", "b": ["y "], "c": {"d": "z"}, "e": "", "f": [], "g": 3, 
 
 
 def test_fields_are_read_and_trimmed(tmp_path):
-    (fields,) = Fields.of_file(_file(tmp_path, RECORD))
+    (fields,) = fields_of_file(_file(tmp_path, RECORD))
     assert fields.text("a") == "x" and fields.texts("b") == ("y",)
     assert fields.inner("c").text("d") == "z"
     assert fields.is_blank("e") and not fields.is_blank("a") and not fields.is_blank("absent")
@@ -59,6 +59,6 @@ def test_fields_are_read_and_trimmed(tmp_path):
     ],
 )
 def test_a_wrong_field_is_named_with_file_and_record(tmp_path, method, name, message):
-    (fields,) = Fields.of_file(_file(tmp_path, RECORD))
+    (fields,) = fields_of_file(_file(tmp_path, RECORD))
     with pytest.raises(ValueError, match=rf"facts\.json, record 0: .*{message}"):
         getattr(fields, method)(name)
