@@ -22,6 +22,7 @@ project are named by ``family/name``, those of a user by their path.
 
 import dataclasses
 import importlib
+import math
 import re
 import sys
 import tomllib
@@ -32,6 +33,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
 import dacite
+
+from modeledit_jax.reading.files import read_text, regular_file
 
 Role = Literal["edit", "control", "reference"]
 """What a method is in a comparison: an edit; a control that shows what an edit has to beat; or a
@@ -137,9 +140,8 @@ def preset_source(name: str | Path, family: str = "") -> tuple[str, str, Path | 
     text = str(name)
     if text.endswith(".toml"):
         path = Path(text).expanduser()
-        if not path.is_file():
-            raise FileNotFoundError(f"no method file {path}: give the path of a TOML file")
-        return path.stem.replace("_", "-"), path.read_text(encoding="utf-8"), path.resolve().parent
+        path = regular_file(path, "no method file {path}: give the path of a TOML file")
+        return path.stem.replace("_", "-"), read_text(path), path.resolve().parent
     if "/" in text:
         family, text = text.rsplit("/", 1)
     known = preset_names(family)
@@ -180,17 +182,13 @@ def _read(name: str, text: str, folder: Path | None) -> Preset:
     """Parses a file; classes of a user's file may stand beside it, in ``folder``."""
     if not _NAME.fullmatch(name):
         raise ValueError(f"method name {name!r} must be lower case with hyphens, like 'ppo-shift'")
-    try:
-        content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"preset {name!r} is no TOML ({error})") from error
+    content = _parsed(name, text)
     if unknown := content.keys() - _KEYS:
         raise ValueError(
             f"preset {name!r} has the unknown {', '.join(sorted(unknown))}; "
             f"known are {', '.join(sorted(_KEYS))}"
         )
-    if content.get("role", "edit") not in get_args(Role):
-        raise ValueError(f"preset {name!r}: role must be one of {', '.join(get_args(Role))}")
+    _check_entries(name, content)
     try:
         style = dacite.from_dict(Style, content["style"], _STRICT) if "style" in content else None
         kind = import_class(content.get("class", ""), folder)
@@ -205,6 +203,42 @@ def _read(name: str, text: str, folder: Path | None) -> Preset:
         style,
         content.get("options", {}),
     )
+
+
+def _parsed(name: str, text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text, parse_float=_number_of_toml)
+    except RecursionError:
+        reason = "it is nested too deeply"
+    except ValueError as error:  # TOML's own, and integers of thousands of digits
+        reason = str(error)
+    raise ValueError(f"preset {name!r} is no TOML ({reason})")
+
+
+def _number_of_toml(text: str) -> float:
+    """A float of the file; ``inf`` may be meant (a limit that never binds), NaN never is."""
+    number = float(text)
+    if math.isnan(number) or (math.isinf(number) and "inf" not in text):
+        raise ValueError(f"{text[:40]} is no number or larger than any float")
+    return number
+
+
+def _check_entries(name: str, content: Mapping[str, Any]) -> None:
+    """Raises ValueError unless the entries of a file are of their types."""
+    for key in ("class", "tuned", "role"):
+        if not isinstance(content.get(key, ""), str):
+            raise ValueError(f"preset {name!r}: {key} is {content[key]!r}, it must be a text")
+    for key in ("settings", "style", "options"):
+        if not isinstance(content.get(key, {}), Mapping):
+            raise ValueError(f"preset {name!r}: {key} is {content[key]!r}, it must be a table")
+    if content.get("role", "edit") not in get_args(Role):
+        raise ValueError(f"preset {name!r}: role must be one of {', '.join(get_args(Role))}")
+    for option, setting in content.get("options", {}).items():
+        if not isinstance(setting, str) or not all(setting.split(".")):
+            raise ValueError(
+                f"preset {name!r}: the option {option} is {setting!r}, it must be the name of a "
+                "setting, with dots between tables"
+            )
 
 
 def _beside(settings: Any, folder: Path | None) -> Any:
@@ -227,6 +261,8 @@ def import_class(name: str, folder: Path | None = None) -> type:
       ValueError: it cannot be imported, is no dataclass, or another folder's module of that name
         was imported before.
     """
+    if not isinstance(name, str):
+        raise ValueError(f"class must be given as 'module:Class', got {name!r}")
     module, _, attribute = name.partition(":")
     if not module or not attribute:
         raise ValueError(f"class must be given as 'module:Class', got {name!r}")
@@ -235,8 +271,9 @@ def import_class(name: str, folder: Path | None = None) -> type:
     try:
         found = importlib.import_module(module)
         kind = getattr(found, attribute)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"cannot import the class {name!r} ({error})") from error
+    except Exception as error:  # the module is the user's: importing it may raise anything
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"cannot import the class {name!r} ({reason})") from error
     own, loaded = (folder or Path()) / f"{module}.py", Path(found.__file__ or "")
     if folder is not None and own.is_file() and not own.samefile(loaded):
         raise ValueError(f"a module {module!r} is loaded from {loaded}, not {own}; rename one")
@@ -248,6 +285,8 @@ def import_class(name: str, folder: Path | None = None) -> type:
 def _replaced(settings: Mapping[str, Any], place: Sequence[str], value: Any) -> dict[str, Any]:
     """A copy of the settings with another value at a place, a path through tables."""
     first, *rest = place
+    if rest and not isinstance(settings.get(first, {}), Mapping):
+        raise ValueError(f"the setting {first} is {settings[first]!r}, no table with {rest[0]}")
     inner = _replaced(settings.get(first, {}), rest, value) if rest else value
     return {**settings, first: inner}
 

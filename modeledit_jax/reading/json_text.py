@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from modeledit_jax.reading.files import read_text
 
@@ -36,13 +36,20 @@ def parse_json(text: str, where: str, fault: str = NOT_JSON) -> Any:
       ValueError: the text is no JSON, holds NaN, an infinite number or a key twice, or is nested
         too deeply to be read.
     """
+    infinite: list[str] = []
+
+    def number(token: str) -> float:
+        if not math.isfinite(value := float(token)):
+            infinite.append(token)
+        return value
+
     try:
-        return json.loads(
-            text,
-            object_pairs_hook=_object,
-            parse_constant=_refuse_constant,
-            parse_float=_finite,
+        value = json.loads(
+            text, object_pairs_hook=_object, parse_constant=number, parse_float=number
         )
+        if infinite:  # in a list; what is in an object has been refused by name
+            raise ValueError(f"{infinite[0][:40]} is no finite number")
+        return value
     except RecursionError:
         reason = "it is nested too deeply"
     except ValueError as error:
@@ -79,15 +86,7 @@ def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"the key {twice[:80]!r} is there twice")
+    for name, value in pairs:
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{name[:80]!r} is {value}, which is no finite number")
     return content
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"{text[:40]} is larger than any float")
-    return number

@@ -61,7 +61,7 @@ def check_floating(dtypes: Mapping[str, str], where: str | Path) -> None:
         more = f" and {len(faults) - 5} more" if len(faults) > 5 else ""
         raise ValueError(
             f"the weights in {where} must have one of the dtypes {', '.join(FLOATING)}: "
-            f"{'; '.join(faults[:5])}{more}; save them as floats (transformers: model.float())"
+            f"{'; '.join(faults[:5])}{more}; save them as floats"
         )
 
 

@@ -134,6 +134,8 @@ def _rotary_decoder(data: Fields) -> dict[str, Any]:
         if data.is_null("head_dim")
         else _size(data, "head_dim")
     )
+    if head_dim % 2:
+        raise data.wrong("head_dim", f"even for rotary positions; it comes to {head_dim}")
     theta, scaling = _rope(data)
     return {
         "vocab_size": _size(data, "vocab_size"),
