@@ -301,7 +301,7 @@ _STRICT = dacite.Config(strict=True, cast=[tuple], type_hooks={float: _number})
 
 def _build(kind: type, settings: Mapping[str, Any], given: Mapping[str, Any]) -> Any:
     """An object of a dataclass from its settings; fields in ``given`` are set by the caller."""
-    hints = get_type_hints(kind)
+    hints = _hints(kind)
     values = {name: _value(value) for name, value in settings.items()}
     # Objects and None are checked by the class itself: dacite knows plain values and tables.
     ready = {n: v for n, v in values.items() if v is None or not _is_plain(v)}
@@ -315,6 +315,13 @@ def _build(kind: type, settings: Mapping[str, Any], given: Mapping[str, Any]) ->
         name: getattr(_holder(name, hints[name], value), name) for name, value in plain.items()
     }
     return kind(**checked, **ready, **given)
+
+
+def _hints(kind: type) -> dict[str, Any]:
+    """Types of a dataclass' fields; one of any type that is a float by default has to be one."""
+    numbers = {f.name: float for f in dataclasses.fields(kind) if isinstance(f.default, float)}
+    hints = get_type_hints(kind)
+    return {n: numbers.get(n, hint) if hint is Any else hint for n, hint in hints.items()}
 
 
 def _holder(name: str, hint: Any, value: Any) -> Any:

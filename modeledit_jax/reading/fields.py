@@ -49,6 +49,8 @@ class Fields:
           ValueError: it is missing, no text, or empty.
         """
         value = self.get(name)
+        if isinstance(value, str) and not _is_unicode(value):
+            raise self.wrong(name, "a text of whole characters")
         if not _is_text(value):
             raise self.wrong(name, "a text that is not empty")
         return value.strip()

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import tempfile
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,6 +115,8 @@ def _published(name: str, data_dir: Path | None, cache_dir: Path) -> ImageData:
 def _read_npz(path: str | Path) -> dict[str, np.ndarray]:
     path = regular_file(path, "no file {path}: write one with numpy.savez(path, x=…, y=…)")
     try:
+        if not zipfile.is_zipfile(path):
+            raise ValueError("it is no zip archive, or cut off")
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             _check_members(archive)
             found = {name: archive[name] for name in archive.files}
