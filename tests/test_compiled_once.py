@@ -84,7 +84,7 @@ EDITORS = {
     "ridge": RidgeEditor(),
     "projection": ProjectionEditor(),
 }
-SLOW = ("ppo-mask-two-steps", "learned-mask")
+SLOW = ("ppo-mask-two-steps", "learned-mask", "learned", "openes", "random-search", "neggrad-plus")
 
 
 def _marked(names, slow):

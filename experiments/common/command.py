@@ -7,8 +7,10 @@ options are known to be right.
 import dataclasses
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,11 +19,18 @@ from typing import Generic, NoReturn, TypeVar
 import tyro
 
 from experiments.common.options import RunOptions, run_folder
+from experiments.common.terminal import show_what_can_be_shown, signals_interrupt
 
 Options = TypeVar("Options", bound=RunOptions)
 
-INTERRUPTED = 130
-"""Exit code of a command that Ctrl-C ended, as shells have it."""
+SIGNALED = 128
+"""What shells add to the number of the signal that ended a command."""
+
+PIPE_CLOSED = 13
+"""Number of the signal for it, where there is one."""
+
+INTERRUPTED = SIGNALED + signal.SIGINT
+"""Exit code of a command that Ctrl-C ended."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +61,12 @@ class Command(Generic[Options]):
           prog: what the help calls the command; default: ``python -m`` and its module.
         """
         prog = prog or f"python -m experiments.{self.name}"
+        show_what_can_be_shown()
         config = tyro.cli(self.options, args=arguments, prog=prog, description=self.description)
-        code = self.main(config)
-        if code == INTERRUPTED:
+        with signals_interrupt():
+            code = self.main(config)
+        if code > SIGNALED:
             # A compiled call may still run in another thread: do not tear down around it.
-            sys.stderr.flush()
             os._exit(code)
         sys.exit(code)
 
@@ -64,17 +74,20 @@ class Command(Generic[Options]):
         """Checks the options and runs; a mistake becomes one line on the standard error.
 
         Returns:
-          The exit code: 0, 2 after a mistake, 130 after Ctrl-C.
+          The exit code: 0, 2 after a mistake, 128 and the number of the signal that ended it, 130
+          after Ctrl-C, 141 where nobody reads the output.
         """
         try:
             config = self.resolve(config)
-            print(f"report: {self._run(config)}")
-        except KeyboardInterrupt:
-            print(f"\ninterrupted; to continue, {_again(config)}", file=sys.stderr)
-            return INTERRUPTED
+            print(f"report: {self._run(config)}", flush=True)
+        except KeyboardInterrupt as error:
+            _say(f"\ninterrupted; to continue, {_again(config)}")
+            return SIGNALED + getattr(error, "number", signal.SIGINT)
+        except BrokenPipeError:
+            return SIGNALED + PIPE_CLOSED
         except (ValueError, OSError) as error:
             message = " ".join(str(error).split())
-            print(f"error: {message}", file=sys.stderr)
+            _say(f"error: {message}")
             return 2
         return 0
 
@@ -101,6 +114,11 @@ class Command(Generic[Options]):
             run_folder(config), config, resume=config.resume, free=config.may_change_on_resume
         ):
             return importlib.import_module(self.run).run(config)
+
+
+def _say(text: str) -> None:
+    with suppress(OSError):  # nobody may be listening any more
+        print(text, file=sys.stderr, flush=True)
 
 
 def _again(config: RunOptions) -> str:

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from modeledit_jax.run.checkpoint import cached_tree
+from modeledit_jax.run.cache import cached_tree
 from modeledit_jax.run.folder import as_json
 from modeledit_jax.subjects.training import TrainingConfig, train_classifiers
 from modeledit_jax.types import Array, Examples, Key, Params

@@ -30,7 +30,7 @@ from modeledit_jax.language.training import (
 from modeledit_jax.lifelong.fact_task import FactTask, encode_task
 from modeledit_jax.lifelong.language_model import LanguageModel, load_language_model
 from modeledit_jax.lifelong.model import EditableModel
-from modeledit_jax.run.checkpoint import cached_tree
+from modeledit_jax.run.cache import cached_tree
 from modeledit_jax.run.progress import Reporter
 from modeledit_jax.run.resumable import run_chunks
 from modeledit_jax.types import Params

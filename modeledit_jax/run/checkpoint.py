@@ -1,13 +1,18 @@
-"""Pytrees on disk through Orbax: a content-addressed cache, and the checkpoints of a search.
+"""Pytrees on disk through Orbax: whole or not at all, and the checkpoints of a long computation.
 
-Orbax writes a checkpoint under a temporary name and renames it when it is whole, so a folder with
-a final name is never half-written; whatever a kill left under a temporary name is ignored.
+Orbax writes under a temporary name of this process alone; digests of all files are added, and the
+folder then gets its name in one step. A folder with a final name is therefore never half-written,
+and reading it checks that it still is what was written.
 """
 
+import errno
 import hashlib
 import json
+import os
 import shutil
-from collections.abc import Callable, Mapping
+import uuid
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +21,12 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
+from modeledit_jax.run.digest import DamagedError, check_digests, write_digests
+from modeledit_jax.run.files import check_writable
 from modeledit_jax.types import Params, PyTree
+
+KEPT = 2
+"""Checkpoints of one computation: where the newest is damaged, the one before is whole."""
 
 
 def fingerprint(content: Mapping[str, Any]) -> str:
@@ -25,10 +35,67 @@ def fingerprint(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
-def save_tree(path: Path, tree: PyTree) -> None:
-    """Writes a pytree of arrays to the folder ``path``, whole or not at all."""
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(path.absolute(), tree, force=True)
+def save_tree(path: Path, tree: PyTree, *, replace: bool = True) -> bool:
+    """Writes a pytree of arrays to the folder ``path``, whole or not at all.
+
+    Args:
+      path: the folder; folders above it are made.
+      tree: the arrays.
+      replace: what is there already; False: leave it as it is.
+
+    Returns:
+      Whether it was written: False where ``path`` was there and was to be left.
+
+    Raises:
+      OSError: the disk is full, or the folder cannot be written.
+    """
+    path = path.absolute()
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        check_writable(path.parent)
+        _check_room(path.parent, tree)
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(temporary, tree)
+        write_digests(temporary)
+        return _rename(temporary, path, replace)
+    except Exception as error:
+        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0][:200]
+        code = getattr(error, "errno", None) or errno.EIO
+        raise OSError(code, f"cannot save to {path}: {reason}") from error
+    finally:
+        for leftover in path.parent.glob(f"{temporary.name}*"):  # Orbax adds a suffix of its own
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _check_room(folder: Path, tree: PyTree) -> None:
+    """Raises OSError before Orbax begins: an error amid its threads is many lines long."""
+    needed = sum(getattr(leaf, "nbytes", 0) for leaf in jax.tree.leaves(tree))
+    if shutil.disk_usage(folder).free < needed:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _rename(temporary: Path, path: Path, replace: bool) -> bool:
+    """Gives a folder its name; of several processes that do so at once one is last."""
+    while True:
+        try:
+            os.rename(temporary, path)
+            return True
+        except OSError:
+            if not path.is_dir():
+                raise
+        if not replace:
+            return False
+        remove_tree(path)
+
+
+def remove_tree(path: Path) -> None:
+    """Removes a saved pytree; whoever looks meanwhile sees all of it or nothing."""
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        os.rename(path, aside)
+    except FileNotFoundError:  # another process was first
+        return
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def load_tree(path: Path, like: PyTree | None = None) -> PyTree:
@@ -41,35 +108,44 @@ def load_tree(path: Path, like: PyTree | None = None) -> PyTree:
 
     Raises:
       FileNotFoundError: there is no such folder.
-      ValueError: the folder holds something else than ``like``, or is damaged.
+      DamagedError: a ValueError: the folder is not what was written.
+      ValueError: the folder holds something else than ``like``.
     """
+    path = path.absolute()
     if not path.is_dir():
         raise FileNotFoundError(f"no checkpoint at {path}")
+    cure = "delete that folder to start afresh"
+    try:
+        check_digests(path)
+    except DamagedError as error:
+        raise DamagedError(f"the checkpoint at {path} is damaged: {error}; {cure}") from error
     try:
         if like is None:
             # Onto the host: a saved sharding may name devices that this machine lacks.
             with ocp.PyTreeCheckpointer() as checkpointer:
-                return checkpointer.restore(
-                    path.absolute(), restore_args=_as_numpy(checkpointer, path.absolute())
-                )
-        _check_shapes(path.absolute(), like)
+                return checkpointer.restore(path, restore_args=_as_numpy(checkpointer, path))
         with ocp.StandardCheckpointer() as checkpointer:
-            return checkpointer.restore(path.absolute(), jax.eval_shape(lambda: like))
+            _check_shapes(checkpointer, path, like)
+            return checkpointer.restore(path, jax.tree.map(_abstract, like))
     except Exception as error:
         raise ValueError(
-            f"the checkpoint at {path} is damaged or of another configuration; delete that folder "
-            f"to start afresh ({type(error).__name__})"
+            f"the checkpoint at {path} is of another configuration; {cure} ({type(error).__name__})"
         ) from error
 
 
-def _check_shapes(path: Path, like: PyTree) -> None:
+def _abstract(leaf: Any) -> Any:
+    """Shape and dtype, and where an array of JAX lies."""
+    concrete = isinstance(leaf, jax.Array | np.ndarray | np.generic)
+    return ocp.utils.to_shape_dtype_struct(leaf) if concrete else leaf
+
+
+def _check_shapes(checkpointer: ocp.StandardCheckpointer, path: Path, like: PyTree) -> None:
     """Raises ValueError unless the checkpoint has the leaves of ``like``, in their shapes.
 
     Orbax itself does not compare the shapes of NumPy arrays, and complains about the others when
     it is in the middle of reading.
     """
-    with ocp.StandardCheckpointer() as checkpointer:
-        stored = checkpointer.metadata(path).item_metadata.tree
+    stored = checkpointer.metadata(path).item_metadata.tree
     if _shapes(stored) != _shapes(like):
         raise ValueError("the leaves or their shapes differ")
 
@@ -93,63 +169,53 @@ def load_params(path: str | Path) -> Params:
     return load_tree(Path(path))
 
 
-def cached_tree(folder: Path, key: Mapping[str, Any], build: Callable[[], PyTree]) -> PyTree:
-    """Returns ``build()``, computed once for every content of ``key``.
-
-    Args:
-      folder: of the cache.
-      key: everything the result depends on: configuration, seeds, fingerprint of the data.
-      build: makes the pytree; it has to be a nested dictionary of arrays.
-
-    Returns:
-      Nested dictionaries of NumPy arrays. A damaged entry is built again.
-    """
-    path = folder / fingerprint(key)
-    if path.is_dir():
-        try:
-            return load_tree(path)
-        except ValueError:
-            shutil.rmtree(path)
-    tree = jax.device_get(build())
-    folder.mkdir(parents=True, exist_ok=True)
-    save_tree(path, tree)
-    return tree
-
-
 class Checkpoints:
-    """The checkpoints of one search: the newest whole one is what a resumed run starts from."""
+    """The checkpoints of one computation: a resumed run starts from the newest whole one."""
 
     def __init__(self, folder: Path):
         folder.mkdir(parents=True, exist_ok=True)
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=2, enable_async_checkpointing=False, cleanup_tmp_directories=True
-        )
-        self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
+        self._folder = folder
 
     def save(self, step: int, tree: PyTree) -> None:
-        """Writes ``tree`` as the state after ``step`` updates."""
-        self._manager.save(step, args=ocp.args.StandardSave(tree), force=True)
-
-    def restore(self, like: PyTree) -> tuple[int, PyTree] | None:
-        """Returns ``(step, tree)`` of the newest checkpoint, or None where there is none.
+        """Writes ``tree`` as the state after ``step`` updates; lets go of all but the last two.
 
         Raises:
-          ValueError: the checkpoint does not have the structure of ``like``.
+          OSError: see `save_tree`.
         """
-        step = self._manager.latest_step()
-        if step is None:
-            return None
-        try:
-            abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-            _check_shapes(Path(self._manager.directory) / str(step) / "default", like)
-            return step, self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
-        except Exception as error:
-            raise ValueError(
-                f"the checkpoint in {self._manager.directory} is damaged or of another "
-                "configuration; choose another --run-dir, or delete that folder to start afresh "
-                f"({type(error).__name__})"
-            ) from error
+        save_tree(self._folder / str(step), tree)
+        for old in self._steps()[:-KEPT]:
+            remove_tree(self._folder / str(old))
 
-    def close(self) -> None:
-        """Releases what Orbax holds."""
-        self._manager.close()
+    def restore(self, like: PyTree) -> tuple[int, PyTree] | None:
+        """Returns ``(step, tree)`` of the newest whole checkpoint, or None where there is none.
+
+        A damaged one is removed, with a warning.
+
+        Raises:
+          ValueError: the checkpoint does not have the structure of ``like``, or all are damaged.
+        """
+        damage = None
+        for step in reversed(self._steps()):
+            try:
+                return step, load_tree(self._folder / str(step), like)
+            except DamagedError as error:
+                damage = error
+                found = str(error).rpartition(";")[0]
+                warnings.warn(f"{found}: the one before is taken", stacklevel=2)
+                remove_tree(self._folder / str(step))
+            except ValueError as error:
+                raise ValueError(_refused(self._folder, "of another configuration")) from error
+        if damage is not None:
+            raise ValueError(_refused(self._folder, "damaged")) from damage
+        return None
+
+    def _steps(self) -> list[int]:
+        """In ascending order; what has a temporary name is not one."""
+        return sorted(int(path.name) for path in self._folder.iterdir() if path.name.isdecimal())
+
+
+def _refused(folder: Path, what: str) -> str:
+    return (
+        f"the checkpoint in {folder} is {what}; choose another --run-dir, or delete that folder "
+        "to start afresh"
+    )

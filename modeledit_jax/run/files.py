@@ -32,6 +32,20 @@ def atomic_write_bytes(path: str | Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def check_writable(folder: Path) -> None:
+    """Makes a folder and writes into it.
+
+    Raises:
+      OSError: it cannot be made or written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    probe = folder / f".{uuid.uuid4().hex}.tmp"
+    try:
+        probe.write_bytes(b"0")
+    finally:
+        probe.unlink(missing_ok=True)
+
+
 def cached_json(path: Path, build: Callable[[], Any]) -> Any:
     """A JSON value from the file ``path``, or built and written there.
 

@@ -4,12 +4,14 @@ import dataclasses
 import json
 import shutil
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from modeledit_jax.reading.json_text import read_object
 from modeledit_jax.run.files import atomic_write_text
+from modeledit_jax.run.lock import NAME as LOCK
+from modeledit_jax.run.lock import locked
 
 
 def open_run(run_dir: Path, config: Any, *, resume: bool, free: Collection[str] = ()) -> None:
@@ -43,16 +45,30 @@ def open_run(run_dir: Path, config: Any, *, resume: bool, free: Collection[str] 
                 f"the run in {run_dir} has another configuration ({'; '.join(changed)}): "
                 "repeat its options, or choose another --run-dir"
             )
-        for leftover in run_dir.rglob(".*.tmp"):  # of a kill in the middle of a write
-            leftover.unlink()
+        _remove_leftovers(run_dir)
         return
     if path.exists():
         raise ValueError(
             f"{run_dir} holds a run already: add --resume, or choose another --run-dir"
         )
-    try:
+    with _errors_name_the_folder(run_dir):
         run_dir.mkdir(parents=True, exist_ok=True)
         atomic_write_text(path, json.dumps(mine, indent=2) + "\n")
+
+
+def _remove_leftovers(run_dir: Path) -> None:
+    """Of a kill in the middle of a write."""
+    for leftover in list(run_dir.rglob(".*.tmp*")):
+        if leftover.is_dir():
+            shutil.rmtree(leftover)
+        else:
+            leftover.unlink(missing_ok=True)
+
+
+@contextmanager
+def _errors_name_the_folder(run_dir: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise OSError(
             f"cannot write to the run folder {run_dir} ({error.strerror}): choose another --run-dir"
@@ -67,20 +83,30 @@ def opened_run(
 
     So a corrected command may name the same folder. Interrupts and kills leave the folder: such a
     run can be resumed. Arguments and errors are those of `open_run`.
+
+    Raises:
+      ValueError: another process is at work in the folder.
     """
-    open_run(run_dir, config, resume=resume, free=free)
-    try:
-        yield
-    except Exception:
+    with ExitStack() as stack:
         if not resume:
-            _discard(run_dir)
-        raise
+            with _errors_name_the_folder(run_dir):
+                run_dir.mkdir(parents=True, exist_ok=True)
+        if run_dir.is_dir():
+            stack.enter_context(locked(run_dir))
+        open_run(run_dir, config, resume=resume, free=free)
+        try:
+            yield
+        except Exception:
+            if not resume:
+                _discard(run_dir)
+            raise
 
 
 def _discard(run_dir: Path) -> None:
-    """Removes the folder of a run unless it holds files beside ``config.json``."""
+    """Removes the folder of a run unless it holds files beside ``config.json`` and the lock."""
     config = run_dir / "config.json"
-    if all(path == config or path.is_dir() for path in run_dir.rglob("*")):
+    ours = (config, run_dir / LOCK)
+    if all(path in ours or path.is_dir() for path in run_dir.rglob("*")):
         config.unlink(missing_ok=True)
         shutil.rmtree(run_dir, ignore_errors=True)
 

@@ -68,26 +68,22 @@ def run_chunks(
     checkpoints = Checkpoints(folder) if folder else None
     done, before = 0, 0.0
     state = start
-    try:
-        if checkpoints and (newest := checkpoints.restore(saved)):
-            done, kept = newest
-            state, before = kept["state"], float(kept["seconds"])
-            found = {name: np.array(values) for name, values in kept["record"].items()}
-        begin = last = time.perf_counter()
-        while done < total:
-            size = min(chunk, total - done)
-            state, metrics = jax.block_until_ready(advance(state, done, size))
-            for name, values in metrics.items():
-                found[name][done : done + size] = np.asarray(values)
-            done += size
-            if report is not None:
-                report(done, total, {name: found[name][done - size : done] for name in metrics})
-            now = time.perf_counter()
-            if checkpoints and (now - last >= save_every or done == total):
-                spent = np.float64(before + now - begin)
-                checkpoints.save(done, {"state": state, "record": found, "seconds": spent})
-                last = time.perf_counter()
-        return CompletedRun(state, found, before + time.perf_counter() - begin)
-    finally:
-        if checkpoints:
-            checkpoints.close()
+    if checkpoints and (newest := checkpoints.restore(saved)):
+        done, kept = newest
+        state, before = kept["state"], float(kept["seconds"])
+        found = {name: np.array(values) for name, values in kept["record"].items()}
+    begin = last = time.perf_counter()
+    while done < total:
+        size = min(chunk, total - done)
+        state, metrics = jax.block_until_ready(advance(state, done, size))
+        for name, values in metrics.items():
+            found[name][done : done + size] = np.asarray(values)
+        done += size
+        if report is not None:
+            report(done, total, {name: found[name][done - size : done] for name in metrics})
+        now = time.perf_counter()
+        if checkpoints and (now - last >= save_every or done == total):
+            spent = np.float64(before + now - begin)
+            checkpoints.save(done, {"state": state, "record": found, "seconds": spent})
+            last = time.perf_counter()
+    return CompletedRun(state, found, before + time.perf_counter() - begin)

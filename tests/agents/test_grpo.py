@@ -144,6 +144,7 @@ def test_a_policy_learns_what_tasks_have_in_common(horizon):
     np.testing.assert_allclose(state.params["params"]["head"]["log_std"], np.log(0.3), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_same_key_gives_the_same_bits_and_another_does_not():
     one = _trained(2)[0].params
     two, other = (_train(2, jax.random.key(seed))[0].params for seed in (0, 1))

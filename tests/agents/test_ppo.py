@@ -69,6 +69,7 @@ def test_metrics_of_every_update(trained):
     np.testing.assert_allclose(state.observation_statistics.count, 6 * 60, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_learning_starts_from_the_policy_that_acted(trained):
     _, metrics = trained
     assert metrics["first_ratio_error"].max() < 1e-6

@@ -52,6 +52,7 @@ def test_vmap_is_a_loop(batched):
         assert_close(jax.tree.map(lambda x, i=i: x[i], batched), single(*(x[i] for x in CASES)))
 
 
+@pytest.mark.slow
 def test_seeds_differ(batched):
     assert np.unique(batched[1]["reward"][:4, -1]).size == 4
 

@@ -446,6 +446,7 @@ def test_gradients_by_taps_are_finite_differences_of_numpy(two_sites):
         assert np.any(expected != 0)
 
 
+@pytest.mark.slow
 def test_a_tap_of_a_convolution_is_a_bias_at_every_position():
     """Examples have taps of their own; one that all share is the layer's bias."""
     split, leaves, features, taps = _tapped(_patches)

@@ -184,7 +184,9 @@ WAYS = (
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
-@pytest.mark.parametrize("order", [(0, 1, 0), (1, 0, 1)], ids=str)
+@pytest.mark.parametrize(
+    "order", [(0, 1, 0), pytest.param((1, 0, 1), marks=pytest.mark.slow)], ids=str
+)
 def test_equal_worlds_use_their_own_numbers(way, order):
     for index in order:
         np.testing.assert_allclose(way(world(index)), expected(index), rtol=1e-5)

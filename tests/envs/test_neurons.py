@@ -305,6 +305,7 @@ def test_units_do_not_matter_and_rows_follow_the_neurons(before, after, upstream
             np.testing.assert_allclose(other[name], value, rtol=2e-3, atol=2e-3, err_msg=name)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=15)
 @given(seed=st.integers(0, 2**32 - 1), entry=st.sampled_from([0.0, 1e3, 1e38, np.inf, np.nan]))
 def test_a_network_edited_to_pieces_can_be_looked_at(seed, entry):

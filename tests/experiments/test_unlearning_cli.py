@@ -167,7 +167,7 @@ def test_data_files_missing_or_corrupt(small, tmp_path, capsys, monkeypatch):
     assert "SHA-256" in message or "sha256" in message.lower() or "checksum" in message.lower()
 
 
-@pytest.mark.parametrize("when", ["at once", "later"])
+@pytest.mark.parametrize("when", ["at once", pytest.param("later", marks=pytest.mark.slow)])
 def test_a_reward_that_is_not_a_number(small, tmp_path, capsys, monkeypatch, when):
     value = "jnp.nan" if when == "at once" else "jnp.where(edit.size() > 0, jnp.nan, 0.0)"
     (tmp_path / f"bad_{when[:2]}.py").write_text(

@@ -29,7 +29,11 @@ COMPILED_AS_FOR_USERS = {
 TOKENS, ATTENTION = random_tokens()
 
 
-@pytest.fixture(params=CONFIGS)
+# The other families agree with `transformers` in huggingface/test_checkpoint.py.
+FAMILIES = ["llama", *(pytest.param(n, marks=pytest.mark.slow) for n in CONFIGS if n != "llama")]
+
+
+@pytest.fixture(params=FAMILIES)
 def model(request):
     config = CONFIGS[request.param]
     return config, random_params(config)
@@ -163,6 +167,7 @@ def test_padding_and_the_future_are_invisible(model):
     np.testing.assert_allclose(later[:, :6], plain[:, :6], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_default_initial_values():
     config = tiny_llama(1000)
     params = init_params(config, jax.random.key(0))

@@ -64,12 +64,10 @@ def test_resumed_from_a_checkpoint_gives_the_same_bits(data, tmp_path):
     half, _ = train(data, 30)
     checkpoints = Checkpoints(tmp_path / "run")
     checkpoints.save(30, half)
-    checkpoints.close()
     del half
 
     checkpoints = Checkpoints(tmp_path / "run")
     step, restored = checkpoints.restore(init_state(MODEL, TRAINING, jax.random.key(9)))
-    checkpoints.close()
     assert step == int(restored.step) == 30
     resumed, rest = train_chunk(restored, data, 30)
     equal(resumed, uninterrupted)
@@ -103,6 +101,7 @@ def test_prompts_with_answers_train_too():
     assert losses[-1] < 0.1 and int(state.step) == 30
 
 
+@pytest.mark.slow
 def test_given_parameters_are_trained_further_and_kept(data):
     first, _ = train(data, 30)
     state = init_state(MODEL, TRAINING, KEY, first.params)

@@ -33,7 +33,10 @@ def modules_of(arrays, prefix):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, pytest.param(np.float64, marks=pytest.mark.slow)])
-@pytest.mark.parametrize(("tokens", "prefix"), [("answer", "ans/"), ("all", "all/")])
+@pytest.mark.parametrize(
+    ("tokens", "prefix"),
+    [("answer", "ans/"), pytest.param("all", "all/", marks=pytest.mark.slow)],
+)
 def test_rows_of_every_layer(dtype, tokens, prefix):
     arrays = load("capture")
     model = golden_model(modules_of(arrays, "ans/u/"), dtype)

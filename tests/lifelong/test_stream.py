@@ -42,6 +42,7 @@ def assert_same(a, b):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_a_stream_in_parts_is_the_whole_stream(model, stream):
     editor = HypernetworkEditor("ultraedit", rows=8, learning_rate=1e-2)
     key = jax.random.key(3)
@@ -85,6 +86,7 @@ def test_edits_are_the_sum_of_the_changes(model, stream):
     np.testing.assert_allclose(state.kernels[name], expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_accumulator_can_be_narrow(model, stream):
     editor = FineTune(steps=2, learning_rate=1e-3)
     start = start_stream(model, None, jax.random.key(0), dtype=jnp.bfloat16)

@@ -105,9 +105,21 @@ def test_resuming_clears_what_a_kill_left_half_written(tmp_path):
     for name in (".summary.json.1f.tmp", "figures/.edit.png.2e.tmp", "figures/edit.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"half")
+    (tmp_path / "checkpoints" / ".20.3d.tmp.orbax" / "d").mkdir(parents=True)
     open_run(tmp_path, Config(), resume=True)
     files = {path.name for path in tmp_path.rglob("*") if path.is_file()}
     assert files == {"config.json", "edit.png"}
+
+
+def test_a_run_of_another_process_is_left_alone(tmp_path):
+    with opened_run(tmp_path, Config(), resume=False):
+        for resume in (False, True):
+            with (
+                pytest.raises(ValueError, match="another process is at work"),
+                opened_run(tmp_path, Config(), resume=resume),
+            ):
+                pass
+        assert (tmp_path / "config.json").is_file()
 
 
 def test_a_damaged_configuration_is_named(tmp_path):

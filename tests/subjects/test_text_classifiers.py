@@ -91,6 +91,7 @@ def test_padding_has_no_influence(name):
     np.testing.assert_array_equal(flax_apply(module)(moved, X), flax_apply(module)(params, X))
 
 
+@pytest.mark.slow
 def test_order_matters_to_the_convolution_alone():
     backwards = X[:1, ::-1]
     for name, same in (("boe", True), ("cnn", False)):
@@ -174,6 +175,7 @@ def test_vectors_that_are_equal_make_equal_modules():
         make_text_classifier("boe", 11, vectors)
 
 
+@pytest.mark.slow
 def test_learned_embeddings_do_not_decay():
     """A word that never occurs keeps its vector, whatever the weight decay."""
     module = make_text_classifier("boe", 12)

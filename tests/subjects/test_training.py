@@ -54,6 +54,7 @@ def test_seeds_side_by_side_equal_one_by_one(clouds):
             )
 
 
+@pytest.mark.slow
 def test_same_key_same_bits_and_other_key_other_network(clouds):
     ones = jnp.ones((3, 50))
     first, again = (train_classifiers(MODULE, clouds, CONFIG, KEYS, ones) for _ in range(2))

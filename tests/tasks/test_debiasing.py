@@ -63,6 +63,7 @@ def test_the_reward_role_never_names_a_held_out_term():
     assert task.roles["test"].targets.groups[rows][:, held_out].any(axis=0).all()
 
 
+@pytest.mark.slow
 def test_own_reward_functions_see_both_sets():
     def reward(sets, edit):
         comments, blocks = sets["comments"], sets["counterfactuals"]

@@ -74,6 +74,7 @@ def _on_select(task, scores):
     return fairness_curves(jnp.asarray(scores)[:, None], targets, weights)
 
 
+@pytest.mark.slow
 def test_progress_on_a_role_is_measured_at_its_own_threshold(task, original):
     cut = threshold(task, original)
     own = fairness_metrics(*labeled_scores(task, original, "select", "counterfactuals"), cut)
@@ -143,6 +144,7 @@ def test_calling_nothing_toxic_fails(task, original):
     assert values["positive_rate_change"] < -0.3 and values["accuracy_drop"] > 0.2
 
 
+@pytest.mark.slow
 def test_a_classifier_that_ignores_the_term_passes(task, original):
     fair = _fair(task, original)
     values = debiasing_metrics(task, fair, original)

@@ -124,6 +124,7 @@ def test_a_perfectly_fair_classifier_earns_more(task):
     assert score > _judge(task, _scores(task))[0] and abs(parts["dispersion"]) < 1e-9
 
 
+@pytest.mark.slow
 def test_the_reward_in_a_world_is_never_invalid(task):
     """A mask of zero makes all scores equal, infinite weights make them NaN: both are defined."""
     env, params = make("MaskWorld-v0", task)

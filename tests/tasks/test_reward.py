@@ -68,6 +68,7 @@ def test_weighted_sum_adds_its_parts_and_returns_them_unweighted(retain):
     np.testing.assert_allclose(score, 2.0 * retain.accuracy() - 0.5 * EDIT.size(), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_rewards_of_different_weights_stack_under_vmap(retain):
     reward = _weighted_sum({"accuracy": jnp.array([1.0, 0.0]), "size": jnp.array([0.0, 3.0])})
     reward = reward.replace(minimum=jnp.zeros(2))

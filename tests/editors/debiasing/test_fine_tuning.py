@@ -154,6 +154,7 @@ def test_tune_chooses_on_select_and_counts_every_trial():
         tune(start, task, KEY, lambda *_: float("nan"), (1.0,))
 
 
+@pytest.mark.slow
 def test_an_editor_without_a_weight_tunes_itself_on_select():
     task = biased.task()
     editor = FineTune(steps=20, batch_size=64, weight=None, weights=(0.01, 3.0))

@@ -128,6 +128,7 @@ def test_bad_input_names_the_cure():
         RetrainWith(biased.MODULE).edit(tiny.task(), KEY)
 
 
+@pytest.mark.slow
 def test_balanced_data_remove_the_bias_and_another_seed_does_not():
     task, before = biased.task(), biased.dispersion(biased.subject_params())
     runs = {

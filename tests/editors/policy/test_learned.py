@@ -63,6 +63,7 @@ def test_the_edit_is_the_action_of_the_policy(world):
     assert np.abs(expected - original).max() > 0.01
 
 
+@pytest.mark.slow
 def test_no_reward_of_an_edit_is_computed_without_an_adaptation(monkeypatch):
     calls, env = [], untrained().make_world(_task())
     _ = env.default_params  # the unedited network has a score

@@ -77,6 +77,7 @@ def test_training_helps_on_networks_it_has_not_seen(widths):
     assert int(state.updates) == CONFIG.updates
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_goes_on_as_if_nothing_had_happened():
     trainer = _trainer(5)
     start = trainer.init(KEY)

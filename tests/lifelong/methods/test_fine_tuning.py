@@ -34,6 +34,7 @@ def test_teacher_forced_tuning_is_adam_on_the_kernels(model, batch):
         np.testing.assert_allclose(found[name], kernels[name], atol=2e-5)
 
 
+@pytest.mark.slow
 def test_a_batch_that_is_known_is_left_alone(model, batch):
     found = edited(FineTune(floor=1e9), model, batch)
     for name, kernel in model.kernels().items():

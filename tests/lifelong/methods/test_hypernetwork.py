@@ -107,6 +107,7 @@ def test_pseudo_gradients_are_those_of_the_public_code():
                 assert relative_error(value, arrays[f"{name}/{modules[-1]}"]) < 1e-7
 
 
+@pytest.mark.slow
 def test_statistics_of_the_public_code_come_from_one_minibatch_after_the_other():
     arrays = load("malmen")
     groups, shapes = _groups(arrays)
@@ -127,7 +128,7 @@ def test_statistics_of_the_public_code_come_from_one_minibatch_after_the_other()
             assert value.count == golden.count
 
 
-@pytest.mark.parametrize("config", [_CONFIG, mend_config()])
+@pytest.mark.parametrize("config", [_CONFIG, pytest.param(mend_config(), marks=pytest.mark.slow)])
 def test_a_fresh_network_returns_its_normalized_input_and_learns(config):
     shapes = {"a": (3, 4), "b": (3, 4), "c": (4, 3)}
     networks = init_hypernetworks(jax.random.key(0), shapes, config)

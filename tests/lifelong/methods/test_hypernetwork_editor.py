@@ -86,6 +86,7 @@ def test_statistics_go_on_counting(model, stream):
     assert state.statistics["16x24"].count == 2 * seen  # two modules share the group
 
 
+@pytest.mark.slow
 def test_routing_masks_changes(model, batch):
     editor = HypernetworkEditor(
         "malmen", rows=6, network=NETWORK, routing=Routing("fixed", fixed=(2,))

@@ -1,0 +1,64 @@
+"""What a command and its terminal or scheduler have to do with each other."""
+
+import codecs
+import signal
+import sys
+import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_ASCII = {"−": "-", "–": "-", "…": "...", "≤": "<=", "≥": ">=", "±": "+/-", "×": "x", "·": "*"}
+
+_ENDING_SIGNALS = ("SIGTERM", "SIGHUP")
+"""Of schedulers and of a terminal that is closed; Windows has but the first."""
+
+
+class Terminated(KeyboardInterrupt):
+    """The process was told to end by another signal than that of Ctrl-C."""
+
+    def __init__(self, number: int):
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+@contextmanager
+def signals_interrupt() -> Iterator[None]:
+    """Signals that end a process raise `Terminated` in it, in the main thread alone."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise Terminated(number)
+
+    numbers = [getattr(signal, name) for name in _ENDING_SIGNALS if hasattr(signal, name)]
+    heard = [
+        number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN
+    ]  # nohup
+    try:
+        before = {number: signal.signal(number, end) for number in heard}
+    except ValueError:  # not the main thread: signals are not ours
+        before = {}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def show_what_can_be_shown() -> None:
+    """Replaces characters that the standard streams cannot encode: no output ends a command."""
+    codecs.register_error("ascii_look_alike", _look_alike)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="ascii_look_alike")
+
+
+def _look_alike(error: UnicodeError) -> tuple[str, int]:
+    """What is nearest to the characters in ASCII, or question marks."""
+    assert isinstance(error, UnicodeEncodeError)
+    characters = error.object[error.start : error.end]
+    return "".join(map(_nearest, characters)), error.end
+
+
+def _nearest(character: str) -> str:
+    plain = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
+    return _ASCII.get(character) or plain or "?"

@@ -1,0 +1,64 @@
+"""Pytrees that are computed once for every content of their arguments and kept in a folder."""
+
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from modeledit_jax.run.checkpoint import fingerprint, load_tree, remove_tree, save_tree
+from modeledit_jax.run.files import check_writable
+from modeledit_jax.types import PyTree
+
+
+def cached_tree(folder: Path, key: Mapping[str, Any], build: Callable[[], PyTree]) -> PyTree:
+    """Returns ``build()``, computed once for every content of ``key``.
+
+    Several processes may ask for the same at once: all get the same arrays. A cache that cannot be
+    written costs a warning, never what was built.
+
+    Args:
+      folder: of the cache.
+      key: everything the result depends on: configuration, seeds, fingerprint of the data.
+      build: makes the pytree; it has to be a nested dictionary of arrays.
+
+    Returns:
+      Nested dictionaries of NumPy arrays. A damaged entry is built again.
+    """
+    path = folder / fingerprint(key)
+    kept = _read(path)
+    if kept is not None:
+        return kept
+    try:
+        check_writable(folder)  # before the work, so that it is no surprise after it
+    except OSError as error:
+        _warn(folder, error)
+    tree = jax.device_get(build())
+    try:
+        written = save_tree(path, tree, replace=False)
+    except OSError as error:
+        _warn(folder, error)
+        return tree
+    other = None if written else _read(path)  # of the process that was first
+    return tree if other is None else other
+
+
+def _read(path: Path) -> PyTree | None:
+    """An entry, or None; one that cannot be read is removed."""
+    try:
+        return load_tree(path)
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        warnings.warn(f"{str(error).partition(';')[0]}; it is made again", stacklevel=3)
+        remove_tree(path)
+        return None
+
+
+def _warn(folder: Path, error: OSError) -> None:
+    warnings.warn(
+        f"the cache {folder} cannot be written ({error.strerror or error}): what is trained is not "
+        "kept; name another folder with --cache-dir",
+        stacklevel=3,
+    )
