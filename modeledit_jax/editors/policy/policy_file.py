@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from modeledit_jax.agents.equivariant import EDGES, Action, EquivariantPolicy
 from modeledit_jax.reading.fields import Fields
@@ -56,7 +56,10 @@ def write_policy(path: str | Path, network: EquivariantPolicy, params: Params, w
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        save_file(flat, temporary, metadata=metadata)
+        with temporary.open("xb") as file:
+            file.write(save(flat, metadata))
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
