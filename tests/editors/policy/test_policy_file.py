@@ -188,7 +188,9 @@ def test_what_is_no_file(path):
 
 def test_what_could_not_be_read_is_not_written(path):
     network, params = policy()
-    with pytest.raises(ValueError, match=r"the policy to be saved .* holds values that are not fin"):
+    with pytest.raises(
+        ValueError, match=r"the policy to be saved .* holds values that are not fin"
+    ):
         write_policy(path, network, jax.tree.map(lambda w: np.full_like(w, np.nan), params), WORLD)
     with pytest.raises(ValueError, match="'rounds' is 0"):
         write_policy(path, network.clone(rounds=0), params, WORLD)
