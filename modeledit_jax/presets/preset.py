@@ -261,8 +261,6 @@ def import_class(name: str, folder: Path | None = None) -> type:
       ValueError: it cannot be imported, is no dataclass, or another folder's module of that name
         was imported before.
     """
-    if not isinstance(name, str):
-        raise ValueError(f"class must be given as 'module:Class', got {name!r}")
     module, _, attribute = name.partition(":")
     if not module or not attribute:
         raise ValueError(f"class must be given as 'module:Class', got {name!r}")
@@ -337,7 +335,9 @@ def _value(value: Any) -> Any:
     if isinstance(value, Mapping):
         inner = {name: _value(item) for name, item in value.items()}
         if "class" in inner:
-            return _build(import_class(inner.pop("class")), inner, {})
+            if not isinstance(name := inner.pop("class"), str):
+                raise ValueError(f"class must be given as 'module:Class', got {name!r}")
+            return _build(import_class(name), inner, {})
         return inner
     return value
 
