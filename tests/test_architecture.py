@@ -3,6 +3,7 @@
 from tests.architecture import ROOT, circles, imports, modules
 
 FLOORS = (
+    ("reading",),
     ("types", "presets"),
     ("edits", "data", "agents"),
     ("subjects", "language", "evaluation"),

@@ -1,13 +1,32 @@
 """One configuration for the decoders of five families: GPT-2, Llama 3, Mistral, Qwen2, Gemma 2."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Literal
+from numbers import Integral
+from typing import Any, Literal
 
 Activation = Literal["silu", "gelu", "gelu_tanh", "relu"]
 Norm = Literal["rms", "rms_plus_one", "layer"]
 Positions = Literal["rotary", "learned"]
+
+
+_SIZES = (
+    "vocab_size",
+    "width",
+    "num_layers",
+    "num_heads",
+    "num_kv_heads",
+    "head_dim",
+    "mlp_width",
+    "context",
+)
+
+
+def _check_size(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+        raise ValueError(f"{name} is {value!r}: it must be an integer of at least 1")
 
 
 @dataclass(frozen=True)
@@ -86,6 +105,13 @@ class LanguageModelConfig:
     remat: bool = False
 
     def __post_init__(self) -> None:
+        for name in _SIZES:
+            _check_size(name, getattr(self, name))
+        if not 0 <= self.norm_epsilon < math.inf or not 0 < self.rope_theta < math.inf:
+            raise ValueError(
+                f"norm_epsilon is {self.norm_epsilon} and rope_theta {self.rope_theta}: they must "
+                "be finite, the first at least 0, the second above 0"
+            )
         if self.num_heads % self.num_kv_heads:
             raise ValueError(
                 f"{self.num_heads} heads cannot share {self.num_kv_heads} key-value heads evenly; "
@@ -133,6 +159,7 @@ def tiny_llama(
     Raises:
       ValueError: ``width`` does not divide into heads.
     """
+    _check_size("num_heads", num_heads)
     if width % num_heads:
         raise ValueError(f"width {width} is no multiple of {num_heads} heads")
     return LanguageModelConfig(

@@ -22,6 +22,7 @@ project are named by ``family/name``, those of a user by their path.
 
 import dataclasses
 import importlib
+import math
 import re
 import sys
 import tomllib
@@ -32,6 +33,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
 import dacite
+
+from modeledit_jax.reading.files import read_text, regular_file
 
 Role = Literal["edit", "control", "reference"]
 """What a method is in a comparison: an edit; a control that shows what an edit has to beat; or a
@@ -137,9 +140,8 @@ def preset_source(name: str | Path, family: str = "") -> tuple[str, str, Path | 
     text = str(name)
     if text.endswith(".toml"):
         path = Path(text).expanduser()
-        if not path.is_file():
-            raise FileNotFoundError(f"no method file {path}: give the path of a TOML file")
-        return path.stem.replace("_", "-"), path.read_text(encoding="utf-8"), path.resolve().parent
+        path = regular_file(path, "no method file {path}: give the path of a TOML file")
+        return path.stem.replace("_", "-"), read_text(path), path.resolve().parent
     if "/" in text:
         family, text = text.rsplit("/", 1)
     known = preset_names(family)
@@ -180,17 +182,13 @@ def _read(name: str, text: str, folder: Path | None) -> Preset:
     """Parses a file; classes of a user's file may stand beside it, in ``folder``."""
     if not _NAME.fullmatch(name):
         raise ValueError(f"method name {name!r} must be lower case with hyphens, like 'ppo-shift'")
-    try:
-        content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"preset {name!r} is no TOML ({error})") from error
+    content = _parsed(name, text)
     if unknown := content.keys() - _KEYS:
         raise ValueError(
             f"preset {name!r} has the unknown {', '.join(sorted(unknown))}; "
             f"known are {', '.join(sorted(_KEYS))}"
         )
-    if content.get("role", "edit") not in get_args(Role):
-        raise ValueError(f"preset {name!r}: role must be one of {', '.join(get_args(Role))}")
+    _check_entries(name, content)
     try:
         style = dacite.from_dict(Style, content["style"], _STRICT) if "style" in content else None
         kind = import_class(content.get("class", ""), folder)
@@ -205,6 +203,42 @@ def _read(name: str, text: str, folder: Path | None) -> Preset:
         style,
         content.get("options", {}),
     )
+
+
+def _parsed(name: str, text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text, parse_float=_number_of_toml)
+    except RecursionError:
+        reason = "it is nested too deeply"
+    except ValueError as error:  # TOML's own, and integers of thousands of digits
+        reason = str(error)
+    raise ValueError(f"preset {name!r} is no TOML ({reason})")
+
+
+def _number_of_toml(text: str) -> float:
+    """A float of the file; ``inf`` may be meant (a limit that never binds), NaN never is."""
+    number = float(text)
+    if math.isnan(number) or (math.isinf(number) and "inf" not in text):
+        raise ValueError(f"{text[:40]} is no number or larger than any float")
+    return number
+
+
+def _check_entries(name: str, content: Mapping[str, Any]) -> None:
+    """Raises ValueError unless the entries of a file are of their types."""
+    for key in ("class", "tuned", "role"):
+        if not isinstance(content.get(key, ""), str):
+            raise ValueError(f"preset {name!r}: {key} is {content[key]!r}, it must be a text")
+    for key in ("settings", "style", "options"):
+        if not isinstance(content.get(key, {}), Mapping):
+            raise ValueError(f"preset {name!r}: {key} is {content[key]!r}, it must be a table")
+    if content.get("role", "edit") not in get_args(Role):
+        raise ValueError(f"preset {name!r}: role must be one of {', '.join(get_args(Role))}")
+    for option, setting in content.get("options", {}).items():
+        if not isinstance(setting, str) or not all(setting.split(".")):
+            raise ValueError(
+                f"preset {name!r}: the option {option} is {setting!r}, it must be the name of a "
+                "setting, with dots between tables"
+            )
 
 
 def _beside(settings: Any, folder: Path | None) -> Any:
@@ -235,8 +269,9 @@ def import_class(name: str, folder: Path | None = None) -> type:
     try:
         found = importlib.import_module(module)
         kind = getattr(found, attribute)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"cannot import the class {name!r} ({error})") from error
+    except Exception as error:  # the module is the user's: importing it may raise anything
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"cannot import the class {name!r} ({reason})") from error
     own, loaded = (folder or Path()) / f"{module}.py", Path(found.__file__ or "")
     if folder is not None and own.is_file() and not own.samefile(loaded):
         raise ValueError(f"a module {module!r} is loaded from {loaded}, not {own}; rename one")
@@ -248,6 +283,8 @@ def import_class(name: str, folder: Path | None = None) -> type:
 def _replaced(settings: Mapping[str, Any], place: Sequence[str], value: Any) -> dict[str, Any]:
     """A copy of the settings with another value at a place, a path through tables."""
     first, *rest = place
+    if rest and not isinstance(settings.get(first, {}), Mapping):
+        raise ValueError(f"the setting {first} is {settings[first]!r}, no table with {rest[0]}")
     inner = _replaced(settings.get(first, {}), rest, value) if rest else value
     return {**settings, first: inner}
 
@@ -262,7 +299,7 @@ _STRICT = dacite.Config(strict=True, cast=[tuple], type_hooks={float: _number})
 
 def _build(kind: type, settings: Mapping[str, Any], given: Mapping[str, Any]) -> Any:
     """An object of a dataclass from its settings; fields in ``given`` are set by the caller."""
-    hints = get_type_hints(kind)
+    hints = _hints(kind)
     values = {name: _value(value) for name, value in settings.items()}
     # Objects and None are checked by the class itself: dacite knows plain values and tables.
     ready = {n: v for n, v in values.items() if v is None or not _is_plain(v)}
@@ -278,6 +315,13 @@ def _build(kind: type, settings: Mapping[str, Any], given: Mapping[str, Any]) ->
     return kind(**checked, **ready, **given)
 
 
+def _hints(kind: type) -> dict[str, Any]:
+    """Types of a dataclass' fields; one of any type that is a float by default has to be one."""
+    numbers = {f.name: float for f in dataclasses.fields(kind) if isinstance(f.default, float)}
+    hints = get_type_hints(kind)
+    return {n: numbers.get(n, hint) if hint is Any else hint for n, hint in hints.items()}
+
+
 def _holder(name: str, hint: Any, value: Any) -> Any:
     """A value checked and converted as dacite does it, in a dataclass of that one field."""
     one = dataclasses.make_dataclass("Setting", [(name, hint)], frozen=True)
@@ -291,7 +335,9 @@ def _value(value: Any) -> Any:
     if isinstance(value, Mapping):
         inner = {name: _value(item) for name, item in value.items()}
         if "class" in inner:
-            return _build(import_class(inner.pop("class")), inner, {})
+            if not isinstance(name := inner.pop("class"), str):
+                raise ValueError(f"class must be given as 'module:Class', got {name!r}")
+            return _build(import_class(name), inner, {})
         return inner
     return value
 

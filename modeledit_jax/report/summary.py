@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 
+from modeledit_jax.reading.json_text import read_object
 from modeledit_jax.report.aggregates import Aggregate, aggregate
 from modeledit_jax.report.serialization import as_plain, nan_for_null, row_from_plain
 from modeledit_jax.report.table import Row, curve_frame
@@ -91,17 +92,22 @@ def read_summary(run_dir: str | Path) -> Summary:
 
     Raises:
       FileNotFoundError: if the folder has no summary.
-      ValueError: if the file has another schema.
+      ValueError: if the file has another schema, or is damaged.
     """
     path = Path(run_dir) / "summary.json"
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist: pass the --run-dir of a finished run")
-    data = json.loads(path.read_text(encoding="utf-8"))
+    data = read_object(path, "is damaged: run it again ({reason})")
     if data.get("schema") != SCHEMA:
         raise ValueError(f"{path} has schema {data.get('schema')}, not {SCHEMA}: run it again")
-    rows = [row_from_plain(row) for row in data["rows"]]
-    aggregates = [Aggregate(**nan_for_null(item)) for item in data["aggregates"]]
-    return Summary(data["experiment"], data["config"], data["environment"], rows, aggregates)
+    try:
+        rows = [row_from_plain(row) for row in data["rows"]]
+        aggregates = [Aggregate(**nan_for_null(item)) for item in data["aggregates"]]
+        return Summary(data["experiment"], data["config"], data["environment"], rows, aggregates)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{path} is no summary of schema {SCHEMA} ({error}): run it again"
+        ) from error
 
 
 def write_metrics_csv(run_dir: str | Path, rows: Sequence[Row]) -> Path:

@@ -28,6 +28,7 @@ from modeledit_jax.lifelong.stream import (
     edit_stream,
     start_stream,
 )
+from modeledit_jax.reading.json_text import read_object
 from modeledit_jax.run.files import atomic_write_text
 from modeledit_jax.run.identity import identities
 from modeledit_jax.run.progress import Progress, Reporter
@@ -294,7 +295,7 @@ def _claim(folder: Path, identity: Mapping[str, str]) -> None:
     if not path.exists():
         atomic_write_text(path, json.dumps(identity, indent=2) + "\n")
         return
-    stored = json.loads(path.read_text())
+    stored = read_object(path, "is damaged: choose another folder ({reason})")
     if changed := [name for name, value in identity.items() if stored.get(name) != value]:
         raise ValueError(
             f"the run in {folder} is of another {' and '.join(changed)}: repeat what it was "

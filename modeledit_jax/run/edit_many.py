@@ -32,9 +32,11 @@ from modeledit_jax.editors.search.search import (
 from modeledit_jax.edits.site import get_leaves, leaf_paths, set_leaves
 from modeledit_jax.envs.stacking import difference, stack_params
 from modeledit_jax.envs.world import World, WorldParams
+from modeledit_jax.reading.json_text import read_object
 from modeledit_jax.run.checkpoint import load_tree, save_tree
 from modeledit_jax.run.files import atomic_write_text
 from modeledit_jax.run.identity import identities
+from modeledit_jax.run.kept_edit import DAMAGED, read_kept_edit
 from modeledit_jax.run.plan_evaluation import PlanEvaluator
 from modeledit_jax.run.resumable import run_chunks
 from modeledit_jax.tasks.task import Task
@@ -151,7 +153,7 @@ def _claim(folder: Path, identity: str) -> None:
     about = folder / _CLAIM
     folder.mkdir(parents=True, exist_ok=True)
     if about.is_file() and _has_checkpoints(folder):
-        _check_same(json.loads(about.read_text(encoding="utf-8")), identity, folder)
+        _check_same(read_object(about, DAMAGED).get("identity"), identity, folder)
     atomic_write_text(about, json.dumps({"identity": identity}))
 
 
@@ -159,8 +161,8 @@ def _has_checkpoints(folder: Path) -> bool:
     return any(entry.is_dir() for entry in folder.iterdir())
 
 
-def _check_same(stored: Mapping[str, Any], identity: str, folder: Path) -> None:
-    if stored["identity"] != identity:
+def _check_same(stored: Any, identity: str, folder: Path) -> None:
+    if stored != identity:
         raise ValueError(
             f"{folder} holds work of other settings or on another task: choose another folder, or "
             "delete it to start afresh"
@@ -190,11 +192,12 @@ def _kept(editor: Editor, task: Task, key: Key, folder: Path, identity: str) -> 
     """One edit, from its folder if it was made there; leaves that did not change are not kept."""
     about = folder / "edit.json"
     if about.is_file():
-        stored = json.loads(about.read_text(encoding="utf-8"))
-        _check_same(stored, identity, folder)
-        unedited = get_leaves(task.subject.params, stored["changed"])
+        stored = read_kept_edit(about)
+        _check_same(stored.identity, identity, folder)
+        stored.check_leaves(leaf_paths(task.subject.params), about)
+        unedited = get_leaves(task.subject.params, stored.changed)
         changed = load_tree(folder / "leaves", like=unedited) if unedited else {}
-        return EditResult(set_leaves(task.subject.params, changed), Cost(**stored["cost"]))
+        return EditResult(set_leaves(task.subject.params, changed), stored.cost)
     result = editor.edit(task, key)
     leaves = _changed(task.subject.params, result.params)
     if leaves:

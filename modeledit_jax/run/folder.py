@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from modeledit_jax.reading.json_text import read_object
 from modeledit_jax.run.files import atomic_write_text
 from modeledit_jax.run.lock import NAME as LOCK
 from modeledit_jax.run.lock import locked
@@ -32,7 +33,7 @@ def open_run(run_dir: Path, config: Any, *, resume: bool, free: Collection[str] 
     if resume:
         if not path.is_file():
             raise ValueError(f"no run to resume in {run_dir}: leave out --resume to start one")
-        stored = _read(path)
+        stored = read_object(path, "is damaged: choose another --run-dir ({reason})")
         keys = sorted((stored.keys() | mine.keys()) - set(free))
         changed = [
             f"{key} was {stored.get(key)!r}, now {mine.get(key)!r}"
@@ -108,13 +109,6 @@ def _discard(run_dir: Path) -> None:
     if all(path in ours or path.is_dir() for path in run_dir.rglob("*")):
         config.unlink(missing_ok=True)
         shutil.rmtree(run_dir, ignore_errors=True)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: choose another --run-dir") from error
 
 
 def as_json(config: Any) -> dict[str, Any]:

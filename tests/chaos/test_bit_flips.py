@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from modeledit_jax.editors.policy.learned import LearnedEditor
+from modeledit_jax.editors.policy.learned import load_editor
 from modeledit_jax.run.cache import cached_tree
 from modeledit_jax.run.checkpoint import Checkpoints, fingerprint
 from tests import tiny
@@ -61,8 +61,8 @@ def test_policies_are_refused(tmp_path):
     noticed = 0
     for _ in range(FLIPS):
         untrained().save(path)
-        place = flip_bit(path.parent, rng)
+        flip_bit(path.parent, rng)
         with pytest.raises(ValueError, match="policy"):
-            LearnedEditor.load(path), place
+            load_editor(path)
         noticed += 1
     print(f"{noticed} of {FLIPS} flips in policy files refused")

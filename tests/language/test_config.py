@@ -48,3 +48,29 @@ def test_impossible_configurations_are_refused(changes, message):
 def test_a_width_that_does_not_divide_is_refused():
     with pytest.raises(ValueError, match="no multiple of 6 heads"):
         tiny_llama(10, width=100)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_kv_heads": 0}, "num_kv_heads is 0: it must be an integer of at least 1"),
+        ({"num_layers": -1}, "num_layers is -1"),
+        ({"width": 16.0}, "width is 16.0"),
+        ({"context": True}, "context is True"),
+        ({"vocab_size": "61"}, "vocab_size is '61'"),
+        ({"norm_epsilon": float("nan")}, "norm_epsilon is nan"),
+        ({"rope_theta": 0.0}, "rope_theta 0.0"),
+    ],
+)
+def test_sizes_are_positive_integers(changes, message):
+    fields = vars(LLAMA) | changes
+    made = object.__new__(type(LLAMA))  # a run-time type checker would answer first
+    for name, value in fields.items():
+        object.__setattr__(made, name, value)
+    with pytest.raises(ValueError, match=message):
+        made.__post_init__()
+
+
+def test_no_heads():
+    with pytest.raises(ValueError, match="num_heads is 0: it must be an integer of at least 1"):
+        tiny_llama(61, num_heads=0)

@@ -1,5 +1,10 @@
-"""Method files: found by name or path, checked by the class they name, mistakes in one line."""
+"""Method files: found by name or path, checked by the class they name, mistakes in one line.
 
+Of the kind "files that are not what they must be": entries of another type, numbers that are none,
+nesting without end, other encodings, named pipes and folders, modules that raise on import.
+"""
+
+import os
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
@@ -39,6 +44,7 @@ class Method:
     limit: float | None = 1.0
     inner: Inner = Inner()
     anything: Any = None
+    free: Any = 0.5
 
     def __post_init__(self):
         if self.steps < 0:
@@ -119,6 +125,52 @@ def test_options_replace_the_settings_they_name(tmp_path):
     assert found.settings["inner"] == {"rate": 0.2}  # the first one is as it was
 
 
+def test_numbers_of_toml(tmp_path):
+    assert build(tmp_path, "rate = inf").rate == float("inf")  # a limit that never binds
+    assert build(tmp_path, "free = 2").free == 2.0
+
+
+def test_a_mark_and_other_encodings(tmp_path):
+    path = written(tmp_path, "steps = 5")
+    text = path.read_text()
+    path.write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert load_preset(path).build().steps == 5
+    path.write_bytes(text.encode("utf-16"))
+    with pytest.raises(ValueError, match=r"my-method\.toml is UTF-16: convert it"):
+        load_preset(path)
+    path.write_bytes(text.encode() + b"# \xe9")
+    with pytest.raises(ValueError, match=r"my-method\.toml is not UTF-8"):
+        load_preset(path)
+
+
+@pytest.mark.timeout(20)
+def test_what_is_no_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe.toml")
+    (tmp_path / "folder.toml").mkdir()
+    for name, kind in (("pipe", "a named pipe"), ("folder", "a folder")):
+        with pytest.raises(ValueError, match=rf"{name}\.toml is {kind}"):
+            load_preset(tmp_path / f"{name}.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [("x = (", "was never closed"), ("1 / 0", "division by zero"), ("raise KeyError", "KeyError")],
+)
+def test_a_module_that_cannot_be_imported(tmp_path, monkeypatch, text, reason):
+    monkeypatch.syspath_prepend(tmp_path)
+    name = f"broken_{reason.split()[0].lower()}"
+    (tmp_path / f"{name}.py").write_text(text)
+    path = written(tmp_path, head=f'class = "{name}:Prune"')
+    with pytest.raises(ValueError, match=rf"cannot import the class '{name}:Prune' \(.*{reason}"):
+        load_preset(path)
+
+
+def test_an_option_of_a_setting_that_is_no_table(tmp_path):
+    path = written(tmp_path, "rate = 0.5", more='[options]\nbudget = "rate.inner"')
+    with pytest.raises(ValueError, match=r"the setting rate is 0\.5, no table with inner"):
+        load_preset(path).build(budget=3)
+
+
 def test_paths_beside_the_file(tmp_path):
     assert build(tmp_path, 'name = "./weights"').name == str(tmp_path / "weights")
 
@@ -140,6 +192,8 @@ MISTAKES = {
         'anything = {class = "modeledit_jax.edits.parametrization:Diagonal"}',
         "cannot import the class 'modeledit_jax.edits.parametrization:Diagonal'",
     ),
+    "inner class of another type": ("anything = {class = 3}", "given as 'module:Class', got 3"),
+    "text for a number of any type": ('free = "high"', 'wrong value type for field "free"'),
     "setting of an inner class": (
         'anything = {class = "modeledit_jax.edits.parametrization:LowRank", ranks = 2}',
         "LowRank has no setting ranks; it has rank, start_scale",
@@ -169,6 +223,18 @@ HEADS = {
     "unknown class": (f'class = "{__name__}:Other"', f"cannot import the class '{__name__}:Other'"),
     "no dataclass": ('class = "pathlib:Path"', "'pathlib:Path' is no dataclass: decorate"),
     "no class at all": ('class = "math:pi"', "'math:pi' is no dataclass"),
+    "class of another type": ("class = 3", "class is 3, it must be a text"),
+    "relative module": ('class = ".x:y"', "cannot import the class '.x:y'"),
+    "tuned of another type": (f'class = "{HERE}"\ntuned = 3', "tuned is 3, it must be a text"),
+    "role of another type": (f'class = "{HERE}"\nrole = ["edit"]', "role is ['edit'], it must"),
+    "style of another type": (f'class = "{HERE}"\nstyle = 3', "style is 3, it must be a table"),
+    "options of another type": (f'class = "{HERE}"\noptions = "x"', "options is 'x', it must be"),
+    "option of another type": (f'class = "{HERE}"\noptions = {{b = 3}}', "the option b is 3, it"),
+    "empty option": (f'class = "{HERE}"\noptions = {{b = "a."}}', "the option b is 'a.', it must"),
+    "NaN": (f'class = "{HERE}"\nstyle = {{color = nan}}', "is no TOML (nan is no number"),
+    "overflow": (f'class = "{HERE}"\n[settings]\nrate = 1e999', "is no TOML (1e999 is no number"),
+    "nested": ("class = " + "[" * 100_000, "is no TOML (it is nested too deeply)"),
+    "digits": ("class = " + "9" * 5000, "is no TOML (Exceeds the limit"),
 }
 
 

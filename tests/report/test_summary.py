@@ -80,6 +80,25 @@ def test_read_summary_names_the_cure(tmp_path):
         read_summary(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is damaged: run it again"),
+        ("null", "it holds null, not an object"),
+        ("[" * 1_000_000, "nested too deeply"),
+        ('{"schema": 2}', "is no summary of schema 2 .'rows'.: run it again"),
+        ('{"schema": 2, "rows": 3}', "is no summary of schema 2"),
+        ('{"schema": 2, "rows": [3]}', "is no summary of schema 2"),
+        ('{"schema": 2, "rows": [], "aggregates": [{"x": 1}]}', "is no summary of schema 2"),
+    ],
+    ids=range(7),
+)
+def test_damaged_summaries_are_named(tmp_path, text, message):
+    (tmp_path / "summary.json").write_text(text)
+    with pytest.raises(ValueError, match=rf"summary\.json.*{message}"):
+        read_summary(tmp_path)
+
+
 def test_environment_names_jax_device_and_commit():
     here = environment()
     assert list(here) == ["jax", "device", "commit", "python", "platform"]

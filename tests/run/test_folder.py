@@ -122,6 +122,18 @@ def test_a_run_of_another_process_is_left_alone(tmp_path):
         assert (tmp_path / "config.json").is_file()
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["", "null", "[]", "3", '{"budget": 1, "budget": 1}', '{"budget": NaN}', "[" * 1_000_000],
+    ids=range(7),
+)
+def test_a_configuration_that_is_none(tmp_path, text):
+    """Of the kind: tests/reading/test_json_text.py."""
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ValueError, match=r"config\.json is damaged: choose another --run-dir \("):
+        open_run(tmp_path, Config(), resume=True)
+
+
 def test_a_damaged_configuration_is_named(tmp_path):
     (tmp_path / "config.json").write_text('{"budget": 1')
     with pytest.raises(ValueError, match=r"config\.json is damaged: choose another --run-dir"):

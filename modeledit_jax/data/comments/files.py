@@ -7,6 +7,7 @@ be is an error that names file and line.
 import csv
 import gzip
 import io
+import lzma
 import math
 import zipfile
 import zlib
@@ -19,9 +20,17 @@ import numpy as np
 from jaxtyping import Float, Float32, Int32
 
 from modeledit_jax.data.folders import where_to_put
+from modeledit_jax.reading.files import regular_file
 
 KAGGLE = "https://www.kaggle.com/c/jigsaw-toxic-comment-classification-challenge/data"
-_BROKEN = (gzip.BadGzipFile, zipfile.BadZipFile, zlib.error, EOFError)
+_BROKEN = (
+    gzip.BadGzipFile,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    RuntimeError,  # zipfile: an encrypted member, or a compression that it does not know
+)
 _NAMED_LABELS = {"true": 1.0, "false": 0.0, "bad": 1.0, "not_bad": 0.0}
 
 
@@ -46,7 +55,13 @@ class CsvFile:
 
     @classmethod
     def on_disk(cls, path: Path) -> "CsvFile":
-        """A file that is gzip-compressed if its name says so."""
+        """A file that is gzip-compressed if its name says so.
+
+        Raises:
+          FileNotFoundError: there is nothing of that name.
+          ValueError: it is a folder, a named pipe or a device.
+        """
+        regular_file(path)
         if path.suffix == ".gz":
             return cls(str(path), lambda: gzip.open(path, "rb"))
         return cls(str(path), lambda: path.open("rb"))
@@ -59,13 +74,19 @@ class CsvFile:
           ValueError: the file is no zip archive, or lacks the member.
         """
         try:
-            with zipfile.ZipFile(path) as archive:
+            with zipfile.ZipFile(regular_file(path)) as archive:
                 members = archive.namelist()
-        except zipfile.BadZipFile as error:
+        except _BROKEN as error:
             raise ValueError(_broken(str(path), error)) from error
         if member not in members:
-            raise ValueError(f"{path} has no {member}, it holds {', '.join(members) or 'nothing'}")
+            raise ValueError(f"{path} has no {member}, it holds {_listed(members)}")
         return cls(f"{path}/{member}", lambda: zipfile.ZipFile(path).open(member))
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Names out of a file on one line, not more than a screen can show."""
+    listed = " ".join(", ".join(names[:40]).split())
+    return f"{listed[:400]}…" if len(names) > 40 or len(listed) > 400 else listed or "none"
 
 
 def _broken(name: str, error: BaseException) -> str:
@@ -89,7 +110,12 @@ def read_rows(file: CsvFile, columns: Sequence[str]) -> Iterator[tuple[str, list
             if missing := [column for column in columns if column not in header]:
                 raise ValueError(
                     f"{file.name} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}; "
-                    f"it has {', '.join(header) or 'none'}: rename or add"
+                    f"it has {_listed(header)}: rename or add"
+                )
+            if twice := [column for column in columns if header.count(column) > 1]:
+                raise ValueError(
+                    f"{file.name} has the column {twice[0]} {header.count(twice[0])} times: keep "
+                    "one of them"
                 )
             places = [header.index(column) for column in columns]
             for row in reader:

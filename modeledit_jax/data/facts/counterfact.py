@@ -7,9 +7,10 @@ one of each. White space around a text, as some files have it, is removed.
 
 from pathlib import Path
 
-from modeledit_jax.data.facts.json_records import Fields
+from modeledit_jax.data.facts.json_records import fields_of_file
 from modeledit_jax.data.facts.records import NEIGHBOUR, EditRecord, EditRecords, Probe
 from modeledit_jax.data.folders import locate
+from modeledit_jax.reading.fields import Fields
 
 
 def load_counterfact(
@@ -32,7 +33,7 @@ def load_counterfact(
     path = locate("counterfact", name, data_dir)
     return EditRecords(
         f"counterfact/{path.name}",
-        tuple(counterfact_record(fields) for fields in Fields.of_file(path)),
+        tuple(counterfact_record(fields) for fields in fields_of_file(path)),
     )
 
 

@@ -12,9 +12,11 @@ from pathlib import Path
 
 from modeledit_jax.data.facts.common_knowledge import QUESTIONS
 from modeledit_jax.data.facts.counterfact import counterfact_record
-from modeledit_jax.data.facts.json_records import Fields
+from modeledit_jax.data.facts.json_records import fields_of_file
 from modeledit_jax.data.facts.records import EditRecord, EditRecords, Probe
 from modeledit_jax.data.facts.zsre import zsre_record
+from modeledit_jax.reading.fields import Fields
+from modeledit_jax.reading.files import regular_file
 
 
 def load_fact_file(path: str | Path) -> EditRecords:
@@ -32,11 +34,10 @@ def load_fact_file(path: str | Path) -> EditRecords:
       FileNotFoundError: there is no such file.
       ValueError: it is no JSON list, or a record lacks a field; file, record and field are named.
     """
-    path = Path(path).expanduser()
-    if not path.is_file():
-        raise FileNotFoundError(f"no file of facts at {path}: give the path of a JSON list")
+    missing = "no file of facts at {path}: give the path of a JSON list"
+    path = regular_file(Path(path).expanduser(), missing)
     records, notes = [], set()
-    for index, fields in enumerate(Fields.of_file(path)):
+    for index, fields in enumerate(fields_of_file(path)):
         if fields.has("requested_rewrite") or fields.has("target_new"):
             records.append(counterfact_record(fields))
         elif fields.has("src"):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from modeledit_jax.data.facts.json_records import Fields
+from modeledit_jax.data.facts.json_records import fields_of_file
 from modeledit_jax.data.folders import locate
 
 _FACTS, _PATTERNS = "trex_lms_vocab", "graphs_json"
@@ -77,10 +77,10 @@ def load_pararel(*, data_dir: Path | None = None) -> ParaRel:
     facts = dict.fromkeys(
         Fact(fields.text("sub_label"), path.stem, fields.text("obj_label"))
         for path in _relation_files(_FACTS, data_dir)
-        for fields in Fields.of_file(path)
+        for fields in fields_of_file(path)
     )
     patterns = {
-        path.stem: [fields.text("pattern") for fields in Fields.of_file(path)]
+        path.stem: [fields.text("pattern") for fields in fields_of_file(path)]
         for path in _relation_files(_PATTERNS, data_dir)
     }
     phrasings = {relation: tuple(_prompts(texts)) for relation, texts in patterns.items()}

@@ -18,9 +18,10 @@ around a text, which some ``alt`` begin with, is removed.
 from pathlib import Path
 from typing import Literal
 
-from modeledit_jax.data.facts.json_records import Fields
+from modeledit_jax.data.facts.json_records import fields_of_file
 from modeledit_jax.data.facts.records import UNRELATED, EditRecord, EditRecords, Probe
 from modeledit_jax.data.folders import locate
+from modeledit_jax.reading.fields import Fields
 
 Target = Literal["preprocessed", "true", "counterfactual"]
 
@@ -52,7 +53,7 @@ def load_zsre(
     if target not in targets:
         raise ValueError(f"unknown target {target!r}: choose one of {', '.join(targets)}")
     path = locate("zsre", name, data_dir)
-    read = [zsre_record(fields, target) for fields in Fields.of_file(path)]
+    read = [zsre_record(fields, target) for fields in fields_of_file(path)]
     records = tuple(record for record in read if record is not None)
     missing = len(read) - len(records)
     if not records:

@@ -3,14 +3,19 @@
 import hashlib
 import os
 import tempfile
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Int32
 
 from modeledit_jax.data.folders import default_cache_dir, default_data_dir
+from modeledit_jax.reading.files import regular_file
+
+_ARRAYS = ("x", "y", "x_test", "y_test")
 
 IMAGE_DATASETS = ("digits", "mnist", "fashion_mnist", "npz")
 """Names that `load_images` knows."""
@@ -34,7 +39,7 @@ class ImageData:
         Fit as a key of caches on disk: equal content gives equal keys on every machine.
         """
         digest = hashlib.sha256(f"num_classes={self.num_classes}".encode())
-        for key in ("x", "y", "x_test", "y_test"):
+        for key in _ARRAYS:
             array = getattr(self, key)
             if array is None:
                 digest.update(f";{key}=None".encode())
@@ -107,17 +112,34 @@ def _published(name: str, data_dir: Path | None, cache_dir: Path) -> ImageData:
     return data
 
 
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    if not path.exists():
-        raise FileNotFoundError(f"no file {path}: write one with numpy.savez(path, x=…, y=…)")
+def _read_npz(path: str | Path) -> dict[str, np.ndarray]:
+    path = regular_file(path, "no file {path}: write one with numpy.savez(path, x=…, y=…)")
     try:
+        if not zipfile.is_zipfile(path):
+            raise ValueError("it is no zip archive, or cut off")
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return dict(archive)
+            _check_members(archive)
+            found = {name: archive[name] for name in archive.files}
     except Exception as error:  # damaged bytes make zipfile and NumPy raise almost anything
         raise ValueError(
-            f"{path} is no intact .npz archive of plain arrays ({error}): "
+            f"{path} is no intact .npz archive of plain arrays ({' '.join(str(error).split())}): "
             "write it with numpy.savez(path, x=…, y=…)"
         ) from error
+    # A member that is not named .npy comes as its bytes.
+    return {name: array for name, array in found.items() if isinstance(array, np.ndarray)}
+
+
+def _check_members(archive: Any) -> None:
+    """Raises ValueError if an archive has a name twice, or arrays that no memory holds."""
+    names = archive.files
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ValueError(f"it holds {', '.join(sorted(twice))} twice")
+    plain = {entry.filename for entry in archive.zip.infolist()}
+    if bare := [name for name in _ARRAYS if name in plain]:
+        raise ValueError(f"its member {bare[0]} is not named {bare[0]}.npy")
+    size = sum(entry.file_size for entry in archive.zip.infolist())
+    if size > (memory := os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")):
+        raise ValueError(f"it unpacks to {size:,} bytes, this machine has {memory:,}")
 
 
 def _write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -136,7 +158,7 @@ def _write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 def _image_data(name: str, arrays: Mapping[str, np.ndarray], source: str) -> ImageData:
     """Checks raw arrays and brings them to the shapes and dtypes of `ImageData`."""
     has_test = "x_test" in arrays or "y_test" in arrays
-    needed = ("x", "y", "x_test", "y_test") if has_test else ("x", "y")
+    needed = _ARRAYS if has_test else _ARRAYS[:2]
     if missing := [key for key in needed if key not in arrays]:
         found = ", ".join(sorted(arrays)) or "nothing"
         raise ValueError(f"{source} lacks {', '.join(missing)} (found {found}): add them")

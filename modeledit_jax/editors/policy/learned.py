@@ -5,24 +5,19 @@ No candidate is evaluated: the policy sees statistics of the unedited network
 policy's edit is where a search by PPO begins.
 """
 
-import json
-import os
 import time
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from modeledit_jax.agents.equivariant import Action, EquivariantPolicy
 from modeledit_jax.editors.editor import Cost, EditResult
+from modeledit_jax.editors.policy.policy_file import read_policy, write_policy
 from modeledit_jax.editors.search.ppo import PPO
 from modeledit_jax.edits.parametrization import LowRank, Parametrization, PerWeight
 from modeledit_jax.edits.site import set_leaves
@@ -31,8 +26,6 @@ from modeledit_jax.envs.world import World, WorldParams, WorldState
 from modeledit_jax.envs.worlds import WORLDS, WorldName, gymnax_id, make_world
 from modeledit_jax.tasks.task import Task
 from modeledit_jax.types import Array, Key, Leaves, Params
-
-_ARCHITECTURE = tuple(f.name for f in fields(EquivariantPolicy) if f.name not in ("parent", "name"))
 
 WORLD_ACTIONS: dict[str, Action] = {"shift": "low-rank", "mask": "per-weight"}
 """What a policy of each world puts out, if not said otherwise. Whether to scale a weight up or down
@@ -115,15 +108,12 @@ class LearnedEditor:
         )
 
     def save(self, path: str | Path) -> None:
-        """Writes the policy to one safetensors file, whole or not at all."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        flat = flatten_dict(jax.tree.map(np.asarray, self.params), sep="/")
-        network = {name: getattr(self.network, name) for name in _ARCHITECTURE}
-        about = {"network": network, "world": gymnax_id(self.world)}
-        temporary = path.with_name(path.name + ".tmp")
-        save_file(flat, temporary, metadata={"modeledit_jax": json.dumps(about)})
-        os.replace(temporary, path)
+        """Writes the policy to one safetensors file, whole or not at all.
+
+        Raises:
+          ValueError: parameters that are not those of the architecture, or not finite.
+        """
+        write_policy(path, self.network, self.params, gymnax_id(self.world))
 
 
 def planned(editor: LearnedEditor, env: World, params: WorldParams) -> tuple[Array, Leaves]:
@@ -166,23 +156,11 @@ def load_editor(path: str | Path) -> LearnedEditor:
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: the file is damaged, or no policy.
+      ValueError: the file is damaged, no policy, or of a newer version; the message says what.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no policy at {path}: train one, or give the path of its file")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            about = (file.metadata() or {}).get("modeledit_jax")
-            flat = {name: jnp.asarray(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise ValueError(f"{path} is damaged: copy or train it again ({error})") from error
-    if about is None:
-        raise ValueError(f"{path} holds tensors but no policy: give a file of LearnedEditor.save")
-    known = json.loads(about)
-    network = EquivariantPolicy(**known["network"])
     worlds = {gymnax_id(name): name for name in WORLDS}
-    return LearnedEditor(network, unflatten_dict(flat, sep="/"), worlds[known["world"]])
+    network, params, world = read_policy(path, tuple(worlds))
+    return LearnedEditor(network, params, worlds[world])
 
 
 def policy_parametrization(network: EquivariantPolicy) -> Parametrization:

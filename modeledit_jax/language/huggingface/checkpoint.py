@@ -22,13 +22,21 @@ from modeledit_jax.language.config import LanguageModelConfig
 from modeledit_jax.language.huggingface.config import config_from_json, differing_fields
 from modeledit_jax.language.huggingface.config_writer import config_to_json
 from modeledit_jax.language.huggingface.names import HEAD, Stored, is_buffer, stored_tensors
-from modeledit_jax.language.huggingface.tensors import LazyTensor, open_tensors, write_tensors
+from modeledit_jax.language.huggingface.tensors import (
+    DAMAGED,
+    LazyTensor,
+    open_tensors,
+    write_tensors,
+)
 from modeledit_jax.language.parameters import (
     layers_are_stacked,
     parameter_shapes,
     unstack_layers,
 )
 from modeledit_jax.language.sharding import parameter_shardings
+from modeledit_jax.reading.files import read_text, regular_file
+from modeledit_jax.reading.json_text import read_object
+from modeledit_jax.reading.tensor_files import check_floating
 from modeledit_jax.types import Array, Params
 
 CONFIG, TOKENIZER = "config.json", "tokenizer.json"
@@ -53,10 +61,10 @@ def load_pretrained(
     Raises:
       FileNotFoundError: a file is missing; the message says which.
       ValueError: an unsupported network, a damaged file, or tensors that are missing, of another
-        shape or without a place in the network; the message names them.
+        shape, no floats, not finite, or without a place in the network; the message names them.
     """
-    folder = Path(folder)
-    config = config_from_json(_read_config(folder))
+    folder, dtype = Path(folder), _float_dtype(dtype)
+    config = _read_config(folder)[0]
     tensors = open_tensors(folder)
     stored = stored_tensors(config, tensors)
     _check_tensors(folder, config, tensors, stored)
@@ -70,16 +78,29 @@ def load_pretrained(
     return config, unflatten_dict(leaves, sep="/")
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
-    if not (folder / CONFIG).is_file():
+def _float_dtype(dtype: Any) -> Any:
+    """A dtype for parameters, or None; ValueError if it is no floating one."""
+    if dtype is None:
+        return None
+    try:
+        found = jnp.dtype(dtype)
+    except TypeError as error:
+        raise ValueError(f"dtype is {dtype!r}: give a name such as 'bfloat16'") from error
+    if not jnp.issubdtype(found, jnp.floating):
+        raise ValueError(f"dtype is {found.name}: parameters are floats, e.g. 'bfloat16'")
+    return found
+
+
+def _read_config(folder: Path) -> tuple[LanguageModelConfig, dict[str, Any]]:
+    """The configuration, and the contents of the file as they are."""
+    path = folder / CONFIG
+    if not os.path.lexists(path):
         raise FileNotFoundError(
             f"no {CONFIG} in {folder}; put a checkpoint there, for example with "
             f"`hf download openai-community/gpt2 --local-dir {folder}`"
         )
-    try:
-        return json.loads((folder / CONFIG).read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{folder / CONFIG} is damaged; download it again ({error})") from error
+    data = read_object(path, DAMAGED)
+    return config_from_json(data, str(path)), data
 
 
 def _check_tensors(
@@ -91,7 +112,7 @@ def _check_tensors(
     """Raises ValueError unless the checkpoint holds exactly the tensors of ``config``."""
     expected = {place.name: place.shape for place in stored.values()}
     faults = [f"{name} is missing" for name in expected if name not in tensors]
-    if HEAD in expected and HEAD not in tensors:
+    if not config.tied_head and HEAD not in tensors:
         faults[-1] += " (a head shared with the embeddings needs tie_word_embeddings: true)"
     for name, tensor in tensors.items():
         shape = tuple(tensor.get_shape())
@@ -99,10 +120,13 @@ def _check_tensors(
             faults.append(f"{name} has no place in the network")
         elif name in expected and shape != expected[name]:
             faults.append(f"{name} has shape {shape} instead of {expected[name]}")
-    if not faults and config.tied_head and HEAD in tensors:
+    if not faults and config.tied_head and HEAD in tensors and HEAD not in expected:
         table = tensors[stored["tokens/embedding"].name]
         if not np.array_equal(_whole(table), _whole(tensors[HEAD])):
             faults.append(f"{HEAD} differs from the embeddings, but tie_word_embeddings is true")
+    check_floating(
+        {name: tensors[name].get_dtype() for name in expected if name in tensors}, folder
+    )
     if faults:
         more = f" and {len(faults) - 5} faults more" if len(faults) > 5 else ""
         raise ValueError(
@@ -131,11 +155,23 @@ def _read_leaf(
             begin = stored.part * shape[-1]
             ranges[-1] = slice(begin + ranges[-1].start, begin + ranges[-1].stop)
         values = tensor[tuple(ranges[::-1])].T if stored.transposed else tensor[tuple(ranges)]
-        return values if dtype is None else values.astype(dtype)
+        return _finite(values, stored.name, dtype)
 
     if sharding is None:
         return jnp.asarray(block(None))
     return jax.make_array_from_callback(shape, sharding, block)
+
+
+def _finite(values: np.ndarray, name: str, dtype: Any) -> np.ndarray:
+    """The tensor ``name`` as ``dtype``, or as stored; ValueError unless all of it is finite."""
+    dtype = jax.dtypes.canonicalize_dtype(values.dtype) if dtype is None else dtype
+    with np.errstate(over="ignore"):  # said below
+        converted = values.astype(dtype, copy=False)
+    if np.isfinite(converted).all():
+        return converted
+    if np.isfinite(values).all():
+        raise ValueError(f"{name} holds values that are too large for {dtype}: take a wider dtype")
+    raise ValueError(f"{name} holds values that are not finite: take an intact checkpoint")
 
 
 def save_pretrained(
@@ -207,8 +243,8 @@ def _check_leaves(config: LanguageModelConfig, leaves: Mapping[str, Array]) -> N
 
 
 def _source_config(config: LanguageModelConfig, source: Path) -> dict[str, Any]:
-    data = _read_config(source)
-    if differing := differing_fields(config_from_json(data), config):
+    known, data = _read_config(source)
+    if differing := differing_fields(known, config):
         raise ValueError(
             f"the checkpoint in {source} is of another network (it differs in "
             f"{', '.join(differing)}); name the one that was edited, or no source"
@@ -219,7 +255,7 @@ def _source_config(config: LanguageModelConfig, source: Path) -> dict[str, Any]:
 def _copy_side_files(source: Path, target: Path) -> None:
     for pattern in _SIDE_FILES:
         for file in source.glob(pattern):
-            if not file.name.endswith(".index.json"):
+            if file.is_file() and not file.name.endswith(".index.json"):
                 shutil.copyfile(file, target / file.name)
 
 
@@ -245,14 +281,21 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
 
     Raises:
       FileNotFoundError: there is none.
+      ValueError: it is no tokenizer.
     """
-    file = Path(folder) / TOKENIZER
-    if not file.is_file():
-        raise FileNotFoundError(
-            f"no {TOKENIZER} in {folder}; download it, or write it with transformers: "
-            "AutoTokenizer.from_pretrained(...).save_pretrained(...)"
-        )
-    tokenizer = Tokenizer.from_file(str(file))
+    missing = (
+        f"no {TOKENIZER} in {folder}; download it, or write it with transformers: "
+        "AutoTokenizer.from_pretrained(...).save_pretrained(...)"
+    )
+    file = regular_file(Path(folder) / TOKENIZER, missing)
+    content = read_text(file)
+    try:
+        tokenizer = Tokenizer.from_str(content)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # bare exceptions; Rust's panics derive from BaseException
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{file} is damaged; download it again ({reason})") from error
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer

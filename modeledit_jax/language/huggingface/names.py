@@ -1,7 +1,7 @@
 """Where each leaf lies in a Hugging Face checkpoint: one table of names per family."""
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from modeledit_jax.language.config import LanguageModelConfig
 from modeledit_jax.language.parameters import parameter_shapes
@@ -101,15 +101,22 @@ def stored_tensors(
     Args:
       config: ``config.family`` picks the table.
       names: tensors of an existing checkpoint, which may have been saved without its head and
-        then without the prefix of the family (``h.0.…`` for ``transformer.h.0.…``).
+        then without the prefix of the family (``h.0.…`` for ``transformer.h.0.…``), or with one
+        name for embeddings and tied head, which may be that of the head
+        (``safetensors.torch.save_model``).
     """
     family = _FAMILIES[config.family]
     bare = names is not None and not any(name.startswith(family.prefix) for name in names)
     prefix = "" if bare else family.prefix
-    return {
+    places = {
         path: _stored(family, prefix, path, shape)
         for path, shape in parameter_shapes(config).items()
     }
+    if names is not None and config.tied_head and HEAD in names:
+        table = places["tokens/embedding"]
+        if table.name not in names:
+            places["tokens/embedding"] = replace(table, name=HEAD)
+    return places
 
 
 def _stored(family: _Names, prefix: str, path: str, shape: tuple[int, ...]) -> Stored:

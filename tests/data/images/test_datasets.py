@@ -1,10 +1,17 @@
-"""Images from every source arrive in one shape, and bad files say what is wrong."""
+"""Images from every source arrive in one shape, and bad files say what is wrong.
+
+Of the kind "files that are not what they must be", for archives: members not named .npy, one name
+twice, text for an array, shapes that no memory holds, more than the machine has when unpacked,
+named pipes, cut and empty files, archives of something else.
+"""
 
 import hashlib
+import io
 import os
 import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -110,6 +117,64 @@ def test_files_that_are_no_npz(tmp_path):
     np.savez(objects, x=np.array([{}, None], object), y=GOOD["y"])
     for path in (text, single, objects):
         with pytest.raises(ValueError, match=r"is no intact \.npz archive of plain arrays"):
+            load_images("npz", npz_path=path)
+
+
+def _archive(path, members):
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members:
+            archive.writestr(name, content)
+    return path
+
+
+def _npy(array):
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+X, Y = _npy(GOOD["x"]), _npy(GOOD["y"])
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ([("x", X), ("y.npy", Y)], "its member x is not named x.npy"),
+        ([("x.npy", X), ("y.npy", Y), ("x_test", X)], "its member x_test is not named"),
+        ([("x", X), ("x.npy", X), ("y.npy", Y)], "it holds x twice"),
+        ([("x.npy", X), ("x.npy", X), ("y.npy", Y)], "it holds x twice"),
+        ([("x.npy", b"hello"), ("y.npy", Y)], "lacks x (found y)"),
+        ([("d/x.npy", X), ("y.npy", Y)], "lacks x (found d/x, y)"),
+        ([("x.npy", X[:-3]), ("y.npy", Y)], "is no intact .npz archive"),
+        ([("x.npy", X.replace(b"(4, 3, 2)", b"(-4, 3,2)")), ("y.npy", Y)], "is no intact .npz"),
+        ([], "lacks x, y (found nothing)"),
+    ],
+    ids=range(9),
+)
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_members_that_are_no_arrays(tmp_path, members, message):
+    path = _archive(tmp_path / "own.npz", members)
+    with pytest.raises(ValueError, match=re.escape(message)) as error:
+        load_images("npz", npz_path=path)
+    assert "\n" not in str(error.value) and "own.npz" in str(error.value)
+
+
+def test_other_members_are_left_aside(tmp_path):
+    path = _archive(tmp_path / "own.npz", [("x.npy", X), ("y.npy", Y), ("readme.txt", b"hello")])
+    assert load_images("npz", npz_path=path).x.shape == (4, 3, 2, 1)
+
+
+def test_an_archive_that_unpacks_to_more_than_the_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sysconf", lambda name: 4)
+    with pytest.raises(ValueError, match=r"unpacks to \d+ bytes, this machine has 16\)"):
+        load_images("npz", npz_path=_archive(tmp_path / "own.npz", [("x.npy", X), ("y.npy", Y)]))
+
+
+@pytest.mark.timeout(20)
+def test_a_named_pipe_and_a_device_are_not_read(tmp_path):
+    os.mkfifo(tmp_path / "own.npz")
+    for path, kind in ((tmp_path / "own.npz", "a named pipe"), (Path("/dev/zero"), "a device")):
+        with pytest.raises(ValueError, match=f"{path} is {kind}: give the path of a regular file"):
             load_images("npz", npz_path=path)
 
 

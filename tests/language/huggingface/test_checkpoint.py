@@ -1,6 +1,15 @@
-"""Checkpoints of five families: the same logits as `transformers`, reading and writing."""
+"""Checkpoints of five families: the same logits as `transformers`, reading and writing.
 
+Of the kind "several readings of one checkpoint", here and in test_tensors.py: a single file beside
+an index and shards that are old, gone or damaged; an index that contradicts its files; a tensor in
+several shards; tied networks saved under one name, with or without the family's prefix; a dtype
+narrower than an edit. Of the kind "numbers of the wrong type in files", here, in test_config.py and
+in tests/reading: weights that are no floats, not finite, or too large for the dtype asked for.
+"""
+
+import dataclasses
 import json
+import os
 import shutil
 
 import chex
@@ -175,6 +184,122 @@ def test_a_tied_head_stored_twice_is_no_fault(tmp_path):
     leaves_equal(load_pretrained(tmp_path / "gemma")[1], params)
 
 
+TABLES = {"gpt2": "transformer.wte.weight", "gemma2": "model.embed_tokens.weight"}
+
+
+@pytest.mark.parametrize("prefix", [True, False], ids=["prefix", "bare"])
+@pytest.mark.parametrize("name", TABLES)
+def test_a_tied_network_saved_under_the_name_of_its_head(tmp_path, name, prefix):
+    """As ``safetensors.torch.save_model`` does: of tensors that share memory it keeps one."""
+    config = {"gpt2": GPT2, "gemma2": dataclasses.replace(GEMMA, query_scale=0.25)}[name]
+    params = random_params(config)
+    save_pretrained(tmp_path / name, config, params)
+    file = tmp_path / name / "model.safetensors"
+    stored = load_file(file)
+    stored["lm_head.weight"] = stored.pop(TABLES[name])
+    start = TABLES[name].split(".")[0] + "."
+    if not prefix:
+        stored = {key.removeprefix(start): value for key, value in stored.items()}
+    save_file(stored, file)
+    leaves_equal(load_pretrained(tmp_path / name)[1], params)
+    del stored["lm_head.weight"]
+    save_file(stored, file)
+    missing = TABLES[name] if prefix else TABLES[name].removeprefix(start)
+    with pytest.raises(ValueError, match=f"{missing} is missing"):
+        load_pretrained(tmp_path / name)
+
+
+@needs_transformers
+def test_a_tied_network_as_safetensors_saves_it(tmp_path):
+    import safetensors.torch
+
+    params = random_params(GPT2)
+    save_pretrained(tmp_path / "gpt2", GPT2, params)
+    file = tmp_path / "gpt2" / "model.safetensors"
+    safetensors.torch.save_model(huggingface.load(tmp_path / "gpt2"), str(file))
+    assert "transformer.wte.weight" not in load_file(file)
+    leaves_equal(load_pretrained(tmp_path / "gpt2")[1], params)
+
+
+def test_a_single_file_counts_whatever_an_index_beside_it_says(spoiled, tmp_path):
+    params = random_params(LLAMA)
+    old = jax.tree.map(lambda w: 0 * w, params)
+    save_pretrained(tmp_path / "old", LLAMA, old, max_shard_bytes=20_000)
+    folder = spoiled()
+    for file in (tmp_path / "old").glob("model*"):
+        shutil.copy(file, folder)
+    leaves_equal(load_pretrained(folder)[1], params)
+    for shard in folder.glob("model-*"):
+        shard.unlink()
+    for index in ('{"weight_map"', "{}", ""):
+        (folder / "model.safetensors.index.json").write_text(index)
+        leaves_equal(load_pretrained(folder)[1], params)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda w: w.astype(np.int8), f"{DOWN} has dtype I8"),
+        (lambda w: w > 0, f"{DOWN} has dtype BOOL"),
+        (lambda w: w.astype(np.int64), f"{DOWN} has dtype I64"),
+        (lambda w: w.astype(np.complex64), f"{DOWN} has dtype C64"),
+        (lambda w: np.where(w > 0, w, np.nan), f"{DOWN} holds values that are not finite"),
+        (lambda w: np.where(w > 0, w, -np.inf).astype(np.float32), f"{DOWN} holds values that"),
+        (lambda w: 1e300 * w.astype(np.float64), f"{DOWN} holds values that are too large for fl"),
+    ],
+    ids=range(7),
+)
+def test_weights_are_finite_floats(spoiled, change, message):
+    weights = np.asarray(random_params(LLAMA)["layers"]["1"]["mlp"]["down"]["kernel"].T)
+    folder = spoiled({DOWN: np.ascontiguousarray(change(weights))})
+    with pytest.raises(ValueError, match=message):
+        load_pretrained(folder)
+
+
+def test_a_dtype_that_cannot_hold_the_weights(spoiled):
+    folder = spoiled({DOWN: np.full((16, 64), 1e30, np.float32)})
+    shape = load_pretrained(folder)[1]["layers"]["1"]["mlp"]["down"]["kernel"].shape
+    assert shape == (64, 16)
+    with pytest.raises(ValueError, match=f"{DOWN} holds values that are too large for float16"):
+        load_pretrained(folder, "float16")
+    for dtype, message in (("int8", "dtype is int8: parameters"), ("half?", "dtype is 'half")):
+        with pytest.raises(ValueError, match=message):
+            load_pretrained(folder, dtype)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"", b"null", b"{}", b"[" * 1_000_000, b'{"model":', b'{"model": {"vocab": {"a": -1}}}'],
+    ids=lambda text: str(text[:20]),
+)
+def test_a_damaged_tokenizer_is_named(tmp_path, text):
+    (tmp_path / "tokenizer.json").write_bytes(text)
+    with pytest.raises(ValueError, match=r"tokenizer\.json is damaged; download it again") as error:
+        load_tokenizer(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_tokenizer_with_a_byte_order_mark(tmp_path):
+    Tokenizer(models.WordLevel({"a": 0})).save(str(tmp_path / "tokenizer.json"))
+    data = (tmp_path / "tokenizer.json").read_bytes()
+    (tmp_path / "tokenizer.json").write_bytes(b"\xef\xbb\xbf" + data)
+    assert load_tokenizer(tmp_path).get_vocab_size() == 1
+    (tmp_path / "tokenizer.json").write_bytes(data.decode().encode("utf-16"))
+    with pytest.raises(ValueError, match=r"tokenizer\.json is UTF-16: convert it"):
+        load_tokenizer(tmp_path)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
+def test_a_named_pipe_is_not_waited_for(spoiled, name):
+    folder = spoiled()
+    (folder / name).unlink(missing_ok=True)
+    os.mkfifo(folder / name)
+    read = load_tokenizer if name == "tokenizer.json" else load_pretrained
+    with pytest.raises(ValueError, match=rf"{name} is a named pipe"):
+        read(folder)
+
+
 def test_damaged_and_absent_files(spoiled, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no config.json in .*hf download"):
         load_pretrained(tmp_path / "nowhere")
@@ -182,6 +307,10 @@ def test_damaged_and_absent_files(spoiled, tmp_path):
     (folder / "config.json").write_text("{")
     with pytest.raises(ValueError, match=r"config.json is damaged; download it again"):
         load_pretrained(folder)
+    for text in ("null", "[]", "", "[" * 1_000_000, '{"n_head": 1, "n_head": 2}'):
+        (folder / "config.json").write_text(text)
+        with pytest.raises(ValueError, match=r"config.json is damaged; download it again \("):
+            load_pretrained(folder)
 
 
 def test_what_cannot_be_written_is_refused(llama, tmp_path):

@@ -1,4 +1,9 @@
-"""``config.json``: old and new spellings, what is refused, and the way back."""
+"""``config.json``: old and new spellings, what is refused, and the way back.
+
+Of the kind "numbers of the wrong type or out of range in files": each entry as a text, a float for
+an integer, a truth value for a number and the reverse, null where there is no meaning for it, zero,
+negative, far too large, a list or an object; sizes that do not divide; lists of another length.
+"""
 
 import dataclasses
 
@@ -109,3 +114,87 @@ def test_how_layers_are_run_does_not_count():
     other = dataclasses.replace(LLAMA, scan_layers=True, remat=True, windows=(None, 16, 99, None))
     assert differing_fields(LLAMA, other) == ()
     assert differing_fields(LLAMA, dataclasses.replace(LLAMA, width=8)) == ("width",)
+
+
+@pytest.mark.parametrize(
+    ("base", "change", "entry"),
+    [
+        *(
+            (LLAMA_3_1, {name: value}, name)
+            for name, values in {
+                "vocab_size": [None, 0, 3.0, [3], 2**31],
+                "hidden_size": ["4096", -1, 10**400],
+                "num_hidden_layers": [0, 10**9, "32", True],
+                "num_attention_heads": [0, -1, {}],
+                "num_key_value_heads": [0, 5, "8"],
+                "head_dim": [0, 3.5, "128", 5],
+                "intermediate_size": [None, 0],
+                "max_position_embeddings": [-1, "16", 0],
+                "rms_norm_eps": ["x", -1, float("nan"), None, 2],
+                "rope_theta": [0, -1, "1e4", float("inf")],
+                "tie_word_embeddings": ["false", 1, 0.0, []],
+                "attention_bias": ["no"],
+                "mlp_bias": [0],
+                "hidden_act": [None, 3, ["silu"]],
+                "rope_scaling": ["linear", [], 3],
+                "partial_rotary_factor": ["x", 0],
+                "model_type": [[], 3, None],
+            }.items()
+            for value in values
+        ),
+        (LLAMA_3_1, {"rope_scaling": {"rope_type": "llama3"}}, "low_freq_factor"),
+        (
+            LLAMA_3_1,
+            {"rope_scaling": LLAMA_3_1["rope_scaling"] | {"factor": 0}},
+            "factor",
+        ),
+        (
+            LLAMA_3_1,
+            {"rope_scaling": LLAMA_3_1["rope_scaling"] | {"high_freq_factor": 1.0}},
+            "high_freq_factor",
+        ),
+        (LLAMA_3_1, {"rope_parameters": {"full_attention": {}}}, "full_attention"),
+        *((GPT2_SMALL, {"n_head": value}, "n_head") for value in (0, -1, "12", None)),
+        (GPT2_SMALL, {"n_head": 7}, "n_embd"),
+        (GPT2_SMALL, {"n_inner": 0}, "n_inner"),
+        (GPT2_SMALL, {"n_layer": 2.0}, "n_layer"),
+        (GPT2_SMALL, {"layer_norm_epsilon": "1e-5"}, "layer_norm_epsilon"),
+        (GPT2_SMALL, {"activation_function": None}, "activation_function"),
+        *((GEMMA_2_2B, {"query_pre_attn_scalar": v}, "query_pre_attn") for v in (0, "256", None)),
+        *((GEMMA_2_2B, {"sliding_window": v}, "sliding_window") for v in (0, -4, "4096")),
+        *((GEMMA_2_2B, {"final_logit_softcapping": v}, "final_logit") for v in (0, -1, "30")),
+        *(
+            (GEMMA_2_2B, {"layer_types": v}, "layer_types")
+            for v in ("full_attention", ["full_attention"], ["chunked"] * 26, [[]] * 26, {})
+        ),
+        (MISTRAL, {"sliding_window": 0}, "sliding_window"),
+        (QWEN_2, {"use_sliding_window": "yes"}, "use_sliding_window"),
+        (QWEN_2, {"use_sliding_window": True, "max_window_layers": -1}, "max_window_layers"),
+    ],
+    ids=lambda value: str(value)[:40] if isinstance(value, dict) and len(value) == 1 else "",
+)
+def test_entries_of_other_types_and_ranges_are_named(base, change, entry):
+    with pytest.raises(ValueError, match=entry) as error:
+        config_from_json(base | change, "folder/config.json")
+    assert "folder/config.json" in str(error.value) and "\n" not in str(error.value)
+    assert len(str(error.value)) < 400
+
+
+def test_null_stands_for_what_is_left_open():
+    for base, name in (
+        (LLAMA_3_1, "num_key_value_heads"),
+        (LLAMA_3_1, "head_dim"),
+        (LLAMA_3_1, "rope_theta"),
+        (LLAMA_3_1, "rope_scaling"),
+        (GPT2_SMALL, "n_inner"),
+    ):
+        without = {key: value for key, value in base.items() if key != name}
+        assert config_from_json(base | {name: None}) == config_from_json(without)
+    assert config_from_json(GEMMA_2_2B | {"attn_logit_softcapping": None}).attention_softcap is None
+    assert config_from_json(LLAMA_3_1 | {"tie_word_embeddings": None}).tied_head is False
+
+
+def test_whole_numbers_where_floats_are_meant():
+    scaling = LLAMA_3_1["rope_scaling"] | {"factor": 8, "low_freq_factor": 1, "high_freq_factor": 4}
+    assert config_from_json(LLAMA_3_1 | {"rope_scaling": scaling}) == config_from_json(LLAMA_3_1)
+    assert config_from_json(LLAMA_3_1 | {"rope_theta": 500000}) == config_from_json(LLAMA_3_1)
