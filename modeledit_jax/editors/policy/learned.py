@@ -5,6 +5,7 @@ No candidate is evaluated: the policy sees statistics of the unedited network
 policy's edit is where a search by PPO begins.
 """
 
+import os
 import time
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -146,8 +147,16 @@ class SavedPolicy:
         return replace(_loaded(self.path), adaptation=self.adaptation).edit(task, key)
 
 
-@lru_cache(maxsize=8)
 def _loaded(path: str) -> LearnedEditor:
+    """The policy of a file, read once for as long as the file stays as it is."""
+    if not os.path.exists(path):
+        return load_editor(path)  # says what is missing
+    about = os.stat(path)
+    return _load_version(path, (about.st_ino, about.st_mtime_ns, about.st_size))
+
+
+@lru_cache(maxsize=8)
+def _load_version(path: str, version: tuple[int, int, int]) -> LearnedEditor:
     return load_editor(path)
 
 

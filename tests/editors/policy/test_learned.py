@@ -170,6 +170,16 @@ def test_a_policy_on_disk_edits_to_the_last_bit(world, tmp_path):
         SavedPolicy("nowhere").edit(_task(), KEY)
 
 
+def test_a_policy_saved_again_under_its_name_is_the_new_one(tmp_path, monkeypatch):
+    path = tmp_path / "policy.safetensors"
+    seen = []
+    monkeypatch.setattr(learned.LearnedEditor, "edit", lambda self, *_: seen.append(self.world))
+    for world in ("shift", "shift", "mask"):
+        untrained(world).save(path)
+        SavedPolicy(str(path)).edit(None, None)
+    assert seen == ["shift", "shift", "mask"]
+
+
 def test_files_that_hold_no_policy_are_refused(tmp_path):
     path = tmp_path / "policy.safetensors"
     with pytest.raises(FileNotFoundError, match=r"no policy at .*train one, or give the path"):
