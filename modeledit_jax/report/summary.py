@@ -6,17 +6,19 @@ Numbers in files are fractions 0...1 and counts, never percent. A metric that is
 
 import dataclasses
 import json
+import math
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import dacite
 import jax
 
 from modeledit_jax.reading.json_text import read_object
 from modeledit_jax.report.aggregates import Aggregate, aggregate
-from modeledit_jax.report.serialization import as_plain, nan_for_null, row_from_plain
+from modeledit_jax.report.serialization import as_plain
 from modeledit_jax.report.table import Row, curve_frame
 from modeledit_jax.run.files import atomic_write_text
 
@@ -100,14 +102,24 @@ def read_summary(run_dir: str | Path) -> Summary:
     data = read_object(path, "is damaged: run it again ({reason})")
     if data.get("schema") != SCHEMA:
         raise ValueError(f"{path} has schema {data.get('schema')}, not {SCHEMA}: run it again")
+    del data["schema"]
     try:
-        rows = [row_from_plain(row) for row in data["rows"]]
-        aggregates = [Aggregate(**nan_for_null(item)) for item in data["aggregates"]]
-        return Summary(data["experiment"], data["config"], data["environment"], rows, aggregates)
-    except (KeyError, TypeError, AttributeError) as error:
+        return dacite.from_dict(Summary, data, _STRICT)
+    except (dacite.DaciteError, ValueError) as error:
+        reason = " ".join(str(error).split())
         raise ValueError(
-            f"{path} is no summary of schema {SCHEMA} ({error}): run it again"
+            f"{path} is no summary of schema {SCHEMA} ({reason}): run it again"
         ) from error
+
+
+def _number(value: Any) -> Any:
+    """A number of JSON; null is one that is not finite."""
+    if value is None:
+        return math.nan
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+_STRICT = dacite.Config(strict=True, type_hooks={float: _number})
 
 
 def write_metrics_csv(run_dir: str | Path, rows: Sequence[Row]) -> Path:

@@ -91,7 +91,7 @@ def opened_run(
         if not resume:
             with _errors_name_the_folder(run_dir):
                 run_dir.mkdir(parents=True, exist_ok=True)
-        if run_dir.is_dir():
+        if not resume or (run_dir / "config.json").exists():
             stack.enter_context(locked(run_dir))
         open_run(run_dir, config, resume=resume, free=free)
         try:

@@ -86,12 +86,20 @@ def test_read_summary_names_the_cure(tmp_path):
         ("", "is damaged: run it again"),
         ("null", "it holds null, not an object"),
         ("[" * 1_000_000, "nested too deeply"),
-        ('{"schema": 2}', "is no summary of schema 2 .'rows'.: run it again"),
+        (
+            '{"schema": 2}',
+            'is no summary of schema 2 .missing value for field "experiment".: run it',
+        ),
         ('{"schema": 2, "rows": 3}', "is no summary of schema 2"),
         ('{"schema": 2, "rows": [3]}', "is no summary of schema 2"),
         ('{"schema": 2, "rows": [], "aggregates": [{"x": 1}]}', "is no summary of schema 2"),
+        (
+            '{"schema": 2, "experiment": ["unlearning"], "config": {}, "environment": {}, '
+            '"rows": [], "aggregates": []}',
+            "should be .str. instead of value",
+        ),
     ],
-    ids=range(7),
+    ids=range(8),
 )
 def test_damaged_summaries_are_named(tmp_path, text, message):
     (tmp_path / "summary.json").write_text(text)

@@ -278,9 +278,7 @@ def uninterrupted(tmp_path_factory):
 def assert_same_run(folder, found, uninterrupted):
     assert_equal(found.trace, uninterrupted[2].trace)
     assert found.cost.reward_evaluations == uninterrupted[2].cost.reward_evaluations
-    states = [
-        load_tree(at / str(UPDATES) / "default")["state"] for at in (folder, uninterrupted[0])
-    ]
+    states = [load_tree(at / str(UPDATES))["state"] for at in (folder, uninterrupted[0])]
     assert "mean" in states[0] and "key" in states[0]
     assert_equal(*states)
 
