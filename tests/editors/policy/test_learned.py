@@ -11,7 +11,7 @@ import pytest
 from flax import struct
 from safetensors.numpy import save_file
 
-from modeledit_jax.editors.editor import Editor
+from modeledit_jax.editors.editor import Editor, EditResult
 from modeledit_jax.editors.policy import learned
 from modeledit_jax.editors.policy.learned import SavedPolicy, load_editor
 from modeledit_jax.editors.search.ppo import PPO
@@ -173,10 +173,15 @@ def test_a_policy_on_disk_edits_to_the_last_bit(world, tmp_path):
 def test_a_policy_saved_again_under_its_name_is_the_new_one(tmp_path, monkeypatch):
     path = tmp_path / "policy.safetensors"
     seen = []
-    monkeypatch.setattr(learned.LearnedEditor, "edit", lambda self, *_: seen.append(self.world))
+
+    def edit(self, task, key):
+        seen.append(self.world)
+        return EditResult(task.subject.params)
+
+    monkeypatch.setattr(learned.LearnedEditor, "edit", edit)
     for world in ("shift", "shift", "mask"):
         untrained(world).save(path)
-        SavedPolicy(str(path)).edit(None, None)
+        SavedPolicy(str(path)).edit(_task(), KEY)
     assert seen == ["shift", "shift", "mask"]
 
 
