@@ -22,7 +22,7 @@ from modeledit_jax.editors.debiasing.reweighing import (
     one_sided,
     reweighing_weights,
 )
-from modeledit_jax.editors.editor import Cost, EditResult
+from modeledit_jax.editors.editor import Cost, EditResult, checked
 from modeledit_jax.edits.site import get_leaves, leaf_paths, set_leaves
 from modeledit_jax.edits.split_apply import cached_features
 from modeledit_jax.subjects.subject import Subject
@@ -264,7 +264,7 @@ def _edited(task: Task, projection: Projection, begin: float) -> EditResult:
     leaves = get_leaves(task.subject.params, (kernel, bias))
     folded = fold(jnp.asarray(leaves[kernel]), jnp.asarray(leaves[bias]), projection)
     params = set_leaves(task.subject.params, dict(zip((kernel, bias), folded, strict=True)))
-    return EditResult(params, Cost(seconds=time.perf_counter() - begin), projection)
+    return checked(task, EditResult(params, Cost(seconds=time.perf_counter() - begin), projection))
 
 
 def _centered(

@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from modeledit_jax.editors.debiasing.erasure import layer_inputs
-from modeledit_jax.editors.editor import Cost, EditResult
+from modeledit_jax.editors.editor import Cost, EditResult, checked
 from modeledit_jax.edits.site import match_paths, set_leaves
 from modeledit_jax.tasks.debiasing import comment_targets
 from modeledit_jax.tasks.task import Task
@@ -80,7 +80,7 @@ class LastLayerRefit:
         }
         cost = Cost(seconds=time.perf_counter() - begin)
         trace = {"strength": best, "worst_accuracy": worst}
-        return EditResult(set_leaves(task.subject.params, leaves), cost, trace)
+        return checked(task, EditResult(set_leaves(task.subject.params, leaves), cost, trace))
 
     def _worst_accuracy(
         self,

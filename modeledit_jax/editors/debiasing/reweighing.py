@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, Num
 
-from modeledit_jax.editors.editor import Cost, EditResult
+from modeledit_jax.editors.editor import Cost, EditResult, checked
 from modeledit_jax.subjects.training import TrainingConfig, gradient_steps, train_classifier
 from modeledit_jax.tasks.debiasing import comment_targets
 from modeledit_jax.tasks.task import Task
@@ -142,7 +142,10 @@ class RetrainWith:
         params = _train(setup, examples, key, jnp.asarray(weights, jnp.float32))
         params = jax.block_until_ready(params)
         steps = gradient_steps(self.training, len(label))
-        return EditResult(params, Cost(gradient_steps=steps, seconds=time.perf_counter() - begin))
+        return checked(
+            task,
+            EditResult(params, Cost(gradient_steps=steps, seconds=time.perf_counter() - begin)),
+        )
 
     def _rule(self) -> Rule:
         if self.weights is None:
