@@ -29,7 +29,7 @@ def check_shapes(**arrays: tuple[Any, str]) -> None:
         if not hasattr(array, "shape"):
             raise ValueError(f"{name} is a {type(array).__name__}: pass an array, [{axes}]")
         letters, shape = axes.split(), tuple(array.shape)
-        leading = letters[0] == "..."
+        leading = letters[:1] == ["..."]
         own = shape[len(shape) - len(letters) + 1 :] if leading else shape
         letters = letters[leading:]
         known = [(letter, *sizes[letter]) for letter in letters if letter in sizes]
@@ -90,7 +90,7 @@ def check_labels(labels: Any, num_classes: int, name: str) -> None:
         raise ValueError(f"{name} is a {type(labels).__name__}: pass an array [N] of integers")
     wanted = f"[N] integers from 0 to {num_classes - 1}"
     if len(labels.shape) != 1:
-        cure = "labels.argmax(axis=1)" if labels.shape[-1:] != (1,) else "labels[:, 0]"
+        cure = "one label for each example, e.g. labels[:, 0] or labels.argmax(axis=1)"
         raise ValueError(f"{name} has shape {tuple(labels.shape)}; it must be {wanted}: {cure}")
     values = np.asarray(labels)
     if values.dtype.kind not in "iu":
@@ -108,7 +108,7 @@ def check_num_classes(num_classes: Any) -> None:
     """Raises ValueError unless it is an integer of at least 2."""
     whole = isinstance(num_classes, int | np.integer) and not isinstance(num_classes, bool)
     if not whole or num_classes < 2:
-        raise ValueError(f"num_classes must be an integer of at least 2, got {num_classes!r}")
+        raise ValueError(f"num_classes must be an integer of at least 2, got {_shown(num_classes)}")
 
 
 def check_examples(examples: Examples, num_classes: int, name: str) -> None:
@@ -155,25 +155,32 @@ def whole_numbers(values: Any, name: str) -> list[int]:
       ValueError: booleans, fractions, text, or an array of several axes.
     """
     if isinstance(values, str | bytes | dict):
-        raise ValueError(f"{name} must be integers, got {values!r}")
+        raise ValueError(f"{name} must be integers, got {_shown(values)}")
     if hasattr(values, "__array__"):
         array = np.asarray(values)
+        if array.size == 0:
+            return []
         if array.ndim > 1 or array.dtype.kind not in "iu":
             raise ValueError(
                 f"{name} must be one integer or [k] integers, got shape {array.shape} of dtype "
                 f"{array.dtype}: pass an array of integers"
             )
         return array.reshape(-1).tolist()
-    found = []
-    for value in values if np.iterable(values) else [values]:
-        number = value if isinstance(value, int | str | None) else np.asarray(value)
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        if not whole and not (
-            isinstance(number, np.ndarray) and number.ndim == 0 and number.dtype.kind in "iu"
-        ):
-            raise ValueError(f"{name} must be integers, got {value!r}: pass whole numbers")
-        found.append(int(number))
-    return found
+    return [_whole_number(value, name) for value in (values if np.iterable(values) else [values])]
+
+
+def _whole_number(value: Any, name: str) -> int:
+    array = np.asarray(value if isinstance(value, int) or hasattr(value, "__array__") else "")
+    big = isinstance(value, int) and not isinstance(value, bool)  # of any size
+    if not big and (array.ndim or array.dtype.kind not in "iu"):
+        raise ValueError(f"{name} must be integers, got {_shown(value)}: pass whole numbers")
+    return int(value)
+
+
+def _shown(value: Any) -> str:
+    """A value in one short line."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 60 else f"{text[:60]}…"
 
 
 def row_numbers(indices: Any, size: int, name: str, of: str) -> Int[np.ndarray, " k"]:

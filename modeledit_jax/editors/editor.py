@@ -65,11 +65,8 @@ def checked(task: Task, result: EditResult) -> EditResult:
             "EditResult(params)"
         )
     unedited, edited = task.subject.params, result.params
-    alike = jax.tree.structure(unedited) == jax.tree.structure(edited) and all(
-        np.shape(before) == np.shape(after)
-        for before, after in zip(jax.tree.leaves(unedited), jax.tree.leaves(edited), strict=True)
-    )
-    if alike and "reward" in task.roles:
+    shapes, edited_shapes = (jax.tree.map(np.shape, tree) for tree in (unedited, edited))
+    if shapes == edited_shapes and "reward" in task.roles:
         x = task.roles["reward"].x
         if not outputs_are_finite(task.subject, edited, x):
             raise NonFiniteError(

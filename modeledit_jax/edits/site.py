@@ -3,12 +3,13 @@
 A path joins the keys of a leaf with slashes (``"fc2/kernel"``). A pattern is a shell-style glob
 (``"fc2/kernel"``, ``"conv*/kernel"``) that has to match a whole path or its end, so that
 ``"fc2/kernel"`` also finds ``"params/fc2/kernel"``. A path that is the pattern letter for letter
-comes first: ``"blk[0]/w"`` is the leaf of that name and no glob. Paths of Flax NNX parameters (``nnx.split``)
-end in ``/value``: there the pattern is ``"fc2/kernel/value"`` or ``"fc2/kernel*"``.
+comes first: ``"blk[0]/w"`` is the leaf of that name and no glob. Paths of Flax NNX parameters
+(``nnx.split``) end in ``/value``: there the pattern is ``"fc2/kernel/value"`` or ``"fc2/kernel*"``.
 """
 
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
+from typing import Any
 
 import jax
 
@@ -39,7 +40,7 @@ def match_paths(
     """
     paths = leaf_paths(params)
     several = isinstance(patterns, Iterable) and not isinstance(patterns, str)
-    wanted = tuple(patterns) if several else (patterns,)
+    wanted: tuple[Any, ...] = tuple(patterns) if several else (patterns,)
     if not all(isinstance(pattern, str) for pattern in wanted):
         raise ValueError(
             f"{argument} must be text, or a list of texts, got {patterns!r}; the leaves are: "

@@ -43,10 +43,11 @@ def check_subject(subject: Any) -> None:
             "apply(params, x) is a function"
         )
     for path, leaf in _named_leaves(subject.params).items():
-        if not hasattr(leaf, "dtype") and not isinstance(leaf, int | float | complex):
+        numbers = isinstance(leaf, int | float | complex)
+        if not numbers and getattr(getattr(leaf, "dtype", None), "kind", "O") in "OSUMm":
             raise ValueError(
-                f"the parameter {path!r} is the {type(leaf).__name__} {leaf!r}: parameters are "
-                "arrays; keep settings in apply"
+                f"the parameter {path!r} is a {type(leaf).__name__} and holds no numbers: "
+                "parameters are arrays; keep settings in apply"
             )
     check_finite(subject.params, "the network", "load or train it again")
 
@@ -220,7 +221,9 @@ def _failure(error: Exception) -> str:
     """One line about an ``apply`` that failed."""
     kind, text = type(error).__name__, str(error).strip()
     about = f"{kind}: {text.splitlines()[0]}" if text else kind
-    if "Trace" in kind or "ModifyScope" in kind:  # state of NNX or Linen that a call would change
+    if (
+        "TraceContext" in kind or "ModifyScope" in kind
+    ):  # state of NNX or Linen that a call would change
         return (
             f"apply changes the network's state ({about}): switch it to evaluation mode "
             "(use_running_average=True, deterministic=True, model.eval())"

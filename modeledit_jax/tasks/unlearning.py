@@ -177,6 +177,8 @@ def forget_in_turn(
     Raises:
       ValueError: as `forget_classes`, or a class is named twice.
     """
+    if isinstance(classes, set | frozenset):
+        raise ValueError("classes to forget in turn need an order: pass a list, not a set")
     order = whole_numbers(classes, "classes")
     if len(set(order)) != len(order):
         raise ValueError(f"a class can be forgotten once; got {', '.join(map(str, order))}")
@@ -230,6 +232,8 @@ def forget_samples(
         if role == "train":
             return _evaluation_sets(splits.train, np.isin(np.arange(size), rows))
         examples = getattr(splits, role)
+        if len(examples.y) == 0:
+            raise ValueError(f"the role {role} has no example to retain: give it some")
         joined = Examples(
             np.concatenate([examples.x, x[rows]]), np.concatenate([examples.y, y[rows]])
         )

@@ -17,6 +17,7 @@ import numpy as np
 from flax import struct
 from jaxtyping import Float, Num
 
+from modeledit_jax.data.arrays import check_shapes
 from modeledit_jax.editors.debiasing.reweighing import (
     comment_targets,
     one_sided,
@@ -271,6 +272,7 @@ def _centered(
     h: np.ndarray, z: np.ndarray, weights: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Checks the data; returns shares that sum to 1, centered features and their mean."""
+    check_shapes(h=(h, "n d"), z=(z, "n k"), weights=(weights, "n"))
     weights = np.ones(len(h)) if weights is None else np.asarray(weights, np.float64)
     if not (np.isfinite(h).all() and np.isfinite(z).all()):
         raise ValueError("features or concept are not finite; check the network and the labels")

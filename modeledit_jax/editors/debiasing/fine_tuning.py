@@ -18,6 +18,7 @@ import numpy as np
 import optax
 from jaxtyping import Float, Int
 
+from modeledit_jax.data.arrays import check_shapes
 from modeledit_jax.editors.debiasing.reweighing import reweighing_weights
 from modeledit_jax.editors.editor import Cost, EditResult, checked
 from modeledit_jax.edits.site import get_leaves, set_leaves
@@ -40,6 +41,7 @@ def logit_pairing(scores: Float[Array, " n"], blocks: Int[Array, "k variants"]) 
       scores: logits.
       blocks: rows of comments that differ in the identity term alone, at least two a block.
     """
+    check_shapes(scores=(scores, "n"), blocks=(blocks, "k v"))
     z = scores[blocks]
     apart = jnp.abs(z[:, :, None] - z[:, None, :])
     return apart.sum() / (blocks.shape[0] * blocks.shape[1] * (blocks.shape[1] - 1))
@@ -50,6 +52,8 @@ def squared_mmd(p: Float[Array, " n"], q: Float[Array, " m"], bandwidth: float) 
 
     The biased estimate of Gretton et al. 2012 (a value is paired with itself too), at least 0.
     """
+
+    check_shapes(p=(p, "n"), q=(q, "m"))
 
     def kernel(a: Array, b: Array) -> Array:
         return jnp.exp(-jnp.square((a[:, None] - b[None, :]) / bandwidth)).mean()
