@@ -43,6 +43,8 @@ def check_shapes(**arrays: tuple[Any, str]) -> None:
                 f"{why and ' with ' + why}: reshape it, or pass the one that belongs to the others"
             )
         for letter, size in zip(letters, own, strict=True):
+            if letter.isdigit():
+                continue
             sizes.setdefault(letter, (size, name))
 
 

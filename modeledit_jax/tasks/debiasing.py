@@ -83,8 +83,8 @@ def mitigate_bias(
         check_logits(sampled, 2)
         if sampled.shape[1] != 1:
             raise ValueError(
-                f"the network has {sampled.shape[1]} outputs; a toxicity classifier gives one logit "
-                "[N, 1], positive for toxic"
+                f"the network has {sampled.shape[1]} outputs: a toxicity classifier gives one "
+                "logit [N, 1], positive for toxic"
             )
     if isinstance(reward, str):
         outputs = _outputs(subject, roles["reward"])
@@ -132,7 +132,7 @@ def _sets(comments: Comments | None, counterfactuals: Comments | None) -> Evalua
     first = sizes[0] if comments is not None and counterfactuals is not None else 0
     targets = CommentTargets(
         label=np.concatenate([part.label for part in present]),
-        groups=np.concatenate([part.groups for part in present]),
+        groups=np.concatenate([part.groups for part in present]).astype(np.float32, copy=False),
         blocks=np.asarray(present[-1].blocks) + np.int32(first),
     )
     owner = np.repeat(np.arange(len(present)), sizes)

@@ -59,7 +59,7 @@ def check_comments(comments: Comments, identities: int, name: str) -> None:
             "Comments(tokens, label, groups, blocks)"
         )
     tokens, label, groups, blocks = (np.asarray(array) for array in arrays.values())
-    check_labels(label, 2, f"the label of {name}")
+    check_labels(label.astype(int) if label.dtype == bool else label, 2, f"the label of {name}")
     size = len(label)
     _check_whole(tokens, 2, f"the tokens of {name}")
     _check_whole(blocks, 2, f"the blocks of {name}")

@@ -64,8 +64,8 @@ class LastLayerRefit:
         begin = time.perf_counter()
         sets, targets = comment_targets(task, "reward")
         params = task.subject.params
-        kernel, *others = match_paths(params, f"{self.head}/kernel", "head, as")
-        bias, *more = match_paths(params, f"{self.head}/bias", "head, as")
+        kernel, *others = match_paths(params, f"{self.head}/kernel", "the head, as")
+        bias, *more = match_paths(params, f"{self.head}/bias", "the head, as")
         if others or more:
             raise ValueError(f"head {self.head!r} names several layers: give the whole path of one")
         h = layer_inputs(task.subject, kernel, jnp.asarray(sets.x))
