@@ -17,7 +17,7 @@ from jaxtyping import Float
 from modeledit_jax.data.arrays import brief, is_concrete, nonfinite_rows
 from modeledit_jax.edits.site import leaf_paths
 from modeledit_jax.subjects.subject import Subject
-from modeledit_jax.types import Apply, Array, Leaves, Params
+from modeledit_jax.types import Apply, Array, Params
 
 
 class NonFiniteError(ValueError):
@@ -43,8 +43,9 @@ def check_subject(subject: Any) -> None:
             "apply(params, x) is a function"
         )
     for path, leaf in _named_leaves(subject.params).items():
-        numbers = isinstance(leaf, int | float | complex)
-        if not numbers and getattr(getattr(leaf, "dtype", None), "kind", "O") in "OSUMm":
+        dtype = getattr(leaf, "dtype", np.dtype(object))
+        numbers = isinstance(leaf, int | float | complex) or dtype.kind not in "OSUMm"
+        if not numbers and not jax.dtypes.issubdtype(dtype, jax.dtypes.extended):  # random keys
             raise ValueError(
                 f"the parameter {path!r} is a {type(leaf).__name__} and holds no numbers: "
                 "parameters are arrays; keep settings in apply"
@@ -68,7 +69,7 @@ def check_finite(params: Params, whose: str, cure: str) -> None:
             )
 
 
-def check_spread(leaves: Leaves) -> None:
+def check_spread(leaves: Mapping[str, Any]) -> None:
     """Raises ValueError where leaves to edit are so large that their spread overflows.
 
     Args:
@@ -231,5 +232,5 @@ def _failure(error: Exception) -> str:
     return f"apply(params, x) fails on a batch of the reward role ({about}): check both"
 
 
-def _named_leaves(params: Params) -> Leaves:
+def _named_leaves(params: Params) -> dict[str, Any]:
     return dict(zip(leaf_paths(params), jax.tree.leaves(params), strict=True))

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -150,6 +150,7 @@ def _image_data(name: str, arrays: Mapping[str, np.ndarray], source: str) -> Ima
     if missing := [key for key in needed if key not in arrays]:
         found = ", ".join(sorted(arrays)) or "nothing"
         raise ValueError(f"{source} lacks {', '.join(missing)} (found {found}): add them")
+    _check_bytes([arrays[key] for key in ("x", "x_test") if key in arrays], source)
     x, y = _pixels(arrays["x"], f"x of {source}"), _labels(arrays["y"], f"y of {source}")
     if len(x) != len(y):
         raise ValueError(f"{source} has {len(x)} rows in x and {len(y)} in y: they must agree")
@@ -186,7 +187,7 @@ def _pixels(raw: np.ndarray, label: str) -> Float32[np.ndarray, "n height width 
 
 
 DARKEST = 16
-"""A set of uint8 images whose brightest value is not above this counts in other units than 255."""
+"""Images of uint8 whose brightest value is not above this count in other units than 255."""
 
 ROUNDING = 1e-5
 """How far floats may lie outside of 0…1; they are clipped."""
@@ -195,11 +196,6 @@ ROUNDING = 1e-5
 def _brightness(raw: np.ndarray, label: str) -> Float32[np.ndarray, "..."]:
     """The values as floats in 0…1."""
     if raw.dtype == np.uint8:
-        if 0 < raw.max() <= DARKEST:
-            raise ValueError(
-                f"{label} is uint8 and holds values from 0 to {raw.max()}, of 255: pass floats in "
-                f"0…1, e.g. x.astype('float32') / {raw.max()}"
-            )
         return raw.astype(np.float32) / np.float32(255)
     if not np.issubdtype(raw.dtype, np.floating):
         raise ValueError(
@@ -215,6 +211,16 @@ def _brightness(raw: np.ndarray, label: str) -> Float32[np.ndarray, "..."]:
         )
     x = raw.astype(np.float32)
     return x if least >= 0 and largest <= 1 else x.clip(0, 1)
+
+
+def _check_bytes(images: Sequence[np.ndarray], source: str) -> None:
+    """Raises ValueError where uint8 images are so dark that they count in other units than 255."""
+    brightest = max((int(x.max()) for x in images if x.dtype == np.uint8 and x.size), default=0)
+    if 0 < brightest <= DARKEST:
+        raise ValueError(
+            f"x of {source} is uint8 and holds no value above {brightest}, of 255: pass floats in "
+            f"0…1, e.g. x.astype('float32') / {brightest}"
+        )
 
 
 def check_layout(shape: tuple[int, ...], label: str) -> None:
