@@ -6,6 +6,7 @@ inside `jax.jit`.
 """
 
 from typing import Any
+from weakref import WeakValueDictionary
 
 import jax
 import numpy as np
@@ -62,10 +63,28 @@ def is_concrete(array: Any) -> bool:
     return isinstance(array, np.ndarray | jax.Array) and not isinstance(array, jax.core.Tracer)
 
 
+_LARGE = 2**22
+"""Entries of an array that is looked at once: all tasks of a data set share its training inputs."""
+
+_finite: WeakValueDictionary[int, Any] = WeakValueDictionary()
+"""Large arrays that were found to be finite, by their identity."""
+
+
 def nonfinite_rows(array: Any) -> Int[np.ndarray, " k"]:
-    """Rows (along the first axis) that hold NaN or infinity; none for other dtypes than floats."""
-    if not jax.dtypes.issubdtype(array.dtype, np.floating):
+    """Rows (along the first axis) that hold NaN or infinity; none for other dtypes than floats.
+
+    Arrays of some millions of entries are looked at once, and what is written into them later is
+    not seen.
+    """
+    if not jax.dtypes.issubdtype(array.dtype, np.floating) or _finite.get(id(array)) is array:
         return np.zeros(0, np.int64)
+    rows = _nonfinite_rows(array)
+    if not len(rows) and array.size >= _LARGE:
+        _finite[id(array)] = array
+    return rows
+
+
+def _nonfinite_rows(array: Any) -> Int[np.ndarray, " k"]:
     values = np.asarray(array)
     with np.errstate(all="ignore"):  # one pass and no copy where all is well
         if np.isfinite(np.sum(values, dtype=np.float64 if values.itemsize > 4 else np.float32)):

@@ -150,6 +150,15 @@ def test_rows_that_are_not_finite_are_found_whatever_the_sum():
     assert nonfinite_rows(np.float32("nan")).tolist() == [0]
 
 
+def test_a_large_array_is_looked_at_once_and_a_small_one_again():
+    small, large = np.zeros(10, np.float32), np.zeros(2**22, np.float32)
+    for array in (small, large):
+        assert not len(nonfinite_rows(array))
+        array[3] = np.nan
+    assert nonfinite_rows(small).tolist() == [3]
+    assert not len(nonfinite_rows(large)) and nonfinite_rows(large.copy()).tolist() == [3]
+
+
 def test_shapes_are_bound_by_letters_also_of_traced_arrays():
     n, i = jnp.ones(3), jnp.ones((3, 2))
     check_shapes(a=(n, "n"), b=(i, "n i"), c=(None, "n"), d=(jnp.ones((5, 3, 2)), "... n i"))
