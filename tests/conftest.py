@@ -24,6 +24,7 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 import jax
+import jaxtyping
 import numpy as np
 import pytest
 from jaxtyping import install_import_hook
@@ -36,6 +37,14 @@ install_import_hook("modeledit_jax", "beartype.beartype").__enter__()
 def rng():
     """The same random numbers for every test."""
     return np.random.default_rng(0)
+
+
+@pytest.fixture
+def unchecked_annotations():
+    """Annotations are not checked, as users have it: the package itself has to refuse."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -7,6 +7,10 @@ reward evaluations for instance, is one of them.
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+import jax
+import numpy as np
+
+from modeledit_jax.tasks.network import NonFiniteError, check_finite, outputs_are_finite
 from modeledit_jax.tasks.task import Task
 from modeledit_jax.types import Key, Params
 
@@ -28,7 +32,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class EditResult:
-    """An edited network.
+    """An edited network, of finite weights: ValueError for others.
 
     Attributes:
       params: the whole parameter pytree, edited.
@@ -39,6 +43,37 @@ class EditResult:
     params: Params
     cost: Cost = Cost()
     trace: Any = None
+
+    def __post_init__(self) -> None:
+        check_finite(self.params, "the edited network", _CURE)
+
+
+_CURE = "lower the editor's step size, spread or size of the edit"
+
+
+def checked(task: Task, result: EditResult) -> EditResult:
+    """The result of an editor, if the edited network's outputs are finite.
+
+    A few examples of the ``reward`` role are looked at, by a program that the task has compiled.
+
+    Raises:
+      ValueError: they are not, or the editor has returned no `EditResult`.
+    """
+    if not isinstance(result, EditResult):
+        raise ValueError(
+            f"the editor returned a {type(result).__name__} for the task {task.name!r}: return "
+            "EditResult(params)"
+        )
+    unedited, edited = task.subject.params, result.params
+    shapes, edited_shapes = (jax.tree.map(np.shape, tree) for tree in (unedited, edited))
+    if shapes == edited_shapes and "reward" in task.roles:
+        x = task.roles["reward"].x
+        if not outputs_are_finite(task.subject, edited, x):
+            raise NonFiniteError(
+                f"the outputs of the network edited for the task {task.name!r} are not finite: "
+                + _CURE
+            )
+    return result
 
 
 @runtime_checkable

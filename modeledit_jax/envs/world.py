@@ -18,12 +18,14 @@ from gymnax.environments.environment import Environment, EnvParams, EnvState
 from jax.typing import ArrayLike
 from jaxtyping import Float, Int
 
+from modeledit_jax.data.arrays import nonfinite_rows
 from modeledit_jax.edits.edit import Edit, spread
 from modeledit_jax.edits.operator import Operator
 from modeledit_jax.edits.parametrization import Parametrization
 from modeledit_jax.edits.split_apply import Features, run_prefix, run_suffix, split_apply
 from modeledit_jax.envs.neurons import Neurons, observe_neurons
 from modeledit_jax.subjects.subject import Subject
+from modeledit_jax.tasks.network import NonFiniteError, nonfinite_outputs
 from modeledit_jax.tasks.reward import EditedWeights, SetOutputs
 from modeledit_jax.tasks.task import EvaluationSets, Task
 from modeledit_jax.types import Array, Field, Key, Leaves, PyTree
@@ -187,8 +189,8 @@ class World(Environment[WorldState, WorldParams]):
           features: of the reward role, where they are at hand (tasks that share a subject).
 
         Raises:
-          ValueError: other leaves than this environment edits, or a reward that is not finite on
-            the unedited network.
+          ValueError: other leaves than this environment edits, or outputs or a reward that are not
+            finite on the unedited network.
         """
         shapes = tuple((path, tuple(leaf.shape)) for path, leaf in task.leaves.items())
         if shapes != self.edit.shapes:
@@ -205,6 +207,8 @@ class World(Environment[WorldState, WorldParams]):
             reward=task.reward,
             max_steps_in_episode=jnp.int32(self.horizon),
         )
+        if len(rows := nonfinite_rows(params.original_outputs)):
+            raise NonFiniteError(nonfinite_outputs(rows))
         score, parts, invalid = _evaluate(self.static, leaves, params, jnp.int32(0))
         if bool(invalid):
             raise ValueError(

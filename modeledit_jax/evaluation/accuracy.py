@@ -4,12 +4,15 @@ Every function takes logits with any leading axes, ``[..., N, C]``, against one 
 ``[N]`` and weights ``[N]``: E candidate edits are judged against the same examples in one call.
 Weights make fixed shapes possible (zero marks padding) and are never normalized by the caller.
 Logits are read in float32 whatever their dtype. A single logit, C = 1, is that of class 1 against
-class 0 (toxic or not): short for the two logits ``(0, z)``.
+class 0 (toxic or not): short for the two logits ``(0, z)``. Arrays whose shapes do not fit are
+refused (ValueError), for they would be broadcast against each other.
 """
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Num
+
+from modeledit_jax.data.arrays import check_integers, check_shapes
 
 
 def weighted_mean(
@@ -28,6 +31,7 @@ def weighted_mean(
     Returns:
       ``[...]`` float32.
     """
+    check_shapes(values=(values, "... n"), weights=(weights, "n"))
     weights = weights.astype(jnp.float32)
     contributions = jnp.where(weights > 0, weights * values.astype(jnp.float32), 0.0)
     return jnp.sum(contributions, axis=-1) / jnp.sum(weights)
@@ -48,6 +52,7 @@ def accuracy(
     Returns:
       ``[...]`` float32.
     """
+    _check(logits, labels, weights)
     return weighted_mean(jnp.argmax(_all_logits(logits), axis=-1) == labels, weights)
 
 
@@ -58,6 +63,7 @@ def true_class_probability(
 
     Shapes as in `accuracy`.
     """
+    _check(logits, labels, weights)
     return weighted_mean(jnp.exp(_label_log_probability(logits, labels)), weights)
 
 
@@ -68,6 +74,7 @@ def cross_entropy(
 
     Shapes as in `accuracy`.
     """
+    _check(logits, labels, weights)
     return weighted_mean(-_label_log_probability(logits, labels), weights)
 
 
@@ -89,8 +96,9 @@ def confusion_matrix(
       ``[..., num_classes, num_classes]`` float32, not normalized (counts are exact to 2^24).
 
     Raises:
-      ValueError: if ``num_classes`` cannot hold every predicted class.
+      ValueError: if ``num_classes`` cannot hold every predicted class, or shapes do not fit.
     """
+    _check(logits, labels, weights)
     if num_classes < logits.shape[-1]:
         raise ValueError(
             f"num_classes={num_classes} is less than the {logits.shape[-1]} logits per example; "
@@ -102,6 +110,12 @@ def confusion_matrix(
     predicted = jax.nn.one_hot(jnp.argmax(logits, axis=-1), num_classes)
     # Full precision: the accelerators' default would round the weights.
     return jnp.einsum("nt,...np->...tp", true, predicted, precision=jax.lax.Precision.HIGHEST)
+
+
+def _check(logits: Array, labels: Array, weights: Array | None) -> None:
+    """Raises ValueError unless shapes fit: arrays of other shapes would be broadcast."""
+    check_shapes(logits=(logits, "... n c"), labels=(labels, "n"), weights=(weights, "n"))
+    check_integers(labels=labels)
 
 
 def _all_logits(logits: Float[Array, "*batch n c"]) -> Float[Array, "*batch n classes"]:
@@ -126,6 +140,8 @@ def margins(outputs: Float[Array, "n c"], label: Int[Array, " n"]) -> Float[Arra
 
     With a single logit, that of the class 1, it is the logit or, for the class 0, minus the logit.
     """
+    check_shapes(outputs=(outputs, "n c"), label=(label, "n"))
+    check_integers(label=label)
     if outputs.shape[-1] == 1:
         return jnp.where(label == 1, 1.0, -1.0) * outputs[:, 0]
     is_true = jax.nn.one_hot(label, outputs.shape[-1], dtype=bool)

@@ -11,6 +11,7 @@ Subgroup, BPSN and BNSP AUC: Borkan et al. 2019, "Nuanced Metrics for Measuring 
 Real Data for Text Classification" (arXiv 1903.04561), where the equality gaps come from as well.
 
 Conventions of every function here:
+    *Shapes*: arrays that do not belong to the same examples are refused (ValueError).
     *Labels*: 1 is positive (toxic) and 0 negative; any other value, e.g. -1, marks an example
     without a label, which is left out, as is an example of weight 0.
     *Empty cells*: NaN, never one half.
@@ -25,6 +26,7 @@ from flax import struct
 from jax import lax
 from jaxtyping import Array, Float, Int, Num
 
+from modeledit_jax.data.arrays import check_integers, check_shapes
 from modeledit_jax.evaluation.ranking import Ranking, rank, sums_before
 from modeledit_jax.types import Field
 
@@ -57,6 +59,7 @@ def auc(
       label: 0 or 1.
       weights: non-negative; None counts every example once.
     """
+    check_scores(scores, label, None, weights)
     return group_aucs(scores, label, jnp.zeros((scores.shape[0], 0), jnp.float32), weights).overall
 
 
@@ -78,6 +81,7 @@ def group_aucs(
       groups: ``[N, I]``, 1 where the example mentions the term, else 0; columns may overlap.
       weights: ``[N]``, non-negative; None counts every example once.
     """
+    check_scores(scores, label, groups, weights)
     positive, negative = labeled_weights(label, weights)
     ranking = rank(scores, positive + negative > 0)
     wins = _wins(ranking, groups, positive, negative)
@@ -104,6 +108,7 @@ def average_equality_gaps(
     Zero is fair; the sign is that of the code of Borkan et al.: above zero, the subgroup is scored
     higher. Arguments and conventions as in `group_aucs`.
     """
+    check_scores(scores, label, groups, weights)
     positive, negative = labeled_weights(label, weights)
     ranking = rank(scores, positive + negative > 0)
 
@@ -116,10 +121,24 @@ def average_equality_gaps(
     return EqualityGaps(positive=gap(positive), negative=gap(negative))
 
 
+def check_scores(
+    scores: Array, label: Array, groups: Array | None = None, weights: Array | None = None
+) -> None:
+    """Raises ValueError unless scores, labels, groups and weights belong to the same examples.
+
+    Arrays of other shapes would be broadcast against each other, ``[N, 1]`` labels to ``[N, N]``.
+    """
+    check_shapes(
+        scores=(scores, "n"), label=(label, "n"), groups=(groups, "n i"), weights=(weights, "n")
+    )
+    check_integers(label=label)
+
+
 def labeled_weights(
     label: Int[Array, " n"], weights: Num[Array, " n"] | None = None
 ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
     """Weights of the positives and of the negatives; both are 0 for an example without a label."""
+    check_shapes(label=(label, "n"), weights=(weights, "n"))
     weights = jnp.ones(label.shape, jnp.float32) if weights is None else weights.astype(jnp.float32)
     return jnp.where(label == 1, weights, 0.0), jnp.where(label == 0, weights, 0.0)
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from modeledit_jax.data.arrays import check_shapes
 from modeledit_jax.evaluation.statistics import Interval
 
 
@@ -30,6 +31,7 @@ def equality_difference_samples(
     Returns:
       Mean over terms of |rate − overall rate|.
     """
+    check_shapes(wrong=(wrong, "k v"), draws=(draws, "r k"), columns=(columns, "v"))
     total = draws.sum(axis=1, keepdims=True)
     rates = draws @ wrong.astype(np.float64) / np.maximum(total, 1)
     gaps = np.abs(rates - rates.mean(axis=1, keepdims=True))
@@ -75,6 +77,7 @@ def paired_block_bootstrap(
     rng = np.random.default_rng(seed)
     point, sampled = [], []
     for unedited, edited in zip(before, after, strict=True):
+        check_shapes(before=(unedited, "k v"), after=(edited, "k v"), columns=(columns, "v"))
         draws = draw_blocks(len(unedited), reps, rng)
         sampled.append([equality_difference_samples(x, draws, columns) for x in (unedited, edited)])
         once = np.ones((1, len(unedited)), int)

@@ -6,7 +6,7 @@ from flax import struct
 from jax import lax
 from jaxtyping import Array, Float, Int, Num
 
-from modeledit_jax.evaluation.auc import labeled_weights
+from modeledit_jax.evaluation.auc import check_scores, labeled_weights
 from modeledit_jax.types import Field
 
 
@@ -44,10 +44,11 @@ def expected_calibration_error(
       bins: their number, at least 1.
 
     Raises:
-      ValueError: there are no bins.
+      ValueError: there are no bins, or shapes do not fit.
     """
     if bins < 1:
         raise ValueError(f"bins is {bins}; use at least one, customarily 15")
+    check_scores(scores, label, groups, weights)
     positive, negative = labeled_weights(label, weights)
     total = positive + negative
     finite = jnp.all(jnp.isfinite(scores) | (total == 0))

@@ -15,6 +15,7 @@ from modeledit_jax.data.facts.tokens import TokenBatch
 from modeledit_jax.evaluation.knowledge import (
     Predict,
     agreement,
+    check_same_shape,
     exact_match,
     mean_over,
     prefers_by_probability,
@@ -138,6 +139,7 @@ def retention_first(
     """
     if first < 1:
         raise ValueError(f"first={first}: retention is a mean over at least one edit")
+    check_same_shape(values=values, real=real)
     early = jnp.cumsum(real.reshape(-1)).reshape(real.shape) <= first
     return mean_over(values, real & early)
 
@@ -158,6 +160,7 @@ def retention_by_age(
     batches = values.shape[0]
     if not 1 <= groups <= batches:
         raise ValueError(f"groups={groups} of {batches} batches of edits: choose 1…{batches}")
+    check_same_shape(values=values, real=real)
     group = jnp.arange(batches) * groups // batches
     later = jnp.cumsum(real.sum(axis=1)[::-1])[::-1] - real.sum(axis=1)
     counts = jax.ops.segment_sum(real.sum(axis=1), group, groups)

@@ -5,7 +5,7 @@ A score at or above the threshold is called positive. Labels other than 0 and 1 
 without a label, which are left out like examples of weight 0. What is undefined, e.g. the false
 positive rate of a term without negatives, is NaN and is left out of summaries, which say how many
 terms they cover. A non-finite score or threshold makes every result NaN: comparing with it would
-give a plausible rate.
+give a plausible rate. Arrays of examples whose shapes do not fit are refused (ValueError).
 """
 
 import jax
@@ -14,7 +14,8 @@ from flax import struct
 from jax import lax
 from jaxtyping import Array, Float, Int, Num
 
-from modeledit_jax.evaluation.auc import GroupAUCs, labeled_weights
+from modeledit_jax.data.arrays import check_integers, check_shapes
+from modeledit_jax.evaluation.auc import GroupAUCs, check_scores, labeled_weights
 from modeledit_jax.evaluation.ranking import rank, sums_before
 from modeledit_jax.types import Field
 
@@ -61,6 +62,7 @@ def equal_error_threshold(
     Returns:
       One of the scores, to be used as ``score >= threshold``; NaN if a class is absent.
     """
+    check_scores(scores, label, None, weights)
     positive, negative = labeled_weights(label, weights)
     counted = positive + negative > 0
     ranking = rank(scores, counted)
@@ -94,6 +96,9 @@ def error_rates(
       threshold: in the space of the scores.
       weights: ``[N]``, non-negative; None counts every example once.
     """
+    check_scores(scores, label, groups, weights)
+    if jnp.ndim(threshold):
+        raise ValueError(f"threshold has shape {jnp.shape(threshold)}: pass one number")
     positive, negative = labeled_weights(label, weights)
     counted = positive + negative > 0
     called = scores >= threshold
@@ -211,8 +216,10 @@ def counterfactual_dispersion(
       NaN if the denominator is zero: a constant scorer is not called fair.
 
     Raises:
-      ValueError: there are no blocks.
+      ValueError: there are no blocks, or shapes do not fit.
     """
+    check_shapes(scores=(scores, "n"), blocks=(blocks, "k v"), variance_of=(variance_of, "m"))
+    check_integers(blocks=blocks)
     if blocks.size == 0:
         raise ValueError(f"blocks has shape {blocks.shape}; pass comments with counterfactuals")
     z = scores.astype(jnp.float32)[blocks]

@@ -150,6 +150,23 @@ def _overall(
     return values
 
 
+def check_membership(label: ArrayLike, groups: ArrayLike, weights: ArrayLike | None) -> None:
+    """Raises ValueError unless labels are integers, groups 0 or 1, and weights not negative."""
+    label, groups = np.asarray(label), np.asarray(groups)
+    if label.dtype.kind not in "iub":
+        raise ValueError(
+            f"label has dtype {label.dtype}: pass integers, e.g. (toxicity >= 0.5).astype(int)"
+        )
+    if groups.dtype.kind not in "iubf" or not ((groups == 0) | (groups == 1)).all():
+        raise ValueError(
+            "groups must be 1 where a comment mentions a term, else 0: e.g. (shares >= 0.5)"
+        )
+    if weights is not None:
+        numbers = np.asarray(weights)
+        if numbers.dtype.kind not in "iubf" or not (np.isfinite(numbers) & (numbers >= 0)).all():
+            raise ValueError("weights must be finite and not negative: correct or leave them out")
+
+
 def _arrays(
     scores: ArrayLike,
     label: ArrayLike,
@@ -162,6 +179,8 @@ def _arrays(
     Raises:
       ValueError: shapes do not fit, or there is no term.
     """
+    label, groups = np.asarray(label), np.asarray(groups)
+    check_membership(label, groups, weights)
     scores, label, groups = jnp.asarray(scores), jnp.asarray(label), jnp.asarray(groups)
     number = scores.shape[0] if scores.ndim == 1 else None
     if number is None:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Num
 
+from modeledit_jax.data.arrays import check_shapes
 from modeledit_jax.evaluation.accuracy import weighted_mean
 from modeledit_jax.types import Leaves
 
@@ -81,7 +82,13 @@ def total_variation(
 
     Returns:
       ``[...]`` float32.
+
+    Raises:
+      ValueError: shapes do not fit.
     """
+    check_shapes(
+        logits_a=(logits_a, "... n c"), logits_b=(logits_b, "... n c"), weights=(weights, "n")
+    )
     p_a = jax.nn.softmax(logits_a.astype(jnp.float32), axis=-1)
     p_b = jax.nn.softmax(logits_b.astype(jnp.float32), axis=-1)
     return weighted_mean(0.5 * jnp.sum(jnp.abs(p_a - p_b), axis=-1), weights)
@@ -145,6 +152,7 @@ def numerical_rank(
     """
     if not 0 <= tolerance < 1:
         raise ValueError(f"tolerance={tolerance} must lie in [0, 1)")
+    check_shapes(matrix_difference=(matrix_difference, "... d h"))
     values = jnp.linalg.svd(matrix_difference.astype(jnp.float32), compute_uv=False)
     # Strictly above, so that the zero matrix (whose threshold is zero) counts none.
     return jnp.sum(values > tolerance * values[..., :1], axis=-1, dtype=jnp.int32)

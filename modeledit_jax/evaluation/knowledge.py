@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int
 
+from modeledit_jax.data.arrays import check_integers, check_shapes
 from modeledit_jax.data.facts.tokens import IGNORED, TokenBatch
 from modeledit_jax.evaluation.accuracy import weighted_mean
 from modeledit_jax.types import Array, Params
@@ -26,6 +27,7 @@ PerRow: TypeAlias = Float[Array, "*rows"]
 
 def mean_over(values: PerRow, counted: Bool[Array, "*rows"]) -> Float[Array, ""]:
     """Mean of the values that count; NaN if none does."""
+    check_same_shape(values=values, counted=counted)
     return weighted_mean(values.reshape(-1), counted.reshape(-1).astype(jnp.float32))
 
 
@@ -35,6 +37,7 @@ def token_accuracy(logits: Logits, labels: Labels) -> PerRow:
     MEND, MALMEN and RLEdit call the mean over rows efficacy (edit prompt), generalization
     (rephrased) and specificity (locality prompt, true answer).
     """
+    check_answers(logits, labels=labels)
     return _share(jnp.argmax(logits, axis=-1) == labels, labels != IGNORED)
 
 
@@ -44,6 +47,7 @@ def exact_match(logits: Logits, labels: Labels) -> PerRow:
     This is whether greedy decoding gives the answer: as long as it does, its input is that of
     teacher forcing, and with the first token that differs both fail.
     """
+    check_answers(logits, labels=labels)
     scored = labels != IGNORED
     right = ((jnp.argmax(logits, axis=-1) == labels) | ~scored).all(axis=-1)
     return (right & scored.any(axis=-1)).astype(jnp.float32)
@@ -57,6 +61,7 @@ def agreement(logits: Logits, unedited: Int[Array, "*rows l"], labels: Labels) -
       unedited: most probable token at every position under the unedited model, same inputs.
       labels: tell which positions are looked at.
     """
+    check_answers(logits, unedited=unedited, labels=labels)
     return _share(jnp.argmax(logits, axis=-1) == unedited, labels != IGNORED)
 
 
@@ -69,6 +74,7 @@ def prefers_by_token(logits: Logits, labels: Labels, rivals: Labels) -> PerRow:
     further positions, against a token that nobody proposed; the published numbers contain this.)
     A token that both answers share cannot win.
     """
+    check_answers(logits, labels=labels, rivals=rivals)
     both = (labels != IGNORED) & (rivals != IGNORED)
     wins = _logit(logits, labels) > _logit(logits, rivals)
     return _share(wins, both)
@@ -82,6 +88,8 @@ def prefers_by_probability(
     MEMIT's and ROME's convention on CounterFact: either answer follows the prompt in an input of
     its own, and the sums of log-probabilities are divided by the numbers of tokens. A tie is 0.
     """
+    check_answers(logits, labels=labels)
+    check_answers(rival_logits, rivals=rivals)
     scored = (labels != IGNORED).any(axis=-1)
     wins = mean_log_probability(logits, labels) > mean_log_probability(rival_logits, rivals)
     return (wins & scored).astype(jnp.float32)
@@ -89,6 +97,7 @@ def prefers_by_probability(
 
 def mean_log_probability(logits: Logits, labels: Labels) -> PerRow:
     """Log-probability of an answer, divided by its number of tokens."""
+    check_answers(logits, labels=labels)
     logits = logits.astype(jnp.float32)
     log_probability = _logit(logits, labels) - jax.nn.logsumexp(logits, axis=-1)
     return _share(log_probability, labels != IGNORED)
@@ -96,6 +105,8 @@ def mean_log_probability(logits: Logits, labels: Labels) -> PerRow:
 
 def divergence(logits: Logits, reference: Logits, labels: Labels) -> PerRow:
     """Mean over an answer's positions of KL(reference ‖ edited), in nats."""
+    check_same_shape(logits=logits, reference=reference)
+    check_answers(logits, labels=labels)
     log_p, log_q = jax.nn.log_softmax(reference), jax.nn.log_softmax(logits)
     return _share((jnp.exp(log_p) * (log_p - log_q)).sum(axis=-1), labels != IGNORED)
 
@@ -169,6 +180,9 @@ def weight_growth(params: Params, original: Params) -> dict[str, Float[Array, ""
       leaves together, in float32.
     """
 
+    for new, old in zip(jax.tree.leaves(params), jax.tree.leaves(original), strict=True):
+        check_same_shape(params=new, original=old)
+
     def norm(tree: Params) -> Array:
         squares = [jnp.square(leaf.astype(jnp.float32)).sum() for leaf in jax.tree.leaves(tree)]
         return jnp.sqrt(jnp.stack(squares).sum())
@@ -178,6 +192,23 @@ def weight_growth(params: Params, original: Params) -> dict[str, Float[Array, ""
         "weight_shift": norm(moved) / norm(original),
         "weight_growth": norm(params) / norm(original) - 1.0,
     }
+
+
+def check_answers(logits: Logits, **labels: Array) -> None:
+    """Raises ValueError unless labels are integers ``[..., l]`` for logits ``[..., l, v]``."""
+    if not hasattr(logits, "shape") or len(logits.shape) < 2:
+        raise ValueError(f"logits must be an array [..., l, v], got {getattr(logits, 'shape', '')}")
+    axes = " ".join(map(str, logits.shape[:-1]))
+    check_shapes(**{name: (label, axes) for name, label in labels.items()})
+    check_integers(**labels)
+
+
+def check_same_shape(**arrays: Array) -> None:
+    """Raises ValueError unless two arrays have the same shape: others would be broadcast."""
+    shapes = {name: tuple(getattr(array, "shape", (-1,))) for name, array in arrays.items()}
+    if len(set(shapes.values())) > 1:
+        said = " and ".join(f"{name} {shape}" for name, shape in shapes.items())
+        raise ValueError(f"arrays that belong together need equal shapes, got {said}")
 
 
 def _logit(logits: Logits, labels: Labels) -> Float[Array, "*rows l"]:

@@ -10,6 +10,7 @@ from flax import struct
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
+from modeledit_jax.data.arrays import check_shapes
 from modeledit_jax.types import Field
 
 BLOCK = 64
@@ -42,6 +43,7 @@ def rank(scores: Float[Array, " n"], counted: Bool[Array, " n"]) -> Ranking:
       scores: float; logits, since a sigmoid in float32 makes ties of different logits.
       counted: the examples that matter; the others may hold any score, NaN included.
     """
+    check_shapes(scores=(scores, "n"), counted=(counted, "n"))
     scores = scores.astype(jnp.float32)
     keys = jnp.where(counted, _ordered_integers(scores), jnp.uint32(0))
     # No finite score has the largest key, so padding comes last.

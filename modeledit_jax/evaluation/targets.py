@@ -6,6 +6,8 @@ from typing import TypeAlias
 import numpy as np
 from jaxtyping import Bool, Float, Num
 
+from modeledit_jax.data.arrays import check_shapes
+
 Values: TypeAlias = Float[np.ndarray, "..."] | float
 
 FORGET_ACCURACY, RETAIN_DROP = 0.01, 0.01
@@ -36,6 +38,7 @@ def first_met(
       met: of ``B`` tasks at ``K`` points.
       evaluations: spent at each point.
     """
+    check_shapes(met=(met, "b k"), evaluations=(evaluations, "k"))
     first = evaluations[met.argmax(axis=1)].astype(np.float64)
     return np.where(met.any(axis=1), first, np.nan)
 

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from modeledit_jax.editors.editor import Cost, Editor, EditResult
+from modeledit_jax.editors.editor import Cost, Editor, EditResult, checked
 from modeledit_jax.editors.search.search import (
     SearchEditor,
     SearchTrace,
@@ -138,14 +138,13 @@ def _side_by_side(
             (folder / _CLAIM).unlink(missing_ok=True)  # there is nothing to continue
         raise
     evaluator = PlanEvaluator(env, tasks)
-    return [
-        EditResult(
-            set_leaves(task.subject.params, evaluator.edited(index, run.trace.plans[index, -1])),
-            run.cost,
-            jax.tree.map(itemgetter(index), run.trace),
-        )
-        for index, task in enumerate(tasks)
-    ]
+    results = []
+    for index, task in enumerate(tasks):
+        edited = evaluator.edited(index, run.trace.plans[index, -1])
+        params = set_leaves(task.subject.params, edited)
+        trace = jax.tree.map(itemgetter(index), run.trace)
+        results.append(checked(task, EditResult(params, run.cost, trace)))
+    return results
 
 
 def _claim(folder: Path, identity: str) -> None:
@@ -180,10 +179,10 @@ def _in_turn(
     names = [""] * len(work) if folder is None else identities(work)
     for index, (editor, task, key) in enumerate(work):
         if folder is None:
-            results.append(editor.edit(task, key))
+            result = checked(task, editor.edit(task, key))
         else:
-            subfolder = folder / f"{index}-{task.name}"
-            results.append(_kept(editor, task, key, subfolder, names[index]))
+            result = _kept(editor, task, key, folder / f"{index}-{task.name}", names[index])
+        results.append(result)
         report(index + 1, len(tasks), {})
     return results
 
@@ -198,7 +197,7 @@ def _kept(editor: Editor, task: Task, key: Key, folder: Path, identity: str) -> 
         unedited = get_leaves(task.subject.params, stored.changed)
         changed = load_tree(folder / "leaves", like=unedited) if unedited else {}
         return EditResult(set_leaves(task.subject.params, changed), stored.cost)
-    result = editor.edit(task, key)
+    result = checked(task, editor.edit(task, key))
     leaves = _changed(task.subject.params, result.params)
     if leaves:
         save_tree(folder / "leaves", leaves)

@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from modeledit_jax.data.images.datasets import check_layout
 from modeledit_jax.types import Array
 
 Activation = Literal["relu", "gelu", "tanh"]
@@ -57,6 +58,11 @@ class CNN(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "n height width channels"]) -> Float[Array, "n c"]:
+        if x.ndim != 4:
+            raise ValueError(
+                f"a CNN takes images [N, height, width, channels], got {x.shape}: reshape them"
+            )
+        check_layout(x.shape, "x")
         active = _ACTIVATIONS[self.activation]
         for index, width in enumerate(self.channels, start=1):
             x = active(nn.Dense(width, name=f"conv{index}")(unfold(x, size=3, stride=2)))

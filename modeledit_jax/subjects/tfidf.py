@@ -5,6 +5,7 @@ from jaxtyping import Float, Int
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
+from modeledit_jax.data.arrays import check_integers, check_shapes
 from modeledit_jax.data.comments.comments import PAD
 
 
@@ -23,6 +24,8 @@ def tfidf_scores(
     Returns:
       Of each of ``test_tokens`` the logits.
     """
+    check_shapes(train_tokens=(train_tokens, "n l"), label=(label, "n"))
+    check_integers(label=label)
     vectorizer = TfidfVectorizer(analyzer=_words)
     model = LogisticRegression(tol=1e-6, max_iter=1000)
     model.fit(vectorizer.fit_transform(train_tokens), label)

@@ -8,9 +8,11 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Float, Int
 
+from modeledit_jax.data.arrays import check_examples
 from modeledit_jax.subjects.subject import Subject, flax_apply
 from modeledit_jax.types import Array, Examples, Key, Params
 
@@ -140,12 +142,52 @@ def train_subjects(
     Args:
       module, examples, config: see `train_classifier`.
       keys: ``[B]`` typed keys.
+
+    Raises:
+      ValueError: labels that are no integers in 0…C − 1, where ``C`` is the number of the module's
+        outputs (2 for one), inputs or trained weights that are not finite, or a module that does
+        not take such inputs.
     """
+    check_training_examples(module, examples)
+    return _trained(module, examples, config, keys)
+
+
+def _trained(
+    module: nn.Module, examples: Examples, config: TrainingConfig, keys: Key
+) -> list[Subject]:
     params = train_classifiers(module, examples, config, keys)
+    for leaf in jax.tree.leaves(params):
+        if not np.isfinite(np.asarray(leaf, np.float32)).all():
+            raise ValueError(
+                "training ended with weights that are not finite: lower the learning rate"
+            )
     return [
         Subject(params=jax.tree.map(itemgetter(index), params), apply=flax_apply(module))
         for index in range(keys.shape[0])
     ]
+
+
+def check_training_examples(module: nn.Module, examples: Examples) -> None:
+    """Raises ValueError unless the examples are such as ``module`` can be trained on."""
+    if not (hasattr(examples, "x") and hasattr(examples.x, "shape") and len(examples.x.shape)):
+        raise ValueError(
+            f"examples must be Examples(x, y) of arrays, got a {type(examples).__name__} whose x "
+            f"is a {type(getattr(examples, 'x', None)).__name__}"
+        )
+
+    def outputs(x: Array) -> Any:
+        return module.init_with_output(jax.random.key(0), x)[0]
+
+    try:
+        one = jax.ShapeDtypeStruct((1, *examples.x.shape[1:]), examples.x.dtype)
+        shape = jax.eval_shape(outputs, one).shape
+    except Exception as error:  # of the user's module
+        about = " ".join(str(error).strip().splitlines()[:1])
+        raise ValueError(
+            f"{type(module).__name__} does not take examples of shape {examples.x.shape} and dtype "
+            f"{examples.x.dtype} ({type(error).__name__}: {about})"
+        ) from error
+    check_examples(examples, max(shape[-1], 2), "the examples")
 
 
 SMALL = TrainingConfig(epochs=60, batch_size=64)
@@ -172,10 +214,14 @@ def train_subject(
       examples: likewise.
       key: likewise.
       config: the recipe; None: `image_recipe`.
+
+    Raises:
+      ValueError: as `train_subjects`.
     """
+    check_training_examples(module, examples)
     config = config or image_recipe(module, len(examples))
     examples = Examples(jnp.asarray(examples.x), jnp.asarray(examples.y))
-    return train_subjects(module, examples, config, key[None])[0]
+    return _trained(module, examples, config, key[None])[0]
 
 
 def gradient_steps(config: TrainingConfig, num_examples: int) -> int:

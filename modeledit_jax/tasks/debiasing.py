@@ -7,7 +7,7 @@ Dixon et al. 2018 and Borkan et al. 2019 with the safeguards the reward needs ag
 (`debiasing_reward`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jax
@@ -17,7 +17,9 @@ from flax import struct
 
 from modeledit_jax.data.comments.comments import CommentData, Comments
 from modeledit_jax.subjects.subject import Subject, predict
+from modeledit_jax.tasks.debiasing_data import check_comment_data
 from modeledit_jax.tasks.debiasing_reward import debiasing_reward
+from modeledit_jax.tasks.network import check_logits, check_subject, sample_outputs
 from modeledit_jax.tasks.reward import Reward, RewardFunction, as_reward
 from modeledit_jax.tasks.task import ROLES, EvaluationSets, Task, find_site
 from modeledit_jax.types import Field
@@ -69,11 +71,21 @@ def mitigate_bias(
       name: of the task.
 
     Raises:
-      ValueError: a role lacks a class or counterfactuals, or a site that matches nothing.
+      ValueError: a role lacks a class or counterfactuals, arrays of comments that do not fit, a
+        site that matches nothing, or a network that `check_logits` or `Task` refuse.
     """
-    _check(data)
+    check_subject(subject)
+    check_comment_data(data)
     roles = {role: _sets(data.roles[role], data.counterfactuals.get(role)) for role in ROLES}
     roles |= {suite: _sets(None, comments) for suite, comments in data.suites.items()}
+    sampled = sample_outputs(subject, roles["reward"].x)
+    if sampled is not None:
+        check_logits(sampled, 2)
+        if sampled.shape[1] != 1:
+            raise ValueError(
+                f"the network has {sampled.shape[1]} outputs: a toxicity classifier gives one "
+                "logit [N, 1], positive for toxic"
+            )
     if isinstance(reward, str):
         outputs = _outputs(subject, roles["reward"])
         reward = debiasing_reward(outputs, roles["reward"].targets, roles["reward"].weights, reward)
@@ -120,7 +132,7 @@ def _sets(comments: Comments | None, counterfactuals: Comments | None) -> Evalua
     first = sizes[0] if comments is not None and counterfactuals is not None else 0
     targets = CommentTargets(
         label=np.concatenate([part.label for part in present]),
-        groups=np.concatenate([part.groups for part in present]),
+        groups=np.concatenate([part.groups for part in present]).astype(np.float32, copy=False),
         blocks=np.asarray(present[-1].blocks) + np.int32(first),
     )
     owner = np.repeat(np.arange(len(present)), sizes)
@@ -131,23 +143,3 @@ def _sets(comments: Comments | None, counterfactuals: Comments | None) -> Evalua
 def _outputs(subject: Subject, sets: EvaluationSets) -> jax.Array:
     run = jax.jit(predict, static_argnums=(0, 3))
     return run(subject.apply, subject.params, jnp.asarray(sets.x))
-
-
-def _check(data: CommentData) -> None:
-    for kind in (data.roles, data.counterfactuals):
-        _check_classes(kind, data.name)
-    for role in ("reward", "select", "test"):
-        if role not in data.counterfactuals or data.counterfactuals[role].blocks.size == 0:
-            raise ValueError(
-                f"{data.name} has no counterfactuals for the role {role}: swap identity terms in "
-                "comments of that role (data.comments.swap_identities) or fill templates"
-            )
-
-
-def _check_classes(kind: Mapping[str, Comments], name: str) -> None:
-    for role, comments in kind.items():
-        if len(np.unique(comments.label)) < 2:
-            raise ValueError(
-                f"the role {role} of {name} lacks toxic or harmless comments among its "
-                f"{len(comments)}: give it more rows"
-            )

@@ -9,6 +9,12 @@ from flax import struct
 
 from modeledit_jax.edits.site import get_leaves, match_paths
 from modeledit_jax.subjects.subject import Subject
+from modeledit_jax.tasks.network import (
+    check_examples_finite,
+    check_spread,
+    check_subject,
+    sample_outputs,
+)
 from modeledit_jax.tasks.reward import Reward
 from modeledit_jax.types import Field, Leaves
 
@@ -37,6 +43,10 @@ class EvaluationSets:
 class Task:
     """An editing problem.
 
+    Making one checks its network and examples (`tasks.network`), so that no budget is spent on what
+    cannot be edited: ValueError for weights, examples or outputs that are not finite, an ``apply``
+    that fails, or one whose outputs depend on the other examples of a batch.
+
     Attributes:
       name: short, unique within an experiment, e.g. ``"forget-7"``.
       subject: the network to edit.
@@ -52,6 +62,13 @@ class Task:
     roles: Mapping[str, EvaluationSets]
     reward: Reward
     site: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        check_subject(self.subject)
+        check_examples_finite(self.roles)
+        check_spread(self.leaves)
+        if "reward" in self.roles:
+            sample_outputs(self.subject, self.roles["reward"].x)
 
     @property
     def leaves(self) -> Leaves:
@@ -73,9 +90,10 @@ def find_site(subject: Subject, patterns: str | Sequence[str]) -> tuple[str, ...
     """
     paths = match_paths(subject.params, patterns)
     for path, leaf in get_leaves(subject.params, paths).items():
-        if not jnp.issubdtype(leaf.dtype, jnp.floating) or leaf.ndim == 0:
+        dtype = getattr(leaf, "dtype", type(leaf).__name__)
+        if not hasattr(leaf, "dtype") or not jnp.issubdtype(dtype, jnp.floating) or leaf.ndim == 0:
             raise ValueError(
-                f"the leaf {path!r} has dtype {leaf.dtype} and shape {leaf.shape}; "
+                f"the leaf {path!r} has dtype {dtype} and shape {np.shape(leaf)}; "
                 "only float arrays with at least one axis can be edited: choose another site"
             )
     return paths

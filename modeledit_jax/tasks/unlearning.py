@@ -7,10 +7,13 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
-from modeledit_jax.data.images.splits import Splits
-from modeledit_jax.edits.site import match_paths
+from modeledit_jax.data.arrays import row_numbers, whole_numbers
+from modeledit_jax.data.images.splits import Splits, check_splits
+from modeledit_jax.edits.site import get_leaves, match_paths
 from modeledit_jax.subjects.subject import Subject
+from modeledit_jax.tasks.network import check_logits, check_subject, sample_outputs
 from modeledit_jax.tasks.reward import (
     EditedWeights,
     Reward,
@@ -107,7 +110,7 @@ def unlearning_reward(
 def forget_classes(
     subject: Subject,
     splits: Splits,
-    classes: int | Sequence[int],
+    classes: int | Sequence[int] | ArrayLike,
     *,
     site: str | Sequence[str] = "fc2/kernel",
     reward: Reward | RewardFunction | None = None,
@@ -118,7 +121,7 @@ def forget_classes(
     Args:
       subject: the trained classifier.
       splits: its data in four roles.
-      classes: class index or indices.
+      classes: class index or indices, integers also of NumPy's or JAX's.
       site: pattern(s) of the leaves that may be edited.
       reward: a reward or a function ``(sets, edit) -> score`` of yours, with the sets ``"retain"``
         and ``"forget"``. Default: `unlearning_reward`.
@@ -126,9 +129,12 @@ def forget_classes(
         network has none.
 
     Raises:
-      ValueError: a class out of range, none or all of them, or a site that matches nothing.
+      ValueError: a class out of range, none or all of them, no integers, or a role without examples
+        of a class or of the others; a site or ``head_bias`` that matches nothing; data or a network
+        that `check_splits`, `check_logits` or `Task` refuse.
     """
-    chosen = tuple(sorted({classes} if isinstance(classes, int) else set(classes)))
+    check_splits(splits)
+    chosen = tuple(sorted(set(whole_numbers(classes, "classes"))))
     outside = [c for c in chosen if not 0 <= c < splits.num_classes]
     if outside or not 0 < len(chosen) < splits.num_classes:
         raise ValueError(
@@ -136,19 +142,28 @@ def forget_classes(
             f"least one and not all of the classes 0 to {splits.num_classes - 1}"
         )
 
-    def sets(examples: Examples) -> EvaluationSets:
-        forget = np.isin(np.asarray(examples.y), chosen)
+    def sets(role: str) -> EvaluationSets:
+        examples: Examples = getattr(splits, role)
+        label = np.asarray(examples.y)
+        forget = np.isin(label, chosen)
+        if absent := [c for c in chosen if not np.any(label == c)]:
+            raise ValueError(
+                f"the role {role} has no example of class {', '.join(map(str, absent))}: give it "
+                "some, or forget other classes"
+            )
+        if forget.all():
+            raise ValueError(f"the role {role} has no example of a class to retain: give it some")
         return _evaluation_sets(examples, forget)
 
-    roles = {role: sets(getattr(splits, role)) for role in ROLES}
+    roles = {role: sets(role) for role in ROLES}
     name = "forget-" + "-".join(map(str, chosen))
-    return _task(name, subject, roles, site, reward, head_bias, chosen)
+    return _task(name, subject, roles, site, reward, head_bias, chosen, splits.num_classes)
 
 
 def forget_in_turn(
     subject: Subject,
     splits: Splits,
-    classes: Sequence[int],
+    classes: Sequence[int] | ArrayLike,
     *,
     site: str | Sequence[str] = "fc2/kernel",
     reward: Reward | RewardFunction | None = None,
@@ -162,12 +177,15 @@ def forget_in_turn(
     Raises:
       ValueError: as `forget_classes`, or a class is named twice.
     """
-    if len(set(classes)) != len(classes):
-        raise ValueError(f"a class can be forgotten once; got {', '.join(map(str, classes))}")
+    if isinstance(classes, set | frozenset):
+        raise ValueError("classes to forget in turn need an order: pass a list, not a set")
+    order = whole_numbers(classes, "classes")
+    if len(set(order)) != len(order):
+        raise ValueError(f"a class can be forgotten once; got {', '.join(map(str, order))}")
     options: dict[str, Any] = {"site": site, "reward": reward, "head_bias": head_bias}
     steps = [
-        forget_classes(subject, splits, classes[: end + 1], **options)
-        for end in range(len(classes) or 1)  # of none, the first refuses
+        forget_classes(subject, splits, order[: end + 1], **options)
+        for end in range(len(order) or 1)  # of none, the first refuses
     ]
     last = steps[-1]
     roles = {
@@ -180,13 +198,13 @@ def forget_in_turn(
         )
         for role, sets in last.roles.items()
     }
-    return replace(last, name="forget-in-turn-" + "-".join(map(str, classes)), roles=roles)
+    return replace(last, name="forget-in-turn-" + "-".join(map(str, order)), roles=roles)
 
 
 def forget_samples(
     subject: Subject,
     splits: Splits,
-    indices: Sequence[int],
+    indices: int | Sequence[int] | Sequence[bool] | ArrayLike,
     *,
     site: str | Sequence[str] = "fc2/kernel",
     reward: Reward | RewardFunction | None = None,
@@ -197,29 +215,33 @@ def forget_samples(
     The samples are the ``forget`` set of every role (there is no held-out copy of a sample); the
     ``retain`` set is the role's own examples, in ``train`` without the samples.
 
+    Args:
+      subject, splits, site, reward, head_bias: as of `forget_classes`.
+      indices: row or rows, or a mask: one boolean for each row of ``splits.train``.
+
     Raises:
-      ValueError: no index, or one outside the training set.
+      ValueError: no row, one outside the training set, a mask of another length, no integers; or as
+        `forget_classes`.
     """
-    rows = np.unique(np.asarray(list(indices), dtype=np.int64))
-    size = len(splits.train)
-    if rows.size == 0 or rows[0] < 0 or rows[-1] >= size:
-        raise ValueError(
-            f"sample indices must be in 0 … {size - 1} (rows of the training set) and at least "
-            f"one; got {list(indices)[:5]}"
-        )
+    check_splits(splits)
+    size = len(splits.train.y)
+    rows = row_numbers(indices, size, "sample indices", "the training set")
     x, y = np.asarray(splits.train.x), np.asarray(splits.train.y)
 
     def sets(role: str) -> EvaluationSets:
         if role == "train":
             return _evaluation_sets(splits.train, np.isin(np.arange(size), rows))
         examples = getattr(splits, role)
+        if len(examples.y) == 0:
+            raise ValueError(f"the role {role} has no example to retain: give it some")
         joined = Examples(
             np.concatenate([examples.x, x[rows]]), np.concatenate([examples.y, y[rows]])
         )
         return _evaluation_sets(joined, np.arange(len(joined)) >= len(examples))
 
     roles = {role: sets(role) for role in ROLES}
-    return _task(f"forget-{rows.size}-samples", subject, roles, site, reward, head_bias, ())
+    name = f"forget-{rows.size}-samples"
+    return _task(name, subject, roles, site, reward, head_bias, (), splits.num_classes)
 
 
 def _evaluation_sets(examples: Examples, forget: np.ndarray) -> EvaluationSets:
@@ -241,8 +263,13 @@ def _task(
     reward: Reward | RewardFunction | None,
     head_bias: str | None,
     classes: tuple[int, ...],
+    num_classes: int,
 ) -> UnlearningTask:
-    bias = None if head_bias is None else match_paths(subject.params, head_bias)[0]
+    check_subject(subject)
+    outputs = sample_outputs(subject, roles["reward"].x)
+    if outputs is not None:
+        check_logits(outputs, num_classes)
+    bias = None if head_bias is None else _head_bias(subject, head_bias, outputs)
     return UnlearningTask(
         name=name,
         subject=subject,
@@ -251,4 +278,24 @@ def _task(
         site=find_site(subject, site),
         forget_classes=classes,
         head_bias=bias,
+    )
+
+
+def _head_bias(subject: Subject, pattern: str, outputs: np.ndarray | None) -> str:
+    """Path of the output layer's bias: the leaf that matches and has one entry for each output."""
+    cure = "pass the path of the output layer's bias, or head_bias=None if there is none"
+    try:
+        found = get_leaves(subject.params, match_paths(subject.params, pattern, "head_bias"))
+    except ValueError as error:
+        raise ValueError(f"{error}; {cure}") from error
+    shapes = {path: np.shape(leaf) for path, leaf in found.items()}
+    fitting = [
+        path for path, shape in shapes.items() if outputs is None or shape == outputs[0].shape
+    ]
+    if len(fitting) == 1 or (fitting and outputs is None):
+        return fitting[0]
+    matched = ", ".join(f"{path} {shape}" for path, shape in shapes.items())
+    raise ValueError(
+        f"head_bias {pattern!r} matches {matched}, of which {len(fitting)} have one entry for each "
+        f"output: {cure}"
     )

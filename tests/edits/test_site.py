@@ -99,3 +99,27 @@ def test_set_leaves_undoes_get_leaves():
 def test_set_leaves_names_an_unknown_leaf():
     with pytest.raises(ValueError, match=r"no leaf named fc9/kernel; the leaves are: .*fc2/kernel"):
         set_leaves(tiny.subject().params, {"fc9/kernel": jnp.ones(2)})
+
+
+def test_a_path_letter_for_letter_comes_before_a_glob():
+    params = {"blk[0]": {"w": jnp.ones(2)}, "blk0": {"w": jnp.ones(3)}, "a*": jnp.ones(1)}
+    assert match_paths(params, "blk[0]/w") == ("blk[0]/w",)
+    assert match_paths({"net": params}, "blk[0]/w") == ("net/blk[0]/w",)
+    assert match_paths(params, "blk[01]/w") == ("blk0/w",)
+    assert match_paths(params, "a*") == ("a*",)
+
+
+def test_two_leaves_of_one_path_cannot_be_told_apart():
+    with pytest.raises(ValueError, match="two leaves have the path 'a/b'"):
+        match_paths({"a/b": jnp.ones(1), "a": {"b": jnp.ones(1)}}, "a/b")
+
+
+@pytest.mark.parametrize("patterns", [3, None, [3], ["fc2/kernel", None]])
+def test_patterns_are_text(patterns, unchecked_annotations):
+    with pytest.raises(ValueError, match="the site pattern must be text"):
+        match_paths(PARAMS, patterns)
+
+
+def test_a_message_names_the_argument():
+    with pytest.raises(ValueError, match="no parameter matches head_bias 'x'; the leaves are"):
+        match_paths(PARAMS, "x", "head_bias")

@@ -13,6 +13,7 @@ from modeledit_jax.subjects.image_classifiers import CNN, MLP
 from modeledit_jax.subjects.subject import flax_apply
 from modeledit_jax.subjects.training import (
     TrainingConfig,
+    check_training_examples,
     cross_entropy,
     train_classifier,
     train_classifiers,
@@ -174,3 +175,23 @@ def test_subjects_are_the_classifiers_one_by_one(clouds):
         logits = MODULE.apply({"params": params}, clouds.x)
         np.testing.assert_array_equal(subject.apply(subject.params, clouds.x), logits)
     assert len(subjects) == 3 and subjects[0].apply is subjects[2].apply
+
+
+@pytest.mark.parametrize(
+    ("module", "change", "message"),
+    [
+        (MODULE, lambda x, y: (x, y + 1), "y of the examples holds labels from 1 to 3"),
+        (MODULE, lambda x, y: (x, np.eye(3)[y]), r"y of the examples has shape \(60, 3\)"),
+        (MODULE, lambda x, y: (x, y.astype(str)), "dtype <U"),
+        (MLP(2, (8,)), lambda x, y: (x, y), "from 0 to 2; it must be .N. integers from 0 to 1"),
+        (MODULE, lambda x, y: (x.tolist(), y), "Examples whose x is a list"),
+        (MODULE, lambda x, y: (np.where(x > 1, np.nan, x), y), "x of the examples .*not finite"),
+        (CNN(3), lambda x, y: (x, y), r"CNN does not take examples of shape \(60, 6\)"),
+        (CNN(3), lambda x, y: (np.zeros((60, 3, 9, 9)), y), r"moveaxis\(x, 1, -1\)"),
+    ],
+)
+def test_examples_that_a_module_cannot_be_trained_on_are_refused(module, change, message):
+    examples = tiny.splits().train
+    with pytest.raises(ValueError, match=message) as refused:
+        check_training_examples(module, Examples(*change(examples.x, examples.y)))
+    assert "\n" not in str(refused.value)

@@ -46,3 +46,10 @@ def test_a_task_has_the_four_roles_with_one_batch_for_all_sets():
         sets = task.roles[role]
         assert len(sets.x) == len(sets.targets) == size
         assert all(np.shape(weights) == (size,) for weights in sets.weights.values())
+
+
+@pytest.mark.parametrize("leaf", [True, 3, 1.5, "relu", np.arange(3)])
+def test_leaves_that_are_no_float_arrays_are_refused_by_name(leaf, unchecked_annotations):
+    subject = Subject({"w": jnp.ones(2), "extra": leaf}, apply=lambda params, x: x)
+    with pytest.raises(ValueError, match=r"the leaf 'extra' has dtype .*choose another site"):
+        find_site(subject, "*")

@@ -218,3 +218,66 @@ def test_one_class_in_turn_is_one_request():
 def test_classes_that_cannot_be_forgotten_in_turn_are_refused(classes, message):
     with pytest.raises(ValueError, match=message):
         forget_in_turn(tiny.subject(), tiny.splits(), classes)
+
+
+@pytest.mark.parametrize(
+    "classes", [np.int32(2), jnp.int32(2), jnp.array([2]), np.array(2), [np.int64(2)], {2}]
+)
+def test_a_class_is_an_integer_of_any_library(classes, unchecked_annotations):
+    assert forget_classes(tiny.subject(), tiny.splits(), classes).forget_classes == (2,)
+
+
+@pytest.mark.parametrize("classes", [2.0, [1.5], True, [False], "2", None, np.arange(3) == 1])
+def test_other_classes_are_refused(classes, unchecked_annotations):
+    for make in (forget_classes, forget_in_turn):
+        with pytest.raises(ValueError, match="classes must be"):
+            make(tiny.subject(), tiny.splits(), classes)
+
+
+def test_samples_may_be_given_by_a_mask_or_as_one_number(unchecked_annotations):
+    mask = tiny.splits().train.y == 1
+    task = forget_samples(tiny.subject(), tiny.splits(), mask)
+    np.testing.assert_array_equal(_weights(task, "train")[1], mask)
+    assert forget_samples(tiny.subject(), tiny.splits(), 5).name == "forget-1-samples"
+    with pytest.raises(ValueError, match="one boolean for each of 60 rows"):
+        forget_samples(tiny.subject(), tiny.splits(), mask[:-1])
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_role_without_examples_of_a_class_is_named(role):
+    examples = getattr(tiny.splits(), role)
+    rest, alone = examples.y != 1, examples.y == 1
+    for kept, message in ((rest, "no example of class 1"), (alone, "of a class to retain")):
+        part = type(examples)(examples.x[kept], examples.y[kept])
+        splits = tiny.splits().replace(**{role: part})
+        with pytest.raises(ValueError, match=f"the role {role} has {message}|{message}"):
+            forget_classes(tiny.subject(), splits, 1)
+    with pytest.raises(ValueError, match=f"the role {role} has no example of class 1"):
+        forget_in_turn(tiny.subject(), tiny.splits().replace(**{role: type(examples)(
+            examples.x[rest], examples.y[rest])}), [0, 1])  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("head_bias", "message"),
+    [
+        (
+            "out/bias",
+            "no parameter matches head_bias 'out/bias'; .* head_bias=None if there is none",
+        ),
+        ("fc1/bias", r"matches fc1/bias \(5,\), of which 0 have one entry for each output"),
+        (3, "head_bias must be text"),
+    ],
+)
+def test_the_head_bias_is_named_where_it_is_wrong(head_bias, message, unchecked_annotations):
+    with pytest.raises(ValueError, match=message):
+        forget_classes(tiny.subject(), tiny.splits(), 1, head_bias=head_bias)
+    assert forget_classes(tiny.subject(), tiny.splits(), 1, head_bias="*/bias").head_bias == (
+        "head/bias"
+    )
+
+
+@pytest.mark.parametrize("splits", [{"train": 1}, (1, 2), None, []])
+def test_splits_of_another_type_are_refused(splits, unchecked_annotations):
+    for make in (forget_classes, forget_in_turn, forget_samples):
+        with pytest.raises(ValueError, match=r"without train, .*: pass Splits"):
+            make(tiny.subject(), splits, [1])

@@ -4,7 +4,7 @@ import hashlib
 import os
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int32
 
+from modeledit_jax.data.arrays import check_examples, check_num_classes
 from modeledit_jax.data.folders import default_cache_dir, default_data_dir
 from modeledit_jax.reading.files import regular_file
+from modeledit_jax.types import Examples
 
 _ARRAYS = ("x", "y", "x_test", "y_test")
 
@@ -31,6 +33,13 @@ class ImageData:
     x_test: Float32[np.ndarray, "m height width channels"] | None
     y_test: Int32[np.ndarray, " m"] | None
     num_classes: int
+
+    def __post_init__(self) -> None:
+        check_num_classes(self.num_classes)
+        check_examples(Examples(self.x, self.y), self.num_classes, self.name)
+        if self.x_test is not None or self.y_test is not None:
+            test = Examples(self.x_test, self.y_test)
+            check_examples(test, self.num_classes, f"the test set of {self.name}")
 
     @property
     def fingerprint(self) -> str:
@@ -63,7 +72,8 @@ def load_images(
       name: ``"digits"`` (1,797 8×8 digits that scikit-learn carries, no download), ``"mnist"``,
         ``"fashion_mnist"`` (28×28, both with a test set), or ``"npz"``, the user's own arrays:
         ``x`` [N, height, width], [N, height, width, channels] or [N, features] (kept as images of
-        height 1), uint8 in 0…255 or floating in 0…1; ``y`` [N] integers 0…C−1 with every class
+        height 1), uint8 in 0…255 or floating in 0…1,
+        channels last; ``y`` [N] integers 0…C−1 with every class
         present; optionally ``x_test`` and ``y_test`` alike.
       data_dir: folder with original files at ``<data_dir>/<name>/<original file name>``; default
         ``$MODELEDIT_DATA_DIR``. What is not there is downloaded.
@@ -162,6 +172,7 @@ def _image_data(name: str, arrays: Mapping[str, np.ndarray], source: str) -> Ima
     if missing := [key for key in needed if key not in arrays]:
         found = ", ".join(sorted(arrays)) or "nothing"
         raise ValueError(f"{source} lacks {', '.join(missing)} (found {found}): add them")
+    _check_bytes([arrays[key] for key in ("x", "x_test") if key in arrays], source)
     x, y = _pixels(arrays["x"], f"x of {source}"), _labels(arrays["y"], f"y of {source}")
     if len(x) != len(y):
         raise ValueError(f"{source} has {len(x)} rows in x and {len(y)} in y: they must agree")
@@ -190,21 +201,63 @@ def _pixels(raw: np.ndarray, label: str) -> Float32[np.ndarray, "n height width 
             f"{label} has shape {raw.shape}; it must be non-empty [N, features], "
             "[N, height, width] or [N, height, width, channels]"
         )
-    if raw.dtype == np.uint8:
-        x = raw.astype(np.float32) / np.float32(255)
-    elif not np.issubdtype(raw.dtype, np.floating):
-        raise ValueError(f"{label} has dtype {raw.dtype}; it must be uint8 or floating")
-    elif not np.isfinite(raw).all():
-        raise ValueError(f"{label} has NaN or infinite values: replace them")
-    elif raw.min() < 0 or raw.max() > 1:
-        raise ValueError(
-            f"{label} has values from {raw.min():g} to {raw.max():g}: scale to 0…1, or pass uint8"
-        )
-    else:
-        x = raw.astype(np.float32)
+    check_layout(raw.shape, label)
+    x = _brightness(raw, label)
     if x.ndim == 2:
         return x[:, None, :, None]
     return x if x.ndim == 4 else x[..., None]
+
+
+DARKEST = 16
+"""Images of uint8 whose brightest value is not above this count in other units than 255."""
+
+ROUNDING = 1e-5
+"""How far floats may lie outside of 0…1; they are clipped."""
+
+
+def _brightness(raw: np.ndarray, label: str) -> Float32[np.ndarray, "..."]:
+    """The values as floats in 0…1."""
+    if raw.dtype == np.uint8:
+        return raw.astype(np.float32) / np.float32(255)
+    if not np.issubdtype(raw.dtype, np.floating):
+        raise ValueError(
+            f"{label} has dtype {raw.dtype}; it must be uint8 or floating: convert it, e.g. with "
+            "x.astype('uint8') if it holds 0 … 255"
+        )
+    if not np.isfinite(raw).all():
+        raise ValueError(f"{label} has NaN or infinite values: replace them")
+    least, largest = float(raw.min()), float(raw.max())
+    if least < -ROUNDING or largest > 1 + ROUNDING:
+        raise ValueError(
+            f"{label} has values from {least:.7g} to {largest:.7g}: scale to 0…1, or pass uint8"
+        )
+    x = raw.astype(np.float32)
+    return x if least >= 0 and largest <= 1 else x.clip(0, 1)
+
+
+def _check_bytes(images: Sequence[np.ndarray], source: str) -> None:
+    """Raises ValueError where uint8 images are so dark that they count in other units than 255."""
+    brightest = max((int(x.max()) for x in images if x.dtype == np.uint8 and x.size), default=0)
+    if 0 < brightest <= DARKEST:
+        raise ValueError(
+            f"x of {source} is uint8 and holds no value above {brightest}, of 255: pass floats in "
+            f"0…1, e.g. x.astype('float32') / {brightest}"
+        )
+
+
+def check_layout(shape: tuple[int, ...], label: str) -> None:
+    """Raises ValueError where images ``[N, height, width, channels]`` have their channels first.
+
+    Args:
+      shape: of the images.
+      label: what the user calls them.
+    """
+    channels = (1, 3, 4)
+    if len(shape) == 4 and shape[1] in channels and shape[3] not in channels:
+        raise ValueError(
+            f"{label} has shape {shape}, which looks like [N, channels, height, width]; it must be "
+            "[N, height, width, channels]: numpy.moveaxis(x, 1, -1)"
+        )
 
 
 def _labels(raw: np.ndarray, label: str) -> Int32[np.ndarray, " n"]:

@@ -4,10 +4,13 @@
 and hyper-parameters, ``test`` is looked at last and never by an environment.
 """
 
+from typing import Any
+
 import numpy as np
 from flax import struct
 from jaxtyping import Int
 
+from modeledit_jax.data.arrays import check_examples, check_num_classes
 from modeledit_jax.data.images.datasets import ImageData
 from modeledit_jax.types import Examples
 
@@ -20,13 +23,43 @@ _FRACTIONS = {"reward": 0.25, "select": 0.12, "test": 0.20}  # of a smaller data
 
 @struct.dataclass
 class Splits:
-    """One data set in four disjoint roles; `x` float32 [N, height, width, channels], `y` int32."""
+    """One data set in four disjoint roles; `x` float32 [N, height, width, channels], `y` int32.
+
+    NumPy arrays are checked at once (`check_splits`), others where a task is made of them: JAX
+    rebuilds such dataclasses with placeholders.
+    """
 
     train: Examples
     reward: Examples
     select: Examples
     test: Examples
     num_classes: int = struct.field(pytree_node=False)
+
+    def __post_init__(self) -> None:
+        roles = [getattr(self, role) for role in ROLES]
+        arrays = [
+            array for role in roles if isinstance(role, Examples) for array in (role.x, role.y)
+        ]
+        if len(arrays) == 2 * len(ROLES) and all(isinstance(a, np.ndarray) for a in arrays):
+            check_splits(self)
+
+
+def check_splits(splits: Any) -> None:
+    """Raises ValueError unless every role holds inputs ``[N, ...]`` and labels ``[N]``.
+
+    Labels are integers in 0…num_classes − 1, inputs are finite.
+
+    Args:
+      splits: what the user has given.
+    """
+    if missing := [name for name in (*ROLES, "num_classes") if not hasattr(splits, name)]:
+        raise ValueError(
+            f"splits is a {type(splits).__name__} without {', '.join(missing)}: pass "
+            "Splits(train=Examples(x, y), reward=…, select=…, test=…, num_classes=…)"
+        )
+    check_num_classes(splits.num_classes)
+    for role in ROLES:
+        check_examples(getattr(splits, role), splits.num_classes, f"the role {role}")
 
 
 def split_images(

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from modeledit_jax.editors.editor import Cost, EditResult
+from modeledit_jax.editors.editor import Cost, EditResult, checked
 from modeledit_jax.editors.search.batching import candidates_at_once
 from modeledit_jax.editors.search.search import check_rewards
 from modeledit_jax.edits.operator import mask
@@ -61,7 +61,7 @@ class NeuronAblation:
             reward_evaluations=len(trace["score"]) * len(candidates),
             seconds=time.perf_counter() - begin,
         )
-        return EditResult(set_leaves(task.subject.params, leaves), cost, trace)
+        return checked(task, EditResult(set_leaves(task.subject.params, leaves), cost, trace))
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class RandomEdit:
             for path, leaf in leaves.items()
         }
         params = set_leaves(task.subject.params, edited)
-        return EditResult(params, Cost(seconds=time.perf_counter() - begin))
+        return checked(task, EditResult(params, Cost(seconds=time.perf_counter() - begin)))
 
     def _direction(self, key: Key, shape: tuple[int, ...]) -> Array:
         if self.rank is None or len(shape) != 2:

@@ -17,12 +17,13 @@ import numpy as np
 from flax import struct
 from jaxtyping import Float, Num
 
+from modeledit_jax.data.arrays import check_shapes
 from modeledit_jax.editors.debiasing.reweighing import (
     comment_targets,
     one_sided,
     reweighing_weights,
 )
-from modeledit_jax.editors.editor import Cost, EditResult
+from modeledit_jax.editors.editor import Cost, EditResult, checked
 from modeledit_jax.edits.site import get_leaves, leaf_paths, set_leaves
 from modeledit_jax.edits.split_apply import cached_features
 from modeledit_jax.subjects.subject import Subject
@@ -264,13 +265,14 @@ def _edited(task: Task, projection: Projection, begin: float) -> EditResult:
     leaves = get_leaves(task.subject.params, (kernel, bias))
     folded = fold(jnp.asarray(leaves[kernel]), jnp.asarray(leaves[bias]), projection)
     params = set_leaves(task.subject.params, dict(zip((kernel, bias), folded, strict=True)))
-    return EditResult(params, Cost(seconds=time.perf_counter() - begin), projection)
+    return checked(task, EditResult(params, Cost(seconds=time.perf_counter() - begin), projection))
 
 
 def _centered(
     h: np.ndarray, z: np.ndarray, weights: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Checks the data; returns shares that sum to 1, centered features and their mean."""
+    check_shapes(h=(h, "n d"), z=(z, "n k"), weights=(weights, "n"))
     weights = np.ones(len(h)) if weights is None else np.asarray(weights, np.float64)
     if not (np.isfinite(h).all() and np.isfinite(z).all()):
         raise ValueError("features or concept are not finite; check the network and the labels")

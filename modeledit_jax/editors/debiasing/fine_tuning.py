@@ -18,14 +18,16 @@ import numpy as np
 import optax
 from jaxtyping import Float, Int
 
+from modeledit_jax.data.arrays import check_shapes
 from modeledit_jax.editors.debiasing.reweighing import reweighing_weights
-from modeledit_jax.editors.editor import Cost, EditResult
+from modeledit_jax.editors.editor import Cost, EditResult, checked
 from modeledit_jax.edits.site import get_leaves, set_leaves
 from modeledit_jax.edits.split_apply import Features, cached_features, split_apply
 from modeledit_jax.subjects.subject import predict
 from modeledit_jax.subjects.training import cross_entropy
 from modeledit_jax.tasks.debiasing import CommentTargets, comment_targets
 from modeledit_jax.tasks.debiasing_metrics import select_criterion
+from modeledit_jax.tasks.network import NonFiniteError
 from modeledit_jax.tasks.task import EvaluationSets, Task
 from modeledit_jax.types import Apply, Array, Key, Leaves, Params
 
@@ -39,6 +41,7 @@ def logit_pairing(scores: Float[Array, " n"], blocks: Int[Array, "k variants"]) 
       scores: logits.
       blocks: rows of comments that differ in the identity term alone, at least two a block.
     """
+    check_shapes(scores=(scores, "n"), blocks=(blocks, "k v"))
     z = scores[blocks]
     apart = jnp.abs(z[:, :, None] - z[:, None, :])
     return apart.sum() / (blocks.shape[0] * blocks.shape[1] * (blocks.shape[1] - 1))
@@ -49,6 +52,8 @@ def squared_mmd(p: Float[Array, " n"], q: Float[Array, " m"], bandwidth: float) 
 
     The biased estimate of Gretton et al. 2012 (a value is paired with itself too), at least 0.
     """
+
+    check_shapes(p=(p, "n"), q=(q, "m"))
 
     def kernel(a: Array, b: Array) -> Array:
         return jnp.exp(-jnp.square((a[:, None] - b[None, :]) / bandwidth)).mean()
@@ -115,7 +120,7 @@ class FineTune:
             _fit(setup, params, jnp.asarray(sets.x[:1]), features, data, numbers, key)
         )
         cost = Cost(gradient_steps=self.steps, seconds=time.perf_counter() - begin)
-        return EditResult(set_leaves(params, leaves), cost, {"loss": losses})
+        return checked(task, EditResult(set_leaves(params, leaves), cost, {"loss": losses}))
 
 
 def tune(
@@ -144,8 +149,13 @@ def tune(
     sets, _ = comment_targets(task, "select")
     results, values = [], []
     for weight in weights:
-        results.append(replace(editor, weight=weight).edit(task, key))
-        values.append(float(criterion(_scores(task, results[-1].params, sets), sets)))
+        try:
+            results.append(replace(editor, weight=weight).edit(task, key))
+        except NonFiniteError:  # it diverged with this weight, and may not with others
+            results.append(EditResult(task.subject.params, Cost(gradient_steps=editor.steps)))
+            values.append(float("nan"))
+        else:
+            values.append(float(criterion(_scores(task, results[-1].params, sets), sets)))
     if np.isnan(values).all():
         raise ValueError(f"the criterion is NaN for all of {len(values)} weights: check it")
     best = int(np.nanargmax(values))

@@ -16,8 +16,9 @@ from jaxtyping import Float, Int, Num
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
+from modeledit_jax.data.arrays import check_integers, check_shapes
 from modeledit_jax.editors.debiasing.erasure import layer_inputs
-from modeledit_jax.editors.editor import Cost, EditResult
+from modeledit_jax.editors.editor import Cost, EditResult, checked
 from modeledit_jax.edits.site import match_paths, set_leaves
 from modeledit_jax.tasks.debiasing import comment_targets
 from modeledit_jax.tasks.task import Task
@@ -62,8 +63,11 @@ class LastLayerRefit:
         """
         begin = time.perf_counter()
         sets, targets = comment_targets(task, "reward")
-        (kernel,) = match_paths(task.subject.params, f"{self.head}/kernel")
-        (bias,) = match_paths(task.subject.params, f"{self.head}/bias")
+        params = task.subject.params
+        kernel, *others = match_paths(params, f"{self.head}/kernel", "the head, as")
+        bias, *more = match_paths(params, f"{self.head}/bias", "the head, as")
+        if others or more:
+            raise ValueError(f"head {self.head!r} names several layers: give the whole path of one")
         h = layer_inputs(task.subject, kernel, jnp.asarray(sets.x))
         cell = cells(targets.label, targets.groups, self.min_cell)
         scaler = StandardScaler().fit(h)
@@ -80,7 +84,7 @@ class LastLayerRefit:
         }
         cost = Cost(seconds=time.perf_counter() - begin)
         trace = {"strength": best, "worst_accuracy": worst}
-        return EditResult(set_leaves(task.subject.params, leaves), cost, trace)
+        return checked(task, EditResult(set_leaves(task.subject.params, leaves), cost, trace))
 
     def _worst_accuracy(
         self,
@@ -111,6 +115,8 @@ def cells(
     Raises:
       ValueError: every group is too small.
     """
+    check_shapes(label=(label, "n"), groups=(groups, "n i"))
+    check_integers(label=label)
     named = np.asarray(groups) > 0
     rest = groups.shape[1] + 1
     group = np.select(

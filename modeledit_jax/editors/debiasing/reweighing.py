@@ -18,7 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, Num
 
-from modeledit_jax.editors.editor import Cost, EditResult
+from modeledit_jax.data.arrays import check_integers, check_shapes
+from modeledit_jax.editors.editor import Cost, EditResult, checked
 from modeledit_jax.subjects.training import TrainingConfig, gradient_steps, train_classifier
 from modeledit_jax.tasks.debiasing import comment_targets
 from modeledit_jax.tasks.task import Task
@@ -41,6 +42,7 @@ def reweighing_weights(
     Returns:
       float32, mean 1 if every group occurs with both labels.
     """
+    _check(label, groups)
     group = group_of(groups)
     cells = np.zeros((group.max(initial=-1) + 1, int(label.max(initial=0)) + 1))
     np.add.at(cells, (group, label), 1.0)
@@ -53,9 +55,15 @@ def one_sided(
     label: Int[np.ndarray, " n"], groups: Num[np.ndarray, "n i"]
 ) -> Int[np.ndarray, " k"]:
     """Rows of comments whose combination of terms occurs with a single label."""
+    _check(label, groups)
     group = group_of(groups)
     toxic = np.bincount(group, weights=label)[group]
     return np.flatnonzero((toxic == 0) | (toxic == np.bincount(group)[group]))
+
+
+def _check(label: np.ndarray, groups: np.ndarray, strata: np.ndarray | None = None) -> None:
+    check_shapes(label=(label, "n"), groups=(groups, "n i"), strata=(strata, "n"))
+    check_integers(label=label, strata=strata)
 
 
 def additions(
@@ -92,6 +100,7 @@ def dixon_weights(
       groups: 1 where a comment mentions the term.
       strata: numbers from 0; terms are balanced within each (Dixon et al. take bins of length).
     """
+    _check(label, groups, strata)
     strata = np.zeros(len(label), int) if strata is None else strata
     weights, share = np.ones(len(label)), float(np.mean(label == 0))
     for stratum in np.unique(strata):
@@ -142,7 +151,10 @@ class RetrainWith:
         params = _train(setup, examples, key, jnp.asarray(weights, jnp.float32))
         params = jax.block_until_ready(params)
         steps = gradient_steps(self.training, len(label))
-        return EditResult(params, Cost(gradient_steps=steps, seconds=time.perf_counter() - begin))
+        return checked(
+            task,
+            EditResult(params, Cost(gradient_steps=steps, seconds=time.perf_counter() - begin)),
+        )
 
     def _rule(self) -> Rule:
         if self.weights is None:

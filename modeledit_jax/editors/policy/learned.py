@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from modeledit_jax.agents.equivariant import Action, EquivariantPolicy
-from modeledit_jax.editors.editor import Cost, EditResult
+from modeledit_jax.editors.editor import Cost, EditResult, checked
 from modeledit_jax.editors.policy.policy_file import read_policy, write_policy
 from modeledit_jax.editors.search.ppo import PPO
 from modeledit_jax.edits.parametrization import LowRank, Parametrization, PerWeight
@@ -91,7 +91,7 @@ class LearnedEditor:
         plan, leaves = planned(self, env, env.default_params)
         if not self.adaptation:
             edited = jax.block_until_ready(set_leaves(task.subject.params, leaves))
-            return EditResult(edited, Cost(seconds=time.perf_counter() - begin))
+            return checked(task, EditResult(edited, Cost(seconds=time.perf_counter() - begin)))
         if env.horizon > 1:
             raise ValueError("a task of several requests is edited without adaptation: leave it 0")
         result = self.adaptation_search(self.adaptation, plan[0]).edit(task, key)

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from modeledit_jax.editors.editor import Cost, EditResult
+from modeledit_jax.editors.editor import Cost, EditResult, checked
 from modeledit_jax.edits.parametrization import LowRank, Parametrization
 from modeledit_jax.edits.site import set_leaves
 from modeledit_jax.envs.world import Observation, World, WorldParams
@@ -153,10 +153,13 @@ class SearchEditor:
             _search(form, env.static, self.updates, arrays, env.default_params, key)
         )
         check_rewards(trace.metrics)
-        return EditResult(
-            set_leaves(task.subject.params, leaves),
-            Cost(cost.reward_evaluations, cost.gradient_steps, time.perf_counter() - begin),
-            trace,
+        return checked(
+            task,
+            EditResult(
+                set_leaves(task.subject.params, leaves),
+                Cost(cost.reward_evaluations, cost.gradient_steps, time.perf_counter() - begin),
+                trace,
+            ),
         )
 
 

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Num
 
-from modeledit_jax.editors.editor import Cost, EditResult
+from modeledit_jax.editors.editor import Cost, EditResult, checked
 from modeledit_jax.edits.site import get_leaves, set_leaves
 from modeledit_jax.edits.split_apply import cached_features, split_apply
 from modeledit_jax.evaluation.accuracy import margins
@@ -122,7 +122,7 @@ class _ClosedForm(ABC):
             kernel = np.asarray(leaf, np.float64)
             leaves[path] = jnp.asarray(kernel + self._change(seen, path, kernel), leaf.dtype)
         params = set_leaves(task.subject.params, leaves)
-        return EditResult(params, Cost(seconds=time.perf_counter() - begin))
+        return checked(task, EditResult(params, Cost(seconds=time.perf_counter() - begin)))
 
     @abstractmethod
     def _change(self, seen: Activations, path: str, kernel: np.ndarray) -> np.ndarray:

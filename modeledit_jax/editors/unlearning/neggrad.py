@@ -16,7 +16,7 @@ import numpy as np
 import optax
 from jaxtyping import Float, Int
 
-from modeledit_jax.editors.editor import Cost, EditResult
+from modeledit_jax.editors.editor import Cost, EditResult, checked
 from modeledit_jax.edits.site import get_leaves, set_leaves
 from modeledit_jax.edits.split_apply import Features, cached_features, split_apply
 from modeledit_jax.subjects.training import cross_entropy
@@ -71,7 +71,7 @@ class NegGradPlus:
         weights = (jnp.asarray(retain), jnp.asarray(forget))
         leaves = _fit(setup, subject.params, x[:1], features, label, weights, key)
         params = jax.block_until_ready(set_leaves(subject.params, leaves))
-        return EditResult(params, Cost(0, self.steps, time.perf_counter() - begin))
+        return checked(task, EditResult(params, Cost(0, self.steps, time.perf_counter() - begin)))
 
 
 _SETS = ("retain", "forget")

@@ -15,7 +15,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from modeledit_jax.editors.editor import Cost, EditResult
+from modeledit_jax.editors.editor import Cost, EditResult, checked
 from modeledit_jax.edits.site import get_leaves, set_leaves
 from modeledit_jax.subjects.training import TrainingConfig, gradient_steps, train_classifier
 from modeledit_jax.tasks.task import Task
@@ -56,7 +56,7 @@ class LogitMask:
         bias = get_leaves(task.subject.params, [task.head_bias])[task.head_bias]
         masked = jnp.asarray(bias).at[jnp.asarray(task.forget_classes)].set(MASKED_LOGIT)
         params = set_leaves(task.subject.params, {task.head_bias: masked})
-        return EditResult(params, Cost(seconds=time.perf_counter() - begin))
+        return checked(task, EditResult(params, Cost(seconds=time.perf_counter() - begin)))
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,10 @@ class Retrain:
         retain = jnp.asarray(sets.weights["retain"])
         params = jax.block_until_ready(_train(self, examples, key, retain))
         steps = gradient_steps(self.training, len(examples))
-        return EditResult(params, Cost(gradient_steps=steps, seconds=time.perf_counter() - begin))
+        return checked(
+            task,
+            EditResult(params, Cost(gradient_steps=steps, seconds=time.perf_counter() - begin)),
+        )
 
 
 @partial(jax.jit, static_argnums=0)

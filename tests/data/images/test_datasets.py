@@ -88,6 +88,13 @@ def test_npz_floats_of_every_rank(tmp_path, shape, expected):
         ({"x": np.full((4, 2), np.inf)}, "NaN or infinite"),
         ({"x": np.full((4, 2), 1.5)}, "from 1.5 to 1.5: scale"),
         ({"x": np.full((4, 2), -0.5)}, "from -0.5 to -0.5: scale"),
+        ({"x": np.zeros((4, 2), bool)}, "dtype bool; it must be uint8 or floating"),
+        ({"x": np.ones((4, 2), np.uint8)}, "holds no value above 1, of 255: pass floats"),
+        ({"x": np.full((4, 2), 16, np.uint8)}, "holds no value above 16, of 255"),
+        ({"x": np.full((4, 2), 1.0001)}, "from 1.0001 to 1.0001: scale"),
+        ({"x": np.zeros((4, 3, 5, 5))}, "looks like [N, channels, height, width]"),
+        ({"x": np.zeros((4, 1, 8, 8))}, "numpy.moveaxis(x, 1, -1)"),
+        ({"x": np.zeros((4, 4, 9, 2))}, "looks like [N, channels, height, width]"),
         ({"x": np.zeros((3, 2))}, "3 rows in x and 4 in y"),
         ({"y": np.array([0.0, 1, 2, 1])}, "dtype float64; it must be [N ≥ 1] integers"),
         ({"y": np.zeros((4, 3), np.int64)}, "shape (4, 3)"),
@@ -106,6 +113,32 @@ def test_npz_defects_are_named_in_one_line(tmp_path, change, message):
     with pytest.raises(ValueError, match=re.escape(message)) as error:
         _load(tmp_path, arrays)
     assert "\n" not in str(error.value) and "own.npz" in str(error.value)
+
+
+def test_rounding_beyond_one_is_tolerated_and_clipped(tmp_path):
+    x = np.array([[-1e-7, 0.5], [1.0000001, 1], [0, 0], [0, 0]])
+    data = _load(tmp_path, {"x": x, "y": GOOD["y"]})
+    assert data.x.min() == 0.0 and data.x.max() == 1.0
+
+
+def test_small_images_with_channels_last_are_read_as_they_are(tmp_path):
+    assert _load(tmp_path, {"x": np.ones((4, 3, 3, 3)), "y": GOOD["y"]}).x.shape == (4, 3, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "message"),
+    [
+        (np.array([1, 2, 3, 1], np.int32), 3, "y of mine holds labels from 1 to 3"),
+        (np.array([0, 1, -1, 1], np.int32), 3, "labels from -1 to 1"),
+        (np.array([0, 1, 0, 1], np.int32), 2.0, "num_classes must be an integer"),
+        (np.array([0, 1, 0, 1], np.int32)[:, None], 2, r"y of mine has shape"),
+    ],
+)
+def test_data_made_by_hand_are_checked_as_files_are(
+    labels, classes, message, unchecked_annotations
+):
+    with pytest.raises(ValueError, match=message):
+        ImageData("mine", np.zeros((4, 2, 2, 1), np.float32), labels, None, None, classes)
 
 
 def test_files_that_are_no_npz(tmp_path):

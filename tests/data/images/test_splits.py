@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from modeledit_jax.data.images.datasets import ImageData, load_images
 from modeledit_jax.data.images.splits import ROLES, _allocate, split_images
+from modeledit_jax.types import Examples
+from tests import tiny
 
 
 def _tagged(y: np.ndarray, y_test: np.ndarray | None = None) -> ImageData:
@@ -114,3 +116,25 @@ def test_every_class_must_appear_in_every_role():
         split_images(_tagged(rare))
     with pytest.raises(ValueError, match="role test of tagged has no row of class 1"):
         split_images(_tagged(np.arange(40) % 2, np.zeros(3, int)))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda y: y + 1, "y of the role select holds labels from 1 to 3"),
+        (lambda y: y[:, None], "y of the role select has shape"),
+        (lambda y: y.astype(np.float32), "y of the role select has dtype float32"),
+        (lambda y: y[:-1], "x of the role select has shape"),
+    ],
+)
+def test_splits_made_by_hand_are_checked(change, message):
+    whole = tiny.splits()
+    with pytest.raises(ValueError, match=message):
+        whole.replace(select=Examples(whole.select.x, change(whole.select.y)))
+
+
+def test_splits_pass_through_transformations_unchecked():
+    whole = tiny.splits()
+    shapes = jax.tree.map(np.shape, whole)
+    assert shapes.train.y == (tiny.SIZES["train"],)
+    assert jax.eval_shape(lambda s: s.train.y, whole).shape == (tiny.SIZES["train"],)
