@@ -64,7 +64,9 @@ def test_questions_are_split_for_large_vocabularies(model, facts):
 def test_a_word_without_an_embedding_is_named(model, facts):
     small = replace(model.editable.config, vocab_size=100)
     short = replace(model, editable=model.editable.replace(config=small))
-    with pytest.raises(ValueError, match=r"record 0.*has the token.*the network embeds 100"):
+    with pytest.raises(
+        ValueError, match=r"row 0: 'Mu0 lies in.*has the token.*the network embeds 100"
+    ):
         encode_task(short, facts[0])
 
 

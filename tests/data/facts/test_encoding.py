@@ -34,7 +34,7 @@ def _reference(prompt, answer, tokenizer):
 def test_positions_are_those_of_the_reference_whatever_the_padding(rows, extra):
     longest = max(len(_reference(*row, BYTES)[0]) for row in rows)
     prompts, answers = zip(*rows, strict=True)
-    batch = encode_answers(prompts, answers, BYTES, length=longest + extra)
+    batch = encode_answers(prompts, answers, BYTES, separator=" ", length=longest + extra)
     for row, (prompt, answer) in enumerate(rows):
         inputs, labels = _reference(prompt, answer, BYTES)
         padding = longest + extra - len(inputs)
