@@ -9,7 +9,6 @@ without.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -20,18 +19,10 @@ from modeledit_jax.data.facts.token_ids import (
     encode_text,
     join,
     plain_tokenizer,
-    prompt_and_answers,
+    prompt_and_answer,
 )
 from modeledit_jax.data.facts.tokens import IGNORED, TokenBatch, pad_batch, padded_length
 from modeledit_jax.types import Array, Field
-
-
-class _Limits(NamedTuple):
-    """See `encode_answers`."""
-
-    length: int | None
-    context: int | None
-    vocabulary: int | None
 
 
 def encode_answers(
@@ -61,28 +52,18 @@ def encode_answers(
       ValueError: a row is empty, longer than ``length`` or ``context``, has a token beyond the
         ``vocabulary``, or cannot be read by the tokenizer; the row is named.
     """
-    limits = _Limits(length, context, vocabulary)
-    return _encode(prompts, (answers,), tokenizer, limits, separator)[0]
-
-
-def encode_rivals(
-    prompts: Sequence[str],
-    answers: Sequence[str],
-    rivals: Sequence[str],
-    tokenizer: Tokenizer,
-    *,
-    length: int | None = None,
-    context: int | None = None,
-    vocabulary: int | None = None,
-) -> tuple[TokenBatch, TokenBatch]:
-    """Encodes prompts with either of two answers, to be compared position by position.
-
-    Both batches have one length, and in both a prompt ends at the same position. Arguments and
-    errors are those of `encode_answers`.
-    """
-    limits = _Limits(length, context, vocabulary)
-    first, second = _encode(prompts, (answers, rivals), tokenizer, limits)
-    return first, second
+    _check_texts({"prompts": prompts, "answers": answers})
+    tokenizer = plain_tokenizer(tokenizer)
+    rows = []
+    for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
+        with _named(row):
+            own, ids = prompt_and_answer(tokenizer, prompt, answer, separator)
+            check_embedded(tokenizer, [*own, *ids], vocabulary, join(prompt, answer, separator))
+        _check_row(row, (prompt, answer), (len(own), len(ids)), context)
+        rows.append((own, ids))
+    longest = max(len(own) + len(ids) - 1 for own, ids in rows)
+    length = length or padded_length(longest, context)
+    return pad_batch([own for own, _ in rows], [ids for _, ids in rows], length)
 
 
 def encode_sentences(
@@ -163,42 +144,12 @@ def subject_last(prompt: str, subject: str, tokenizer: Tokenizer) -> int:
             f"the subject {subject!r} is not in the prompt {prompt!r}: spell it as in the prompt"
         )
     end = start + len(subject)
-    offsets = encode_text(plain_tokenizer(tokenizer), prompt).offsets
+    offsets = encode_text(plain_tokenizer(tokenizer), prompt.rstrip(" ")).offsets
     # Special tokens have empty spans; of several tokens in one character, the last one counts.
     places = [place for place, (low, high) in enumerate(offsets) if low < high and low < end]
     if not places:
         raise ValueError(f"the tokenizer leaves nothing of the subject {subject!r} in {prompt!r}")
     return places[-1]
-
-
-def _encode(
-    prompts: Sequence[str],
-    choices: Sequence[Sequence[str]],
-    tokenizer: Tokenizer,
-    limits: _Limits,
-    separator: str | None = None,
-) -> list[TokenBatch]:
-    """One batch for each of the ``choices`` of answers, all padded to one length."""
-    _check_texts({"prompts": prompts} | dict(zip(("answers", "rivals"), choices, strict=False)))
-    tokenizer = plain_tokenizer(tokenizer)
-    prompt_rows: list[list[int]] = []
-    answer_rows: list[list[list[int]]] = [[] for _ in choices]
-    for row, (prompt, *answers) in enumerate(zip(prompts, *choices, strict=True)):
-        with _named(row):
-            own, found = prompt_and_answers(tokenizer, prompt, answers, separator)
-            for answer, ids in zip(answers, found, strict=True):
-                check_embedded(tokenizer, [*own, *ids], limits.vocabulary, join(prompt, answer))
-        for answer, ids, rows in zip(answers, found, answer_rows, strict=True):
-            _check_row(row, (prompt, answer), (len(own), len(ids)), limits.context)
-            rows.append(ids)
-        prompt_rows.append(own)
-    longest = max(
-        len(own) + len(ids) - 1
-        for rows in answer_rows
-        for own, ids in zip(prompt_rows, rows, strict=True)
-    )
-    length = limits.length or padded_length(longest, limits.context)
-    return [pad_batch(prompt_rows, rows, length) for rows in answer_rows]
 
 
 def _check_row(

@@ -16,13 +16,12 @@ from tokenizers import Tokenizer
 
 from modeledit_jax.data.facts.encoding import (
     encode_answers,
-    encode_rivals,
     split_batches,
     split_rows,
     subject_last,
 )
 from modeledit_jax.data.facts.token_ids import plain_tokenizer
-from modeledit_jax.data.facts.tokens import IGNORED, TokenBatch
+from modeledit_jax.data.facts.tokens import TokenBatch
 from modeledit_jax.types import Field
 
 NEIGHBOUR, SAME_SUBJECT, UNRELATED = "neighbor", "same_subject", "unrelated"
@@ -154,7 +153,7 @@ def encode_edits(
         _encode_stream(prompts, answers, old_answers if paired else None, tokenizer, options)
         for prompts, answers, old_answers in streams
     )
-    places = _subject_places(records, tokenizer, edit)
+    places = _subject_places(records, tokenizer)
     flat = FactBatch(edit, rephrased, local, edit_old, rephrased_old, local_new, places)
     return _in_batches(flat, batch_size)
 
@@ -188,13 +187,16 @@ def _encode_stream(
     """Encodes prompts with either kind of answer, all padded to one length."""
     if others is None:
         return encode_answers(prompts, answers, tokenizer, **options), None
-    rivals = [other or "" for other in others]
-    return encode_rivals(prompts, answers, rivals, tokenizer, **options)
+    both = [*answers, *(other or "" for other in others)]
+    encoded = encode_answers([*prompts] * 2, both, tokenizer, **options)
+    first, second = (
+        jax.tree.map(lambda leaf, half=half: leaf[half], encoded)
+        for half in (slice(len(prompts)), slice(len(prompts), None))
+    )
+    return first, second
 
 
-def _subject_places(
-    records: Sequence[EditRecord], tokenizer: Tokenizer, edit: TokenBatch
-) -> Int32[np.ndarray, " n"]:
+def _subject_places(records: Sequence[EditRecord], tokenizer: Tokenizer) -> Int32[np.ndarray, " n"]:
     places = np.full(len(records), -1, np.int32)
     for index, record in enumerate(records):
         if record.subject:
@@ -202,8 +204,7 @@ def _subject_places(
                 places[index] = subject_last(record.prompt, record.subject, tokenizer)
             except ValueError as error:
                 raise ValueError(f"record {index}: {error}") from error
-    # A token that is the subject's end and the answer's beginning counts to the answer.
-    return np.minimum(places, (np.asarray(edit.labels) != IGNORED).argmax(-1).astype(np.int32))
+    return places
 
 
 def _in_batches(flat: FactBatch, size: int) -> FactBatch:

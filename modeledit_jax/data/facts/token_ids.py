@@ -10,15 +10,16 @@ spelling of its first word.
   Burmese, Tibetan; the answer may be a number). White space that the user wrote stays as it is.
 - Special tokens that the tokenizer puts in front belong to the prompt; those that it puts behind a
   text are left out, for neither does the prompt end there nor are they part of the answer.
-- Where the tokenizer joins the end of the prompt with the beginning of the answer, so that the
-  prompt's own tokens are not the first of the whole text (a prompt that ends in a space; pieces
-  that cross the boundary where there are no spaces), the answer begins with the first token that
-  differs. The row is still the whole text as the tokenizer reads it.
+- Spaces at the end of a prompt belong to the answer: tokenizers put the space in front of the word
+  that follows, and no network has seen the one without the other.
+- The prompt's tokens are always those of the prompt alone, for these are what the network is asked
+  with. Where they are not the first of the whole text, because a piece crosses the boundary (there
+  are such where there are no spaces between words), the answer's tokens are those that it has at
+  the beginning of a line, without what is put in front of a whole text. The text stays the same.
 """
 
 import unicodedata
 from collections.abc import Sequence
-from itertools import takewhile
 
 from tokenizers import Encoding, Tokenizer
 
@@ -72,57 +73,52 @@ def encode_text(tokenizer: Tokenizer, text: str) -> Encoding:
 
 
 def prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
-    """Token ids of a prompt that is to be continued.
-
-    Special tokens behind it are left out, and so are spaces at its end: tokenizers put the space
-    in front of the word that follows.
+    """Token ids of a prompt that is to be continued; the module's docstring says where it ends.
 
     Raises:
       ValueError: see `encode_text`.
     """
-    front, ids = _split_special(encode_text(tokenizer, _checked(prompt).rstrip(" ")))
-    if not ids:  # of an empty text, what is put in front and behind looks alike
-        front, _ = _split_special(encode_text(tokenizer, "a"))
-    return [*front, *ids]
+    return _front_and_own(tokenizer, _checked(prompt).rstrip(" "))
 
 
-def prompt_and_answers(
-    tokenizer: Tokenizer, prompt: str, answers: Sequence[str], separator: str | None = None
-) -> tuple[list[int], list[list[int]]]:
-    """Token ids of a prompt and of each answer that may follow it.
+def prompt_and_answer(
+    tokenizer: Tokenizer, prompt: str, answer: str, separator: str | None = None
+) -> tuple[list[int], list[int]]:
+    """Token ids of a prompt and of the answer that follows it.
 
     Args:
       tokenizer: of `plain_tokenizer`.
-      prompt: what the answers follow.
-      answers: at least one; the prompt ends at the same position for all of them.
-      separator: put between the two; None: what the module's docstring says.
+      prompt, answer: see the module's docstring.
+      separator: put between the two, which are then taken as they stand; None: what the module's
+        docstring says.
 
     Returns:
-      Ids of the prompt, special tokens in front included, and of each answer; an answer that adds
-      nothing to the prompt has none, nor has one of white space alone unless a separator is given.
-      The module's docstring says where the one ends and the others begin.
+      Ids of the prompt, special tokens in front included, and of the answer: none if it adds
+      nothing to the prompt, or nothing but white space with no ``separator``.
 
     Raises:
-      ValueError: `encode_text`, or no token of the prompt is left, for it is one with the answer's.
+      ValueError: see `encode_text`.
     """
-    _, own = _split_special(encode_text(tokenizer, prompt))
-    texts = [join(prompt, answer, separator) for answer in answers]
-    wholes = [_split_special(encode_text(tokenizer, text)) for text in texts]
-    shared = min(_shared(own, ids) for _, ids in wholes)
-    if own and not shared and prompt.strip():
-        raise ValueError(
-            f"the tokenizer reads the prompt {prompt!r} and its answer {answers[0]!r} as one, so "
-            "that no token of the prompt is left: lengthen the prompt"
-        )
-    found = [
-        ids[shared:] if separator is not None or answer.strip() else []
-        for answer, (_, ids) in zip(answers, wholes, strict=True)
-    ]
-    return [*wholes[0][0], *own[:shared]], found
+    whole = join(prompt, answer, separator)
+    begin = prompt.rstrip(" ") if separator is None else prompt
+    own = _front_and_own(tokenizer, begin)
+    if separator is None and not answer.strip():
+        return own, []
+    front, body = _split_special(encode_text(tokenizer, whole))
+    ids = [*front, *body]
+    if ids[: len(own)] == own:
+        return own, ids[len(own) :]
+    rest = whole[len(begin) :]
+    line, continued = (
+        _split_special(encode_text(tokenizer, "\n" + text))[1] for text in ("", rest)
+    )
+    if continued[: len(line)] == line:
+        return own, continued[len(line) :]
+    return own, _split_special(encode_text(tokenizer, rest))[1]
 
 
 def join(prompt: str, answer: str, separator: str | None = None) -> str:
-    """Prompt and answer as one text; see `prompt_and_answers`."""
+    """Prompt and answer as one text; see `prompt_and_answer`."""
     prompt, answer = _checked(prompt), _checked(answer)
     if separator is not None:
         return prompt + _checked(separator) + answer
@@ -174,10 +170,11 @@ def _split_special(encoding: Encoding) -> tuple[list[int], list[int]]:
     return encoding.ids[: own[0]], encoding.ids[own[0] : own[-1] + 1]
 
 
-def _shared(first: Sequence[int], second: Sequence[int]) -> int:
-    """Tokens that two texts have in common from their start."""
-    pairs = zip(first, second, strict=False)
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+def _front_and_own(tokenizer: Tokenizer, text: str) -> list[int]:
+    front, ids = _split_special(encode_text(tokenizer, text))
+    if not ids:  # of an empty text, what is put in front and behind looks alike
+        front, _ = _split_special(encode_text(tokenizer, "a"))
+    return [*front, *ids]
 
 
 def _spaceless(character: str) -> bool:
