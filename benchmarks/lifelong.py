@@ -34,7 +34,11 @@ from modeledit_jax.language.model import init_params, tiny_llama
 from modeledit_jax.lifelong.low_rank import ridge_shift
 from modeledit_jax.lifelong.methods.hypernetwork import HypernetworkConfig
 from modeledit_jax.lifelong.methods.hypernetwork_editor import HypernetworkEditor
-from modeledit_jax.lifelong.methods.meta_training import MetaTraining, start_training, train_steps
+from modeledit_jax.lifelong.methods.meta_training import (
+    MetaTraining,
+    compiled_train_steps,
+    start_training,
+)
 from modeledit_jax.lifelong.model import EditableModel, commit
 from modeledit_jax.lifelong.objective import Objective
 from modeledit_jax.lifelong.stream import edit_stream, start_stream
@@ -153,7 +157,7 @@ def step_memory(config: Config, memory: int) -> int:
     editor, training = learned_editor(config, memory)
     model, stream = model_of(config), stream_of(config, 20 * config.batch_size)
     state = start_training(editor, training, model, jax.random.key(0))
-    lowered = train_steps.lower(editor, training, model, state, stream, 1)
+    lowered = compiled_train_steps.lower(editor, training, model, state, stream, 1)
     analysis: Any = lowered.compile().memory_analysis()
     return int(analysis.temp_size_in_bytes)
 

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from modeledit_jax.data.facts.records import FactBatch
+from modeledit_jax.data.facts.tokens import values_known
 from modeledit_jax.lifelong.model import (
     Changes,
     EditableModel,
@@ -176,7 +177,7 @@ def edit_stream(
       ValueError: the editor has no room for a batch (`StreamEditor.sized_for`), or the network no
         embedding of a token.
     """
-    if not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(stream)):
+    if values_known(stream):
         check_facts(model, stream, "stream")
         editor.sized_for(model, (stream,))  # refuses what does not fit; the editor stays as it is
     return compiled_stream(editor, model, state, stream)

@@ -15,7 +15,7 @@ import numpy as np
 from flax import struct
 from jaxtyping import Bool, Float, Int
 
-from modeledit_jax.data.facts.tokens import IGNORED, TokenBatch
+from modeledit_jax.data.facts.tokens import IGNORED, TokenBatch, values_known
 from modeledit_jax.language.hooked_linear import Hook
 from modeledit_jax.language.model import apply
 from modeledit_jax.lifelong.model import EditableModel, Kernels
@@ -110,7 +110,7 @@ def check_rows(
     Raises:
       ValueError: they do not; the tokens beyond them would be left out.
     """
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(stream)):
+    if not values_known(stream):
         return
     needed = rows_needed(stream, tokens, minibatch)
     if needed > rows:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tokenizers import Tokenizer
 
 from modeledit_jax.lifelong.language_model import LanguageModel, load_language_model
 from tests.language import huggingface_networks as huggingface
@@ -126,3 +127,34 @@ def test_what_is_missing_is_named(tmp_path):
     (folder / "tokenizer.json").unlink()
     with pytest.raises(FileNotFoundError, match=r"tokenizer\.json"):
         load_language_model(folder)
+
+
+def test_what_cannot_be_continued_is_refused(model):
+    tokenizer = Tokenizer.from_str(model.tokenizer.to_str())
+    tokenizer.add_tokens(["Zorblax"])
+    short = LanguageModel(model.editable, tokenizer)
+    name = model.modules[0]
+    broken = model.editable.kernels() | {name: jnp.full(model.editable.shapes[name], jnp.inf)}
+    for call, message in (
+        (
+            lambda: short.complete(["See Zorblax"]),
+            "has the token 'Zorblax', number 400",
+        ),
+        (lambda: model.complete([]), r"prompts=\[\] to be continued by 8 tokens: give a list"),
+        (lambda: model.complete("She closed"), "prompts='She closed' to be continued"),
+        (lambda: model.complete(["She"], tokens=0), "by 0 tokens: .* at least one token"),
+        (lambda: model.complete(["She"], broken), f"kernels of {name} hold values that are not"),
+        (lambda: model.complete(["She"], {"head": jnp.ones(2)}), "the model edits no head"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+def test_kernels_of_another_network_are_never_saved(model, tmp_path):
+    for kernels, message in (
+        ({"layers/9/mlp/down": jnp.ones((2, 2))}, "the model edits no layers/9/mlp/down"),
+        ({model.modules[0]: jnp.ones((2, 2))}, r"has the shape \(2, 2\), that of the network is"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model.save(tmp_path / "edited", kernels)
+    assert os.listdir(tmp_path) == []

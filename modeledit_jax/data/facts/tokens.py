@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from modeledit_jax.types import Array, Field
+from modeledit_jax.types import Array, Field, PyTree
 
 IGNORED = -100
 """Label of a position where nothing is scored (the convention of PyTorch and Hugging Face)."""
@@ -63,6 +63,11 @@ def padded_length(length: int, context: int | None = None) -> int:
     return min(bucket(length) if length <= largest else steps, context)
 
 
+def values_known(tree: PyTree) -> bool:
+    """Whether all arrays hold values: not so inside `jax.jit`, where nothing can be checked."""
+    return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
+
+
 def check_tokens(batch: TokenBatch, vocabulary: int, name: str) -> None:
     """Checks that a network can read and predict every token of a batch ``[..., n, l]``.
 
@@ -77,7 +82,7 @@ def check_tokens(batch: TokenBatch, vocabulary: int, name: str) -> None:
     Raises:
       ValueError: an attended token or a label is not in ``0 … vocabulary − 1``.
     """
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(batch)):
+    if not values_known(batch):
         return
     tokens, attention, labels = map(np.asarray, (batch.tokens, batch.attention, batch.labels))
     for ids, counted in ((tokens, attention), (labels, labels != IGNORED)):

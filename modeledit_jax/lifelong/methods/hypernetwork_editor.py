@@ -126,8 +126,6 @@ class HypernetworkEditor(StreamEditor):
                 "this editor learns from facts about other subjects: give it some to train on, "
                 "or training=None"
             )
-        if self.rows is not None:
-            self.sized_for(model, (stream,))
 
         def advance(state: MetaState, done: int, steps: int) -> tuple[MetaState, dict[str, Array]]:
             return train_steps(self, training, model, state, stream, steps)
@@ -160,9 +158,10 @@ class HypernetworkEditor(StreamEditor):
 
         Raises:
           ValueError: ``minibatch`` does not divide the batch; ``rows`` are too few for it, where
-            its tokens are known (`token_gradients.capture`).
+            its tokens are known (`token_gradients.capture`); the state is of other modules.
         """
         self._check_minibatch(batch.edit)
+        self._check_state(model, state)
         if self.rows is not None:
             check_rows(batch.edit, self.rows, self.tokens, self.minibatch)
         size = self.minibatch or batch.edit.tokens.shape[0]
@@ -177,6 +176,18 @@ class HypernetworkEditor(StreamEditor):
         statistics, seen = jax.lax.scan(part, state.statistics, parts)
         seen = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), seen)
         return seen, HyperState(state.learned, statistics)
+
+    def _check_state(self, model: EditableModel, state: HyperState) -> None:
+        """A network of fewer modules would be read beyond its end, which JAX clamps."""
+        networks = state.learned.networks
+        groups = group_modules(model.shapes)
+        trained = {group: network.lr.shape[-1] for group, network in networks.items()}
+        needed = {group: len(modules) for group, modules in groups.items()}
+        if set(state.statistics) != set(needed) or (self.rule != "ultraedit" and trained != needed):
+            raise ValueError(
+                f"the state of the editor is of {trained or set(state.statistics)} modules by "
+                f"shape, the model edits {needed}: train it on this model"
+            )
 
     def _check_minibatch(self, edit: TokenBatch) -> None:
         facts = edit.tokens.shape[-2]
