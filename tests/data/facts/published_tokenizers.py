@@ -160,6 +160,16 @@ def words() -> Tokenizer:
     return word_tokenizer(SENTENCES)
 
 
+def characters() -> Tokenizer:
+    """Every character a token, the space among them."""
+    found = sorted(set("".join((" ", *SENTENCES))))
+    vocabulary = {character: index for index, character in enumerate(("[UNK]", *found))}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
+    tokenizer.decoder = decoders.Fuse()
+    return _template(tokenizer, "<s> $A </s>", ["<s>", "</s>"])
+
+
 TOKENIZERS: tuple[Callable[[], Tokenizer], ...] = (
     llama_2,
     mistral,
@@ -170,4 +180,5 @@ TOKENIZERS: tuple[Callable[[], Tokenizer], ...] = (
     several_in_front,
     gpt_2,
     words,
+    characters,
 )

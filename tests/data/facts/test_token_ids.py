@@ -40,8 +40,12 @@ MADE = {make.__name__: make() for make in TOKENIZERS}
 def body(tokenizer, text):
     """Ids of a text with the special tokens in front, by adding none and some by hand."""
     ids = tokenizer.encode(text, add_special_tokens=False).ids
-    front = {"<en> <s>": "several_in_front", "[CLS]": "bert", "<s>": "llama_2 mistral roberta",
-             "<begin>": "gpt_2 words"}  # fmt: skip
+    front = {
+        "<en> <s>": "several_in_front",
+        "[CLS]": "bert",
+        "<s>": "llama_2 mistral roberta characters",
+        "<begin>": "gpt_2 words",
+    }
     name = next(key for key, made in MADE.items() if made is tokenizer)
     special = next((tokens for tokens, users in front.items() if name in users.split()), "")
     return [*(tokenizer.token_to_id(token) for token in special.split()), *ids]
