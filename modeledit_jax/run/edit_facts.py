@@ -112,6 +112,7 @@ def edit_facts(
         model, edits, train, batch_size=batch_size, sentences=sentences, untouched=untouched,
         first=first, seed=seed,
     )  # fmt: skip
+    method.sized_for(task.model, task.streams)  # what does not fit must not claim the folder
     folder = None if folder is None else Path(folder)
     if folder is not None:
         _claim(folder, _identity(method, model, task, key))

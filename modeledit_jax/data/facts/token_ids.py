@@ -154,7 +154,7 @@ def check_embedded(
 
 def _checked(text: str) -> str:
     if not isinstance(text, str):
-        raise ValueError(f"{text!r} is a {type(text).__name__}, no text: give a string")
+        raise ValueError(f"{text!r} is of type {type(text).__name__}, no text: give a string")
     return text
 
 

@@ -194,7 +194,9 @@ def test_what_is_no_tokenizer_or_no_text_is_refused_in_one_line(untyped):
         lambda: prompt_ids(tokenizer, b"The"),
         lambda: join("The", "Paris", 1),
     ):
-        with pytest.raises(ValueError, match=r"is a (int|NoneType|bytes), no text: give a string"):
+        with pytest.raises(
+            ValueError, match=r"is of type (int|NoneType|bytes), no text: give a string"
+        ):
             call()
     bare = Tokenizer(models.WordLevel({"Paris": 0}))
     with pytest.raises(ValueError, match=r"cannot read 'Rome' \(WordLevel.*: change the text"):
