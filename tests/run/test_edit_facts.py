@@ -144,7 +144,5 @@ def test_a_method_without_room_is_refused_before_it_claims_the_folder(model, fac
 
 @pytest.mark.slow
 def test_kernels_that_are_not_finite_are_no_result(model, facts):
-    with pytest.raises(
-        ValueError, match="layers/1/mlp/down hold values that are not finite: lower"
-    ):
+    with pytest.raises(ValueError, match="layers/1/mlp/down hold values that are not finite"):
         edit(FineTune(learning_rate=1e38, steps=3), model, facts)
