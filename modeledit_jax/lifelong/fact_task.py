@@ -113,11 +113,8 @@ def encode_task(
     edited = encode_edits(edits, **options)
     learned = encode_edits(train, **options, **draws) if train else None
     plain = encode_sentences(sentences, **texts)
-    questions = encode_answers(
-        [probe.prompt for probe in untouched],
-        [probe.answer for probe in untouched],
-        **texts,
-    )
+    asked, answers = [probe.prompt for probe in untouched], [probe.answer for probe in untouched]
+    questions = encode_answers(asked, answers, **texts)
     return FactTask(
         model.editable,
         edited,
