@@ -34,7 +34,11 @@ from modeledit_jax.language.model import init_params, tiny_llama
 from modeledit_jax.lifelong.low_rank import ridge_shift
 from modeledit_jax.lifelong.methods.hypernetwork import HypernetworkConfig
 from modeledit_jax.lifelong.methods.hypernetwork_editor import HypernetworkEditor
-from modeledit_jax.lifelong.methods.meta_training import MetaTraining, start_training, train_steps
+from modeledit_jax.lifelong.methods.meta_training import (
+    MetaTraining,
+    compiled_train_steps,
+    start_training,
+)
 from modeledit_jax.lifelong.model import EditableModel, commit
 from modeledit_jax.lifelong.objective import Objective
 from modeledit_jax.lifelong.stream import edit_stream, start_stream
@@ -141,25 +145,26 @@ def candidate_contestants(config: Config) -> dict[str, Contestant]:
     }
 
 
-def learned_editor(memory: int) -> tuple[HypernetworkEditor, MetaTraining]:
+def learned_editor(config: Config, memory: int) -> tuple[HypernetworkEditor, MetaTraining]:
     """RLEdit at the size of the experiment."""
     network = HypernetworkConfig(rank=64, num_blocks=2)
-    return HypernetworkEditor("malmen", 10, network), MetaTraining(Objective(memory=memory))
+    rows = config.batch_size  # an answer is one token
+    return HypernetworkEditor("malmen", rows, network), MetaTraining(Objective(memory=memory))
 
 
 def step_memory(config: Config, memory: int) -> int:
     """Bytes of temporary buffers of one training step."""
-    editor, training = learned_editor(memory)
+    editor, training = learned_editor(config, memory)
     model, stream = model_of(config), stream_of(config, 20 * config.batch_size)
     state = start_training(editor, training, model, jax.random.key(0))
-    lowered = train_steps.lower(editor, training, model, state, stream, 1)
+    lowered = compiled_train_steps.lower(editor, training, model, state, stream, 1)
     analysis: Any = lowered.compile().memory_analysis()
     return int(analysis.temp_size_in_bytes)
 
 
 def stream_seconds(config: Config) -> float:
     """Of a whole stream under RLEdit, compiled before."""
-    editor, _ = learned_editor(1)
+    editor, _ = learned_editor(config, 1)
     model, stream = model_of(config), stream_of(config, config.edits)
     learned = editor.init(model, jax.random.key(0))
     for _ in range(2):  # the first compiles

@@ -15,7 +15,7 @@ import optax.contrib
 from flax import struct
 from jaxtyping import Float, Int
 
-from modeledit_jax.data.facts.tokens import IGNORED, TokenBatch
+from modeledit_jax.data.facts.tokens import IGNORED, TokenBatch, check_tokens
 from modeledit_jax.language.model import LanguageModelConfig, apply, init_params
 from modeledit_jax.types import Array, Field, Key, Params
 
@@ -100,7 +100,6 @@ def init_state(
     )
 
 
-@partial(jax.jit, static_argnames="n_steps", donate_argnames="state")
 def train_chunk(
     state: LanguageTrainingState, data: TokenBatch, n_steps: int
 ) -> tuple[LanguageTrainingState, Float[Array, " n_steps"]]:
@@ -113,8 +112,18 @@ def train_chunk(
 
     Returns:
       The state afterwards, and the loss of every step's batch before the step.
-    """
 
+    Raises:
+      ValueError: a token of ``data`` is none of the network's.
+    """
+    check_tokens(data, state.model.vocab_size, "data")
+    return _train_chunk(state, data, n_steps)
+
+
+@partial(jax.jit, static_argnames="n_steps", donate_argnames="state")
+def _train_chunk(
+    state: LanguageTrainingState, data: TokenBatch, n_steps: int
+) -> tuple[LanguageTrainingState, Float[Array, " n_steps"]]:
     def loss(params: Params, batch: TokenBatch) -> Array:
         logits, _ = apply(state.model, params, batch.tokens, batch.attention)
         return next_token_loss(logits, batch.labels)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
-from tokenizers import Tokenizer
 
 from modeledit_jax.data.facts import common_knowledge
 from modeledit_jax.data.facts.encoding import encode_answers, encode_sentences, split_batches
@@ -19,9 +18,10 @@ from modeledit_jax.data.facts.records import (
     Probe,
     encode_edits,
 )
-from modeledit_jax.data.facts.tokens import TokenBatch
+from modeledit_jax.data.facts.token_ids import plain_tokenizer
+from modeledit_jax.data.facts.tokens import TokenBatch, check_tokens
 from modeledit_jax.lifelong.language_model import LanguageModel
-from modeledit_jax.lifelong.model import EditableModel
+from modeledit_jax.lifelong.model import EditableModel, check_facts
 
 Facts: TypeAlias = EditRecords | Sequence[EditRecord]
 
@@ -48,6 +48,15 @@ class FactTask:
     sentences: TokenBatch
     untouched: TokenBatch
     first: int
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a token that the network has no embedding of."""
+        for name, facts in (("edits", self.edits), ("train", self.train)):
+            if facts is not None:
+                check_facts(self.model, facts, name)
+        vocabulary = self.model.config.vocab_size
+        check_tokens(self.sentences, vocabulary, "sentences")
+        check_tokens(self.untouched, vocabulary, "untouched")
 
     @property
     def streams(self) -> tuple[FactBatch, ...]:
@@ -92,23 +101,24 @@ def encode_task(
     first = max(1, len(edits) // 4) if first is None else first
     if not 1 <= first <= len(edits):
         raise ValueError(f"first must be 1…{len(edits)}, the number of edits; got {first}")
-    _check_vocabulary(model, (*edits, *train))
-    tokenizer, context = model.tokenizer, model.config.context
-    options: dict[str, Any] = {"tokenizer": tokenizer, "context": context}
-    options["batch_size"] = batch_size
+    texts: dict[str, Any] = {
+        "tokenizer": plain_tokenizer(model.tokenizer),
+        "context": model.config.context,
+        "vocabulary": model.config.vocab_size,
+    }
+    options = {"batch_size": batch_size} | texts
     generators = (np.random.default_rng([seed, index]) for index in range(2))
     draws: dict[str, Any] = dict(zip(("rephrase", "locality"), generators, strict=True))
-    plain = encode_sentences(sentences, tokenizer, context=context)
-    questions = encode_answers(
-        [probe.prompt for probe in untouched],
-        [probe.answer for probe in untouched],
-        tokenizer,
-        context=context,
-    )
+    # The facts first, so that of several texts that do not fit the user's own is named.
+    edited = encode_edits(edits, **options)
+    learned = encode_edits(train, **options, **draws) if train else None
+    plain = encode_sentences(sentences, **texts)
+    asked, answers = [probe.prompt for probe in untouched], [probe.answer for probe in untouched]
+    questions = encode_answers(asked, answers, **texts)
     return FactTask(
         model.editable,
-        encode_edits(edits, **options),
-        encode_edits(train, **options, **draws) if train else None,
+        edited,
+        learned,
         split_batches(plain, _rows_at_once(plain, model.config.vocab_size)),
         split_batches(questions, _rows_at_once(questions, model.config.vocab_size)),
         first,
@@ -117,22 +127,3 @@ def encode_task(
 
 def _rows_at_once(batch: TokenBatch, vocabulary: int) -> int:
     return max(1, min(MOST_ROWS, MOST_LOGITS // (batch.tokens.shape[-1] * vocabulary)))
-
-
-def _check_vocabulary(model: LanguageModel, records: Sequence[EditRecord]) -> None:
-    """Raises ValueError for a token that the network has no embedding of: it would make NaN."""
-    tokenizer: Tokenizer = model.tokenizer
-    if tokenizer.get_vocab_size() <= model.config.vocab_size:
-        return
-    for index, record in enumerate(records):
-        texts = (record.prompt, *record.rephrases, record.target_new, record.target_true or "")
-        probes = (text for probe in record.locality for text in (probe.prompt, probe.answer))
-        for text in (*texts, *probes):
-            encoded = tokenizer.encode(f" {text}")
-            for token, word in zip(encoded.ids, encoded.tokens, strict=True):
-                if token >= model.config.vocab_size:
-                    raise ValueError(
-                        f"record {index}: {text!r} has the token {word!r}, number {token}, and the "
-                        f"network embeds {model.config.vocab_size}: resize its embeddings, or use "
-                        "the tokenizer that it was trained with"
-                    )

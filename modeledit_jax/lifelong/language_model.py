@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from tokenizers import Tokenizer
 
-from modeledit_jax.data.facts.tokens import TokenBatch, bucket, pad_batch
+from modeledit_jax.data.facts.token_ids import check_embedded, plain_tokenizer, prompt_ids
+from modeledit_jax.data.facts.tokens import TokenBatch, pad_batch, padded_length
 from modeledit_jax.evaluation.knowledge import greedy_answers
 from modeledit_jax.language.config import LanguageModelConfig
 from modeledit_jax.language.huggingface.checkpoint import (
@@ -18,7 +18,7 @@ from modeledit_jax.language.huggingface.checkpoint import (
     load_tokenizer,
     save_pretrained,
 )
-from modeledit_jax.lifelong.model import EditableModel, Kernels
+from modeledit_jax.lifelong.model import EditableModel, Kernels, check_kernels
 from modeledit_jax.lifelong.scoring import predict_with
 from modeledit_jax.types import Array, Params
 
@@ -63,9 +63,10 @@ class LanguageModel:
           tokens: to generate.
 
         Raises:
-          ValueError: a prompt is empty or does not fit the model's context.
+          ValueError: a prompt is empty, does not fit the model's context, or has a token that the
+            network does not embed; kernels that are not finite or not of this network.
         """
-        ids = [self.tokenizer.encode(prompt).ids for prompt in prompts]
+        ids = self._prompt_ids(prompts, tokens)
         longest = max(map(len, ids)) + tokens - 1
         if longest > self.config.context:
             raise ValueError(
@@ -74,10 +75,27 @@ class LanguageModel:
             )
         # Labels mark where prompts end; the tokens that they name are never shown to the model.
         room = [[0] * tokens] * len(ids)
-        batch = pad_batch(ids, room, min(bucket(longest), self.config.context))
-        kernels = self.editable.kernels() if kernels is None else kernels
+        batch = pad_batch(ids, room, padded_length(longest, self.config.context))
+        if kernels is None:
+            kernels = self.editable.kernels()
+        else:
+            check_kernels(self.editable, kernels)
         said = np.asarray(_continued(self.editable, kernels, batch, tokens))
         return [text.strip() for text in self.tokenizer.decode_batch(said.tolist())]
+
+    def _prompt_ids(self, prompts: Sequence[str], tokens: int) -> list[list[int]]:
+        if isinstance(prompts, str) or not len(prompts) or tokens < 1:
+            raise ValueError(
+                f"prompts={prompts!r} to be continued by {tokens} tokens: give a list of at least "
+                "one text, and at least one token"
+            )
+        tokenizer = plain_tokenizer(self.tokenizer)
+        ids = [prompt_ids(tokenizer, prompt) for prompt in prompts]
+        for prompt, found in zip(prompts, ids, strict=True):
+            check_embedded(tokenizer, found, self.config.vocab_size, prompt)
+            if not found:
+                raise ValueError(f"the prompt {prompt!r} has no token: give it a text")
+        return ids
 
     def save(self, folder: str | Path, kernels: Kernels) -> None:
         """Writes the edited network as a folder that `transformers` loads, whole or not at all.
@@ -91,14 +109,10 @@ class LanguageModel:
 
         Raises:
           FileExistsError: ``folder`` is not empty.
-          ValueError: a kernel holds a value that is not finite.
+          ValueError: a kernel holds a value that is not finite, or is not of this network; nothing
+            is saved.
         """
-        broken = [name for name, kernel in kernels.items() if not jnp.isfinite(kernel).all()]
-        if broken:
-            raise ValueError(
-                f"the edited kernels of {', '.join(broken)} hold values that are not finite, so "
-                "nothing is saved: lower the step size of the method"
-            )
+        check_kernels(self.editable, kernels)
         params = self.editable.with_kernels(kernels)
         tokenizer = self.tokenizer if self.source is None else None
         save_pretrained(folder, self.config, params, self.source, tokenizer=tokenizer)

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Float
 
-from modeledit_jax.data.facts.tokens import TokenBatch
+from modeledit_jax.data.facts.records import FactBatch
+from modeledit_jax.data.facts.tokens import TokenBatch, check_tokens
 from modeledit_jax.edits.site import get_leaves, set_leaves
 from modeledit_jax.language.config import LanguageModelConfig, module_names
 from modeledit_jax.language.hooked_linear import Hook
@@ -84,6 +85,42 @@ class EditableModel:
         """Float32 logits of the network with ``kernels`` and, beside them, ``changes``."""
         params = self.with_kernels(kernels)
         return apply(self.config, params, batch.tokens, batch.attention, changes)[0]
+
+
+def check_facts(model: EditableModel, facts: FactBatch, name: str) -> None:
+    """Checks that a network can read every token of ``facts`` (`tokens.check_tokens`).
+
+    Raises:
+      ValueError: it has no embedding of a token, which would make its kernels NaN.
+    """
+    for part, batch in vars(facts).items():
+        if isinstance(batch, TokenBatch):
+            check_tokens(batch, model.config.vocab_size, f"{name}.{part}")
+
+
+def check_kernels(model: EditableModel, kernels: Kernels) -> None:
+    """Checks that kernels are those of the model's modules and that all of their values are finite.
+
+    Raises:
+      ValueError: a module that may not change, a kernel of another shape, or a value that is not
+        finite; the modules are named.
+    """
+    shapes = model.shapes
+    if unknown := sorted(set(kernels) - set(shapes)):
+        raise ValueError(
+            f"the model edits no {', '.join(unknown)}: give kernels of {', '.join(shapes)}"
+        )
+    for name, kernel in kernels.items():
+        if jnp.shape(kernel) != shapes[name]:
+            raise ValueError(
+                f"the kernel of {name} has the shape {jnp.shape(kernel)}, that of the network is "
+                f"{shapes[name]}: give kernels that were edited from it"
+            )
+    if broken := [name for name, kernel in kernels.items() if not jnp.isfinite(kernel).all()]:
+        raise ValueError(
+            f"the edited kernels of {', '.join(broken)} hold values that are not finite: lower the "
+            "step size of the method"
+        )
 
 
 def dense_change(change: Hook) -> Float[Array, "d_in d_out"]:

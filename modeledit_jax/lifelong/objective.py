@@ -52,6 +52,8 @@ class Objective:
     def __post_init__(self) -> None:
         if self.memory < 1:
             raise ValueError(f"memory must be at least 1 batch, the latest; got {self.memory}")
+        if self.minibatch is not None and self.minibatch < 1:
+            raise ValueError(f"minibatch={self.minibatch}: give at least 1, or None")
 
 
 def answer_loss(
@@ -77,6 +79,11 @@ def locality_loss(
 def _token_mean(
     per_row: Float[Array, " n"], labels: Int[Array, "n l"], minibatch: int | None
 ) -> Float[Array, ""]:
+    if len(labels) % (minibatch or len(labels)):
+        raise ValueError(
+            f"a batch of {len(labels)} facts has no parts of {minibatch}: the minibatch of the "
+            "objective must divide it"
+        )
     counts = (labels != IGNORED).sum(-1)
     counts, per_row = (x.reshape(-1, minibatch or len(x)) for x in (counts, per_row))
     return ((per_row * counts).sum(-1) / jnp.maximum(counts.sum(-1), 1)).sum()

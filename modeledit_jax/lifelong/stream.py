@@ -14,7 +14,15 @@ import jax.numpy as jnp
 from flax import struct
 
 from modeledit_jax.data.facts.records import FactBatch
-from modeledit_jax.lifelong.model import Changes, EditableModel, Kernels, commit, squared_norms
+from modeledit_jax.data.facts.tokens import values_known
+from modeledit_jax.lifelong.model import (
+    Changes,
+    EditableModel,
+    Kernels,
+    check_facts,
+    commit,
+    squared_norms,
+)
 from modeledit_jax.types import Advance, Array, Field, Key, PyTree, Report
 
 
@@ -74,7 +82,11 @@ class StreamEditor(Protocol):
     """
 
     def sized_for(self, model: EditableModel, streams: Sequence[FactBatch]) -> "StreamEditor":
-        """The method with whatever depends on the network and on the batches that it will meet."""
+        """The method with whatever depends on the network and on the batches that it will meet.
+
+        Raises:
+          ValueError: it was given something of a fixed size that is too small for a batch.
+        """
         return self
 
     def init(self, model: EditableModel, key: Key) -> Any:
@@ -153,7 +165,6 @@ def start_stream(
     return StreamState(kernels, copied, jnp.zeros((), jnp.int32), jax.random.clone(key))
 
 
-@partial(jax.jit, static_argnames="editor", donate_argnames="state")
 def edit_stream(
     editor: StreamEditor, model: EditableModel, state: StreamState, stream: FactBatch
 ) -> tuple[StreamState, StreamTrace]:
@@ -161,7 +172,22 @@ def edit_stream(
 
     ``state`` is donated. Cutting a stream into parts changes nothing: ``edit_stream`` of the second
     part from the state after the first gives the same state as both parts at once.
+
+    Raises:
+      ValueError: the editor has no room for a batch (`StreamEditor.sized_for`), or the network no
+        embedding of a token.
     """
+    if values_known(stream):
+        check_facts(model, stream, "stream")
+        editor.sized_for(model, (stream,))  # refuses what does not fit; the editor stays as it is
+    return compiled_stream(editor, model, state, stream)
+
+
+@partial(jax.jit, static_argnames="editor", donate_argnames="state")
+def compiled_stream(
+    editor: StreamEditor, model: EditableModel, state: StreamState, stream: FactBatch
+) -> tuple[StreamState, StreamTrace]:
+    """`edit_stream` on batches that were checked."""
 
     def step(state: StreamState, batch: FactBatch) -> tuple[StreamState, StreamTrace]:
         key = jax.random.fold_in(state.key, state.step)

@@ -14,9 +14,15 @@ from jaxtyping import Float
 
 from modeledit_jax.data.facts.records import FactBatch
 from modeledit_jax.language.hooked_linear import Hook
-from modeledit_jax.lifelong.model import Changes, EditableModel, commit, squared_norms
+from modeledit_jax.lifelong.model import (
+    Changes,
+    EditableModel,
+    check_facts,
+    commit,
+    squared_norms,
+)
 from modeledit_jax.lifelong.objective import Objective, trajectory_loss
-from modeledit_jax.lifelong.token_gradients import Rows, capture, rows_needed
+from modeledit_jax.lifelong.token_gradients import Rows, capture, check_rows, rows_needed
 from modeledit_jax.types import Array, Field, Key
 
 
@@ -69,7 +75,14 @@ class StreamWorld(Environment[StreamWorldState, StreamWorldParams]):
         self._default_params = self.params(model, stream)
 
     def params(self, model: EditableModel, stream: FactBatch) -> StreamWorldParams:
-        """Params of another network of the same shapes or of other facts."""
+        """Params of another network of the same shapes or of other facts.
+
+        Raises:
+          ValueError: a batch has more answer tokens than the environment has rows, or a token that
+            the network does not embed.
+        """
+        check_rows(stream.edit, self.rows)
+        check_facts(model, stream, "stream")
         first = jax.tree.map(lambda leaf: leaf[0], stream.edit)
         _, rows = capture(model, model.kernels(), first, self.rows)
         length = jnp.int32(stream.subject_last.shape[0])

@@ -11,10 +11,11 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jaxtyping import Bool, Float, Int
 
-from modeledit_jax.data.facts.tokens import TokenBatch
+from modeledit_jax.data.facts.tokens import IGNORED, TokenBatch, values_known
 from modeledit_jax.language.hooked_linear import Hook
 from modeledit_jax.language.model import apply
 from modeledit_jax.lifelong.model import EditableModel, Kernels
@@ -34,7 +35,6 @@ class Rows:
     mask: Field  # [r] bool
 
 
-@partial(jax.jit, static_argnames=("rows", "tokens"))
 def capture(
     model: EditableModel,
     kernels: Kernels,
@@ -50,7 +50,20 @@ def capture(
       batch: prompts and new answers, ``[n, l]``.
       rows: room for so many tokens, static; see `rows_needed`.
       tokens: which positions count.
+
+    Raises:
+      ValueError: more tokens count than there is room for, as far as their number is known: under
+        a transformation such as `jax.jit` it is not, and the caller has to check the whole stream
+        (`check_rows`).
     """
+    check_rows(batch, rows, tokens)
+    return _capture(model, kernels, batch, rows, tokens)
+
+
+@partial(jax.jit, static_argnames=("rows", "tokens"))
+def _capture(
+    model: EditableModel, kernels: Kernels, batch: TokenBatch, rows: int, tokens: Tokens
+) -> tuple[Float[Array, ""], Rows]:
     n, length = batch.tokens.shape
     taps = {
         name: jnp.zeros((n, length, d_out), model.dtype)
@@ -74,10 +87,39 @@ def capture(
     )
 
 
-def rows_needed(stream: TokenBatch, tokens: Tokens = "answer") -> int:
-    """The most tokens that count in any batch of a stream ``[S, n, l]``."""
-    counted = stream.scored if tokens == "answer" else stream.attention
-    return int(counted.sum((-2, -1)).max())
+def rows_needed(stream: TokenBatch, tokens: Tokens = "answer", minibatch: int | None = None) -> int:
+    """The most tokens that count in any batch of a stream ``[..., n, l]``.
+
+    Args:
+      stream: concrete arrays.
+      tokens: which positions count.
+      minibatch: in any part of so many rows of a batch, instead; it must divide the batch.
+    """
+    counted = np.asarray(stream.labels) != IGNORED if tokens == "answer" else stream.attention
+    per_row = np.asarray(counted).sum(-1)
+    return int(per_row.reshape(-1, minibatch or per_row.shape[-1]).sum(-1).max())
+
+
+def check_rows(
+    stream: TokenBatch, rows: int, tokens: Tokens = "answer", minibatch: int | None = None
+) -> None:
+    """Checks that ``rows`` hold all tokens that count of every batch; see `rows_needed`.
+
+    Does nothing inside `jax.jit`, where no value is known.
+
+    Raises:
+      ValueError: they do not; the tokens beyond them would be left out.
+    """
+    if not values_known(stream):
+        return
+    needed = rows_needed(stream, tokens, minibatch)
+    if needed > rows:
+        what = "answer tokens" if tokens == "answer" else "tokens"
+        part = f"a minibatch of {minibatch} facts" if minibatch else "a batch"
+        raise ValueError(
+            f"rows={rows}: {part} has {needed} {what}, those beyond the rows would be left out; "
+            f"give at least rows={needed}, or a smaller batch"
+        )
 
 
 def _places(

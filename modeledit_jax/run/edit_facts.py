@@ -20,12 +20,12 @@ from modeledit_jax.data.facts.records import Probe
 from modeledit_jax.editors.editor import Cost
 from modeledit_jax.lifelong.fact_task import Facts, FactTask, encode_task
 from modeledit_jax.lifelong.language_model import LanguageModel
-from modeledit_jax.lifelong.model import Kernels
+from modeledit_jax.lifelong.model import Kernels, check_kernels
 from modeledit_jax.lifelong.scoring import HEADLINE, score_final, score_stream, unedited_answers
 from modeledit_jax.lifelong.stream import (
     StreamEditor,
     StreamState,
-    edit_stream,
+    compiled_stream,
     start_stream,
 )
 from modeledit_jax.reading.json_text import read_object
@@ -104,20 +104,23 @@ def edit_facts(
       untouched: questions that no edit concerns.
 
     Raises:
-      ValueError: facts that do not fit the model, a method that has nothing to learn from, or a
-        folder that holds a run of something else.
+      ValueError: facts that do not fit the model, a method that has nothing to learn from or no
+        room for a batch, edited kernels that are not finite, or a folder that holds a run of
+        something else.
     """
     seed = int(jax.random.key_data(key).ravel()[-1])
     task = encode_task(
         model, edits, train, batch_size=batch_size, sentences=sentences, untouched=untouched,
         first=first, seed=seed,
     )  # fmt: skip
+    method.sized_for(task.model, task.streams)  # what does not fit must not claim the folder
     folder = None if folder is None else Path(folder)
     if folder is not None:
         _claim(folder, _identity(method, model, task, key))
     with Progress(type(method).__name__, 1, SHOWN) as bars:
         run = run_fact_task(method, task, key, folder=folder, reporter=bars.reporter)
         bars.one_done()
+    check_kernels(model.editable, run.kernels)
     return run
 
 
@@ -212,7 +215,7 @@ def _edit(
         begin, end = bounds[done], bounds[done + 1]
         part = jax.tree.map(lambda leaf: leaf[begin:end], edits)
         if end - begin not in compiled:  # ahead of time, so that it is not taken for editing
-            compiled[end - begin] = edit_stream.lower(method, model, state, part).compile()
+            compiled[end - begin] = compiled_stream.lower(method, model, state, part).compile()
         clock = time.perf_counter()
         state, trace = jax.block_until_ready(compiled[end - begin](model, state, part))
         seconds = time.perf_counter() - clock

@@ -152,3 +152,12 @@ def test_muon_moves_every_layer_alike_in_all_directions(data, scan_layers):
 def test_a_warm_up_longer_than_the_run_is_refused():
     with pytest.raises(ValueError, match="lower warmup_steps"):
         LanguageTrainingConfig(steps=10)
+
+
+def test_a_token_that_the_network_does_not_embed_is_refused(data):
+    state = init_state(MODEL, TRAINING, KEY)
+    small = dataclasses.replace(state.model, vocab_size=VOCAB - 1)
+    with pytest.raises(
+        ValueError, match=f"data holds the token {VOCAB - 1}, and the network embeds"
+    ):
+        train_chunk(state.replace(model=small), data, 1)

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from modeledit_jax.data.facts.load import load_facts
 from modeledit_jax.data.facts.records import Probe, encode_edits
@@ -64,7 +65,9 @@ def test_questions_are_split_for_large_vocabularies(model, facts):
 def test_a_word_without_an_embedding_is_named(model, facts):
     small = replace(model.editable.config, vocab_size=100)
     short = replace(model, editable=model.editable.replace(config=small))
-    with pytest.raises(ValueError, match=r"record 0.*has the token.*the network embeds 100"):
+    with pytest.raises(
+        ValueError, match=r"row 0: 'Mu0 lies in.*has the token.*the network embeds 100"
+    ):
         encode_task(short, facts[0])
 
 
@@ -75,3 +78,35 @@ def test_a_word_without_an_embedding_is_named(model, facts):
 def test_what_does_not_fit_is_refused(model, facts, options, part):
     with pytest.raises(ValueError, match=part):
         encode_task(**{"model": model, "edits": facts[0]} | options)
+
+
+def test_batches_of_another_vocabulary_are_refused(model, facts):
+    task = encode_task(model, *facts)
+    small = task.model.replace(config=replace(task.model.config, vocab_size=90))
+    with pytest.raises(
+        ValueError, match=r"edits\.edit holds the token \d+, and the network embeds"
+    ):
+        replace(task, model=small)
+    for name in ("sentences", "untouched"):
+        batch = getattr(task, name)
+        with pytest.raises(ValueError, match=f"{name} holds the token"):
+            replace(task, **{name: batch.replace(tokens=batch.tokens + 400)})
+
+
+def test_a_vocabulary_with_gaps_is_seen_through(model, facts):
+    """Fewer tokens than embeddings, and yet one whose number is beyond them."""
+    tokenizer = Tokenizer(models.WordLevel({"a": 0, "[UNK]": 1, "sky": 900}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    assert tokenizer.get_vocab_size() < model.config.vocab_size
+    with pytest.raises(ValueError, match="'Mu0 lies in the sky' has the token 'sky', number 900"):
+        encode_task(replace(model, tokenizer=tokenizer), facts[0])
+
+
+@pytest.mark.parametrize("text", ["untouched", "sentences"])
+def test_what_is_asked_besides_is_checked_too(model, facts, text):
+    tokenizer = Tokenizer.from_str(model.tokenizer.to_str())
+    tokenizer.add_tokens(["Zorblax"])
+    short = replace(model, tokenizer=tokenizer)
+    value = {"untouched": [Probe("Zorblax lies in", "Ur")], "sentences": ["See Zorblax now"]}[text]
+    with pytest.raises(ValueError, match=r"row 0: .* has the token 'Zorblax', number 400"):
+        encode_task(short, facts[0], **{text: value})

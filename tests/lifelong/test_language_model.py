@@ -8,8 +8,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tokenizers import Tokenizer
 
+from modeledit_jax.data.facts.encoding import encode_answers, encode_sentences, split_batches
+from modeledit_jax.evaluation.knowledge import recall
+from modeledit_jax.language.config import tiny_llama
+from modeledit_jax.language.training import LanguageTrainingConfig, init_state, train_chunk
 from modeledit_jax.lifelong.language_model import LanguageModel, load_language_model
+from modeledit_jax.lifelong.model import EditableModel
+from modeledit_jax.lifelong.scoring import predict_with
+from tests.data.facts import published_tokenizers as tokenizers
 from tests.language import huggingface_networks as huggingface
 from tests.lifelong.folders import NETWORKS, write_folder
 
@@ -40,8 +48,6 @@ def test_the_edited_network_is_the_one_that_transformers_loads(model, tmp_path):
     model.save(tmp_path / "edited", kernels)
     ids = model.tokenizer.encode("She closed the window").ids
     tokens = jnp.asarray([ids])
-    from modeledit_jax.lifelong.scoring import predict_with
-
     ours = predict_with(model.editable, kernels)(tokens, jnp.ones(tokens.shape, bool))
     other = huggingface.load(tmp_path / "edited")
     theirs = huggingface.logits(other, tokens, np.ones(tokens.shape))
@@ -126,3 +132,72 @@ def test_what_is_missing_is_named(tmp_path):
     (folder / "tokenizer.json").unlink()
     with pytest.raises(FileNotFoundError, match=r"tokenizer\.json"):
         load_language_model(folder)
+
+
+def test_what_cannot_be_continued_is_refused(model):
+    tokenizer = Tokenizer.from_str(model.tokenizer.to_str())
+    tokenizer.add_tokens(["Zorblax"])
+    short = LanguageModel(model.editable, tokenizer)
+    name = model.modules[0]
+    broken = model.editable.kernels() | {name: jnp.full(model.editable.shapes[name], jnp.inf)}
+    for call, message in (
+        (
+            lambda: short.complete(["See Zorblax"]),
+            "has the token 'Zorblax', number 400",
+        ),
+        (lambda: model.complete([]), r"prompts=\[\] to be continued by 8 tokens: give a list"),
+        (lambda: model.complete("She closed"), "prompts='She closed' to be continued"),
+        (lambda: model.complete(["She"], tokens=0), "by 0 tokens: .* at least one token"),
+        (lambda: model.complete(["She"], broken), f"kernels of {name} hold values that are not"),
+        (lambda: model.complete(["She"], {"head": jnp.ones(2)}), "the model edits no head"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+def test_kernels_of_another_network_are_never_saved(model, tmp_path):
+    for kernels, message in (
+        ({"layers/9/mlp/down": jnp.ones((2, 2))}, "the model edits no layers/9/mlp/down"),
+        ({model.modules[0]: jnp.ones((2, 2))}, r"has the shape \(2, 2\), that of the network is"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model.save(tmp_path / "edited", kernels)
+    assert os.listdir(tmp_path) == []
+
+
+NETWORK = tiny_llama(608, width=32, num_layers=2, num_heads=2, mlp_width=64, context=32)
+TRAINING = LanguageTrainingConfig(steps=250, batch_size=24, learning_rate=1e-2, warmup_steps=10)
+
+
+def taught(tokenizer, sentences):
+    """A network that knows the sentences by heart."""
+    data = encode_sentences(sentences, tokenizer, length=24, vocabulary=NETWORK.vocab_size)
+    state = init_state(NETWORK, TRAINING, jax.random.key(0))
+    state, _ = train_chunk(state, data, TRAINING.steps)
+    editable = EditableModel.create(NETWORK, state.params, "layers/1/mlp/down")
+    return LanguageModel(editable, tokenizer)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("make", "facts", "space"),
+    [
+        (tokenizers.llama_2, tokenizers.FACTS, " "),
+        (tokenizers.mistral, tokenizers.FACTS, " "),
+        (tokenizers.several_in_front, tokenizers.FACTS, " "),
+        (tokenizers.roberta, tokenizers.FACTS, " "),
+        (tokenizers.qwen_2, tokenizers.FACTS, " "),
+        (tokenizers.characters, tokenizers.JAPANESE, ""),
+    ],
+)
+def test_what_a_network_says_is_what_it_is_scored_by(make, facts, space):
+    """It is asked about what it knows by heart: recall is 1 and it completes every prompt."""
+    model = taught(make(), [f"{prompt}{space}{answer}" for prompt, answer in facts])
+    prompts, answers = zip(*facts, strict=True)
+    predict = predict_with(model.editable, model.editable.kernels())
+    for asked, said in ((prompts, answers), ([f"{prompt}{space}" for prompt in prompts], answers),
+                        (prompts, [f"{space}{answer}" for answer in answers])):  # fmt: skip
+        rows = encode_answers(asked, said, model.tokenizer, length=24)
+        assert recall(predict, split_batches(rows, 6)) == 1.0
+        for text, answer in zip(model.complete(asked, tokens=6), answers, strict=True):
+            assert text.startswith(answer)

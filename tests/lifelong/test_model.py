@@ -9,7 +9,14 @@ import pytest
 
 from modeledit_jax.language.hooked_linear import Hook
 from modeledit_jax.language.model import apply, tiny_llama
-from modeledit_jax.lifelong.model import EditableModel, commit, dense_change, squared_norms
+from modeledit_jax.lifelong.model import (
+    EditableModel,
+    check_facts,
+    check_kernels,
+    commit,
+    dense_change,
+    squared_norms,
+)
 
 
 def random_changes(model, scale=0.1, mask=None):
@@ -74,3 +81,26 @@ def test_stacked_layers_are_refused():
     config = replace(tiny_llama(5, width=8, num_layers=2, num_heads=2), scan_layers=True)
     with pytest.raises(ValueError, match="unstack_layers"):
         EditableModel.create(config, {}, "layers/*")
+
+
+def test_facts_of_another_vocabulary_are_refused(model, stream):
+    check_facts(model, stream, "facts")
+    small = model.replace(config=replace(model.config, vocab_size=10))
+    with pytest.raises(
+        ValueError, match=r"facts\.edit holds the token \d\d, and the network embeds"
+    ):
+        check_facts(small, stream, "facts")
+
+
+def test_kernels_of_another_network_or_with_a_broken_value_are_refused(model):
+    kernels = model.kernels()
+    check_kernels(model, kernels)
+    name = model.modules[1]
+    with pytest.raises(ValueError, match="the model edits no layers/7/mlp/up: give kernels of lay"):
+        check_kernels(model, {"layers/7/mlp/up": kernels[name]})
+    with pytest.raises(ValueError, match=rf"kernel of {name} has the shape \(2, 3\), that of the"):
+        check_kernels(model, {name: jnp.zeros((2, 3))})
+    for value in (np.nan, np.inf, -np.inf):
+        broken = kernels | {name: jnp.full_like(kernels[name], value)}
+        with pytest.raises(ValueError, match=f"kernels of {name} hold values that are not finite"):
+            check_kernels(model, broken)

@@ -119,3 +119,11 @@ def test_reference_of_locality(model, stream):
 def test_memory_of_nothing_is_refused():
     with pytest.raises(ValueError, match="at least 1 batch"):
         Objective(memory=0)
+
+
+def test_a_minibatch_must_divide_the_batch():
+    logits, _, labels = random_case()
+    with pytest.raises(ValueError, match="no parts of 2: the minibatch of the objective"):
+        answer_loss(logits, labels, 2)
+    with pytest.raises(ValueError, match="minibatch=0: give at least 1, or None"):
+        Objective(minibatch=0)

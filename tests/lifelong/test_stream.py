@@ -119,3 +119,15 @@ def test_a_training_in_memory_reports_what_it_is_asked_for():
     assert [(done, total) for done, total, _ in seen] == [(3, 7), (6, 7), (7, 7)]
     assert [set(metrics) for *_, metrics in seen] == [{"loss"}] * 3
     np.testing.assert_array_equal(seen[2][2]["loss"], [6])
+
+
+def test_what_does_not_fit_is_refused_and_the_state_is_still_there(model, stream):
+    key = jax.random.key(3)
+    editor = HypernetworkEditor("ultraedit", rows=2)
+    state = start_stream(model, editor.init(model, key), key)
+    with pytest.raises(ValueError, match=r"rows=2: a batch has \d answer tokens"):
+        edit_stream(editor, model, state, stream)
+    unknown = stream.replace(edit=stream.edit.replace(tokens=stream.edit.tokens + 20))
+    with pytest.raises(ValueError, match=r"stream\.edit holds the token \d\d, and the network"):
+        edit_stream(FineTune(), model, state, unknown)
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(state))

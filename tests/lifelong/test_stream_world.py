@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from modeledit_jax.data.facts.tokens import IGNORED
 from modeledit_jax.envs.check import check_env
 from modeledit_jax.envs.worlds import register_worlds
 from modeledit_jax.lifelong.methods.hypernetwork_editor import HypernetworkEditor
@@ -85,3 +86,12 @@ def test_gymnax_knows_it_by_name(env, model, stream):  # noqa: F811
     other, params = gymnax.make("StreamWorld-v0", model=model, stream=stream, objective=OBJECTIVE)
     assert isinstance(other, StreamWorld) and other.num_actions == env.num_actions
     assert params.max_steps_in_episode == stream.batches
+
+
+def test_facts_that_need_more_rows_are_refused(env, model, stream):  # noqa: F811
+    edit = stream.edit.replace(labels=jnp.where(stream.edit.attention, 1, IGNORED))
+    with pytest.raises(ValueError, match=rf"rows={env.rows}: a batch has \d+ answer tokens"):
+        env.params(model, stream.replace(edit=edit))
+    unknown = stream.replace(rephrase=stream.rephrase.replace(tokens=stream.edit.tokens + 23))
+    with pytest.raises(ValueError, match=r"stream\.rephrase holds the token \d+, and the network"):
+        env.params(model, unknown)

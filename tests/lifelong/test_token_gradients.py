@@ -1,4 +1,12 @@
-"""Rows of a batch: inputs of layers and gradients at their outputs."""
+"""Rows of a batch: inputs of layers and gradients at their outputs.
+
+Rows are a fixed capacity, and of that kind are all arrays whose size is chosen before it is known
+what they have to hold: rows of an editor, with and without minibatches, for answers and for all
+tokens, in training and in editing (`test_hypernetwork_editor`, `test_meta_training`,
+`test_stream`); those of a `StreamWorld` that gets other facts; the modules that an editor was
+trained for; positions of a context (`test_encoding`); tokens of a vocabulary (`test_tokens`). None
+of them may leave out what does not fit.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +15,7 @@ import pytest
 
 from modeledit_jax.data.facts.tokens import TokenBatch
 from modeledit_jax.lifelong.objective import answer_loss
-from modeledit_jax.lifelong.token_gradients import capture, rows_needed
+from modeledit_jax.lifelong.token_gradients import capture, check_rows, rows_needed
 
 
 @jax.jit
@@ -65,3 +73,26 @@ def test_rows_follow_the_order_of_positions(model):
     _, everything = capture(model, model.kernels(), batch, 8, tokens="all")
     name = model.modules[0]
     np.testing.assert_array_equal(some.keys[name], everything.keys[name][jnp.array([2, 5, 7])])
+
+
+@pytest.mark.parametrize("tokens", ["answer", "all"])
+def test_too_few_rows_are_refused_with_the_number_that_is_needed(model, batch, stream, tokens):
+    needed = rows_needed(batch.edit, tokens)
+    check_rows(batch.edit, needed, tokens)
+    what = "answer tokens" if tokens == "answer" else "tokens"
+    message = rf"rows={needed - 1}: a batch has {needed} {what}, .*give at least rows={needed}"
+    with pytest.raises(ValueError, match=message):
+        check_rows(batch.edit, needed - 1, tokens)
+    with pytest.raises(ValueError, match=message):
+        capture(model, model.kernels(), batch.edit, needed - 1, tokens)
+    with pytest.raises(ValueError, match=f"give at least rows={rows_needed(stream.edit, tokens)},"):
+        check_rows(stream.edit, 1, tokens)
+
+
+def test_rows_of_a_minibatch_are_those_of_its_fullest_part(stream):
+    each = np.asarray(stream.edit.scored).sum(-1)
+    assert rows_needed(stream.edit, minibatch=1) == each.max()
+    assert rows_needed(stream.edit, minibatch=3) == rows_needed(stream.edit)
+    check_rows(stream.edit, int(each.max()), minibatch=1)
+    with pytest.raises(ValueError, match="rows=1: a minibatch of 1 facts has 2 answer tokens"):
+        check_rows(stream.edit, 1, minibatch=1)

@@ -133,3 +133,16 @@ def test_points_cover_the_stream(total):
     bounds = points(total)
     assert bounds[0] == 0 and bounds[-1] == total and len(bounds) == min(10, total) + 1
     assert len(set(np.diff(bounds))) <= 2
+
+
+def test_a_method_without_room_is_refused_before_it_claims_the_folder(model, facts, tmp_path):
+    method = HypernetworkEditor("ultraedit", rows=2)
+    with pytest.raises(ValueError, match=r"rows=2: a batch has \d+ answer tokens"):
+        edit(method, model, facts, folder=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_kernels_that_are_not_finite_are_no_result(model, facts):
+    with pytest.raises(ValueError, match="layers/1/mlp/down hold values that are not finite"):
+        edit(FineTune(learning_rate=1e38, steps=3), model, facts)

@@ -4,9 +4,9 @@ Every source (`fact_world`, `counterfact`, `zsre`) gives `EditRecord`s; `encode_
 way from there to arrays, so all sources share token positions, choices and padding.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -20,6 +20,7 @@ from modeledit_jax.data.facts.encoding import (
     split_rows,
     subject_last,
 )
+from modeledit_jax.data.facts.token_ids import plain_tokenizer
 from modeledit_jax.data.facts.tokens import TokenBatch
 from modeledit_jax.types import Field
 
@@ -108,6 +109,7 @@ def encode_edits(
     locality: int | np.random.Generator = 0,
     length: int | None = None,
     context: int | None = None,
+    vocabulary: int | None = None,
 ) -> FactBatch:
     """Encodes records in their order as ``S = ⌈records / batch_size⌉`` batches.
 
@@ -119,13 +121,15 @@ def encode_edits(
         of prompts a record has, or a generator that draws one for every record.
       length: positions of all three streams; if None, of each the bucket of its longest row.
       context: positions of the model; a longer prompt is an error.
+      vocabulary: tokens that the model embeds; a text with a token beyond them is an error.
 
     Returns:
       Arrays with leading axes ``[S, n]``. The parts for old answers are there if every record has a
       ``target_true``.
 
     Raises:
-      ValueError: no records; a prompt does not fit, or lacks its subject; the record is named.
+      ValueError: no records; a prompt does not fit, lacks its subject, or has a token beyond the
+        vocabulary; the record is named.
     """
     if not records or batch_size < 1:
         raise ValueError(
@@ -133,6 +137,8 @@ def encode_edits(
             "at least one"
         )
     _check_prompts(records)
+    tokenizer = plain_tokenizer(tokenizer)
+    options = {"length": length, "context": context, "vocabulary": vocabulary}
     others = [_choose(record.rephrases, rephrase) for record in records]
     probes = [_choose(record.locality, locality) for record in records]
     new = [record.target_new for record in records]
@@ -144,25 +150,20 @@ def encode_edits(
     )
     paired = None not in old
     (edit, edit_old), (rephrased, rephrased_old), (local, local_new) = (
-        _encode_stream(
-            prompts, answers, old_answers if paired else None, tokenizer, length, context
-        )
+        _encode_stream(prompts, answers, old_answers if paired else None, tokenizer, options)
         for prompts, answers, old_answers in streams
     )
-    flat = FactBatch(
-        edit=edit,
-        rephrase=rephrased,
-        locality=local,
-        edit_old=edit_old,
-        rephrase_old=rephrased_old,
-        locality_new=local_new,
-        subject_last=_subject_places(records, tokenizer),
-    )
+    places = _subject_places(records, tokenizer)
+    flat = FactBatch(edit, rephrased, local, edit_old, rephrased_old, local_new, places)
     return _in_batches(flat, batch_size)
 
 
 def _check_prompts(records: Sequence[EditRecord]) -> None:
     for index, record in enumerate(records):
+        if isinstance(record.rephrases, str):
+            raise ValueError(
+                f"record {index}: rephrases is the one text {record.rephrases!r}: give a tuple"
+            )
         if not record.rephrases or not record.locality:
             lacking = "locality probe" if record.rephrases else "rephrased prompt"
             raise ValueError(f"record {index}, {record.prompt!r}, has no {lacking}: give it one")
@@ -181,15 +182,13 @@ def _encode_stream(
     answers: Sequence[str],
     others: Sequence[str | None] | None,
     tokenizer: Tokenizer,
-    length: int | None,
-    context: int | None,
+    options: Mapping[str, Any],
 ) -> tuple[TokenBatch, TokenBatch | None]:
     """Encodes prompts with either kind of answer, all padded to one length."""
     if others is None:
-        encoded = encode_answers(prompts, answers, tokenizer, length=length, context=context)
-        return encoded, None
+        return encode_answers(prompts, answers, tokenizer, **options), None
     both = [*answers, *(other or "" for other in others)]
-    encoded = encode_answers([*prompts] * 2, both, tokenizer, length=length, context=context)
+    encoded = encode_answers([*prompts] * 2, both, tokenizer, **options)
     first, second = (
         jax.tree.map(lambda leaf, half=half: leaf[half], encoded)
         for half in (slice(len(prompts)), slice(len(prompts), None))

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from modeledit_jax.types import Array, Field
+from modeledit_jax.types import Array, Field, PyTree
 
 IGNORED = -100
 """Label of a position where nothing is scored (the convention of PyTorch and Hugging Face)."""
@@ -47,6 +48,50 @@ def bucket(length: int, buckets: Sequence[int] = BUCKETS) -> int:
         f"a prompt and its answer take {length} positions, more than the largest bucket "
         f"{max(buckets)}; shorten the prompt or pass longer buckets"
     )
+
+
+def padded_length(length: int, context: int | None = None) -> int:
+    """Returns the positions to pad ``length`` to, at most the ``context`` that holds them.
+
+    Raises:
+      ValueError: without a context, if no bucket does.
+    """
+    if context is None:
+        return bucket(length)
+    largest = max(BUCKETS)
+    steps = -(-length // largest) * largest  # beyond the buckets
+    return min(bucket(length) if length <= largest else steps, context)
+
+
+def values_known(tree: PyTree) -> bool:
+    """Whether all arrays hold values: not so inside `jax.jit`, where nothing can be checked."""
+    return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
+
+
+def check_tokens(batch: TokenBatch, vocabulary: int, name: str) -> None:
+    """Checks that a network can read and predict every token of a batch ``[..., n, l]``.
+
+    A token without an embedding, or a label without a logit, makes NaN of everything that is
+    learned from it. Inside `jax.jit`, where no value is known, nothing is checked.
+
+    Args:
+      batch: of any leading axes.
+      vocabulary: rows of the network's embedding.
+      name: of the batch, for the message.
+
+    Raises:
+      ValueError: an attended token or a label is not in ``0 … vocabulary − 1``.
+    """
+    if not values_known(batch):
+        return
+    tokens, attention, labels = map(np.asarray, (batch.tokens, batch.attention, batch.labels))
+    for ids, counted in ((tokens, attention), (labels, labels != IGNORED)):
+        wrong = ids[counted & ((ids < 0) | (ids >= vocabulary))]
+        if wrong.size:
+            raise ValueError(
+                f"{name} holds the token {wrong[0]}, and the network embeds 0 to {vocabulary - 1}: "
+                "resize its embeddings, or use the tokenizer that it was trained with"
+            )
 
 
 def pad_batch(

@@ -39,7 +39,7 @@ from modeledit_jax.lifelong.methods.normalization import RunningMoments
 from modeledit_jax.lifelong.methods.routing import Routing, masked
 from modeledit_jax.lifelong.model import Changes, EditableModel, Kernels
 from modeledit_jax.lifelong.stream import StreamEditor, TrainingLoop, train_in_memory
-from modeledit_jax.lifelong.token_gradients import Rows, Tokens, capture, rows_needed
+from modeledit_jax.lifelong.token_gradients import Rows, Tokens, capture, check_rows, rows_needed
 from modeledit_jax.types import Array, Key
 
 Rule = Literal["malmen", "mend", "ultraedit"]
@@ -52,7 +52,7 @@ class HypernetworkEditor(StreamEditor):
     Attributes:
       rule: ``"malmen"`` (also RLEdit's), ``"mend"``, or ``"ultraedit"``, which learns nothing.
       rows: room for the tokens of a batch (or minibatch) that count; None: for all its positions,
-        which `sized_for` narrows to those that count.
+        which `sized_for` narrows to those that count. Fewer than a batch has are refused.
       network: size of the networks.
       tokens: which positions those are.
       learning_rate: of UltraEdit; the others learn theirs.
@@ -73,12 +73,25 @@ class HypernetworkEditor(StreamEditor):
     training: MetaTraining | None = None
     released: bool = False
 
+    def __post_init__(self) -> None:
+        for name in ("rows", "minibatch"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name}={value}: give at least 1, or None")
+
     def sized_for(self, model: EditableModel, streams: Sequence[FactBatch]) -> "HypernetworkEditor":
         """With as many ``rows`` as the fullest batch of the streams needs, unless they are given.
 
         They come in eights, so that streams differ less and more is compiled once.
+
+        Raises:
+          ValueError: ``rows`` are given, and too few for a batch; ``minibatch`` does not divide it.
         """
+        for stream in streams:
+            self._check_minibatch(stream.edit)
         if self.rows is not None:
+            for stream in streams:
+                check_rows(stream.edit, self.rows, self.tokens, self.minibatch)
             return self
         needed = max(rows_needed(stream.edit, self.tokens) for stream in streams)
         return replace(self, rows=-(-needed // 8) * 8)
@@ -102,7 +115,8 @@ class HypernetworkEditor(StreamEditor):
         """See `StreamEditor.train`.
 
         Raises:
-          ValueError: there is something to be learned, and nothing to learn from.
+          ValueError: there is something to be learned, and nothing to learn from, or its batches do
+            not fit (`sized_for`).
         """
         training = self.training
         if training is None:
@@ -143,14 +157,14 @@ class HypernetworkEditor(StreamEditor):
         """Rows of a batch and the state whose statistics contain them; no gradient flows here.
 
         Raises:
-          ValueError: ``minibatch`` does not divide the batch.
+          ValueError: ``minibatch`` does not divide the batch; ``rows`` are too few for it, where
+            its tokens are known (`token_gradients.capture`); the state is of other modules.
         """
-        facts = batch.edit.tokens.shape[0]
-        size = self.minibatch or facts
-        if facts % size:
-            raise ValueError(
-                f"a batch of {facts} facts has no parts of {size}: the minibatch must divide it"
-            )
+        self._check_minibatch(batch.edit)
+        self._check_state(model, state)
+        if self.rows is not None:
+            check_rows(batch.edit, self.rows, self.tokens, self.minibatch)
+        size = self.minibatch or batch.edit.tokens.shape[0]
         rows = size * batch.edit.tokens.shape[1] if self.rows is None else self.rows
         parts = jax.tree.map(lambda leaf: leaf.reshape(-1, size, *leaf.shape[1:]), batch.edit)
         groups = group_modules(model.shapes)
@@ -162,6 +176,26 @@ class HypernetworkEditor(StreamEditor):
         statistics, seen = jax.lax.scan(part, state.statistics, parts)
         seen = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), seen)
         return seen, HyperState(state.learned, statistics)
+
+    def _check_state(self, model: EditableModel, state: HyperState) -> None:
+        """A network of fewer modules would be read beyond its end, which JAX clamps."""
+        networks = state.learned.networks
+        groups = group_modules(model.shapes)
+        trained = {group: network.lr.shape[-1] for group, network in networks.items()}
+        needed = {group: len(modules) for group, modules in groups.items()}
+        if set(state.statistics) != set(needed) or (self.rule != "ultraedit" and trained != needed):
+            raise ValueError(
+                f"the state of the editor is of {trained or set(state.statistics)} modules by "
+                f"shape, the model edits {needed}: train it on this model"
+            )
+
+    def _check_minibatch(self, edit: TokenBatch) -> None:
+        facts = edit.tokens.shape[-2]
+        if facts % (self.minibatch or facts):
+            raise ValueError(
+                f"a batch of {facts} facts has no parts of {self.minibatch}: the minibatch must "
+                "divide it"
+            )
 
     def propose(
         self,

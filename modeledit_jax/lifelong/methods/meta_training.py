@@ -11,6 +11,7 @@ through earlier steps. The released RLEdit makes one Adam step per trajectory, a
 the gradient's size. Here the number of updates is a parameter.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -21,6 +22,7 @@ import optax
 from flax import struct
 
 from modeledit_jax.data.facts.records import FactBatch
+from modeledit_jax.data.facts.tokens import values_known
 from modeledit_jax.lifelong.methods.hypernetwork import (
     Hypernetwork,
     HypernetworkConfig,
@@ -28,7 +30,7 @@ from modeledit_jax.lifelong.methods.hypernetwork import (
     Trainable,
 )
 from modeledit_jax.lifelong.methods.routing import Routing
-from modeledit_jax.lifelong.model import Changes, EditableModel, Kernels, commit
+from modeledit_jax.lifelong.model import Changes, EditableModel, Kernels, check_facts, commit
 from modeledit_jax.lifelong.objective import Objective, trajectory_loss
 from modeledit_jax.lifelong.token_gradients import Rows
 from modeledit_jax.types import Array, Field, Key
@@ -37,6 +39,9 @@ from modeledit_jax.types import Array, Field, Key
 @runtime_checkable
 class MetaLearner(Protocol):
     """What is asked of an editor in its training; `HypernetworkEditor` is one."""
+
+    def sized_for(self, model: EditableModel, streams: Sequence[FactBatch]) -> "MetaLearner":
+        """See `StreamEditor.sized_for`."""
 
     @property
     def network(self) -> HypernetworkConfig:
@@ -132,7 +137,6 @@ def start_training(
     )
 
 
-@partial(jax.jit, static_argnames=("editor", "training", "steps"), donate_argnames="state")
 def train_steps(
     editor: MetaLearner,
     training: MetaTraining,
@@ -156,7 +160,26 @@ def train_steps(
     Returns:
       The state, and of every step the ``loss``, the ``gradient_norm`` before clipping, and with a
       drawing router the ``advantage``.
+
+    Raises:
+      ValueError: the editor has no room for a batch, or the network no embedding of a token.
     """
+    if values_known(stream):
+        check_facts(model, stream, "stream")
+        editor.sized_for(model, (stream,))  # refuses what does not fit; the editor stays as it is
+    return compiled_train_steps(editor, training, model, state, stream, steps)
+
+
+@partial(jax.jit, static_argnames=("editor", "training", "steps"), donate_argnames="state")
+def compiled_train_steps(
+    editor: MetaLearner,
+    training: MetaTraining,
+    model: EditableModel,
+    state: MetaState,
+    stream: FactBatch,
+    steps: int,
+) -> tuple[MetaState, dict[str, Array]]:
+    """`train_steps` on batches that were checked."""
     length = stream.batches
     step = partial(_step, editor, training, model, stream, length)
     return jax.lax.scan(lambda state, _: step(state), state, length=steps)

@@ -9,11 +9,12 @@ import pytest
 
 from modeledit_jax.lifelong.methods.hypernetwork import HypernetworkConfig
 from modeledit_jax.lifelong.methods.hypernetwork_editor import HypernetworkEditor
+from modeledit_jax.lifelong.methods.meta_training import MetaTraining
 from modeledit_jax.lifelong.methods.normalization import RunningMoments
 from modeledit_jax.lifelong.methods.routing import Routing
-from modeledit_jax.lifelong.model import commit, dense_change
+from modeledit_jax.lifelong.model import EditableModel, commit, dense_change
 from modeledit_jax.lifelong.objective import answer_loss
-from modeledit_jax.lifelong.token_gradients import capture
+from modeledit_jax.lifelong.token_gradients import capture, rows_needed
 
 NETWORK = HypernetworkConfig(rank=4, num_blocks=2, edit_lr=0.05)
 KEY = jax.random.key(0)
@@ -116,3 +117,46 @@ def test_it_is_the_same_under_jit(model, batch):
 def test_a_minibatch_that_does_not_divide_the_batch_is_refused(model, batch):
     with pytest.raises(ValueError, match="3 facts has no parts of 2"):
         edited(HypernetworkEditor("malmen", rows=6, network=NETWORK, minibatch=2), model, batch)
+
+
+@pytest.mark.parametrize("minibatch", [None, 1])
+def test_rows_that_do_not_hold_a_batch_are_refused_before_anything_is_compiled(
+    model, stream, minibatch
+):
+    whole, part = rows_needed(stream.edit), rows_needed(stream.edit, minibatch=1)
+    needed = part if minibatch else whole
+    editor = HypernetworkEditor("malmen", rows=needed, network=NETWORK, minibatch=minibatch)
+    assert editor.sized_for(model, (stream,)) is editor
+    tight = replace(editor, rows=needed - 1, training=MetaTraining(updates=1))
+    batch = jax.tree.map(lambda leaf: leaf[_fullest(stream, minibatch)], stream)
+    for call in (
+        lambda: tight.sized_for(model, (stream,)),
+        lambda: tight.train(model, stream, KEY),
+        lambda: edited(tight, model, batch),
+    ):
+        with pytest.raises(ValueError, match=f"rows={needed - 1}: .*give at least rows={needed}"):
+            call()
+
+
+def _fullest(stream, minibatch):
+    per_row = np.asarray(stream.edit.scored).sum(-1)
+    return int((per_row.max(-1) if minibatch else per_row.sum(-1)).argmax())
+
+
+def test_sizes_are_whole_numbers_from_one(model, stream):
+    for name in ("rows", "minibatch"):
+        with pytest.raises(ValueError, match=f"{name}=0: give at least 1, or None"):
+            HypernetworkEditor("malmen", **{name: 0})
+    with pytest.raises(ValueError, match="3 facts has no parts of 2: the minibatch must divide"):
+        HypernetworkEditor("malmen", minibatch=2).sized_for(model, (stream,))
+
+
+@pytest.mark.parametrize("rule", ["malmen", "ultraedit"])
+@pytest.mark.parametrize("modules", ["layers/0/mlp/up", "layers/*/mlp/down"])
+def test_a_state_of_other_modules_is_refused(model, batch, rule, modules):
+    """JAX would clamp the index of a module beyond the last one."""
+    editor = HypernetworkEditor(rule, network=NETWORK)
+    other = EditableModel.create(model.config, model.params, modules)
+    state = editor.init(other, KEY)
+    with pytest.raises(ValueError, match=r"the state of the editor is of .* train it on this"):
+        editor.edit(model, model.kernels(), state, batch, KEY)

@@ -141,3 +141,14 @@ def test_edits_are_kept_along_a_trajectory_or_not_at_all(model, stream):
     # A new trajectory starts from the unedited network, on the facts of the first step.
     assert np.linalg.norm(kept[-1] - kept[-2]) > np.linalg.norm(kept[-1] - original) > 0
     assert all(np.linalg.norm(w - original) < np.linalg.norm(kept[-2] - original) for w in dropped)
+
+
+def test_what_does_not_fit_is_refused(model, stream):
+    tight = replace(EDITOR, rows=1)
+    state = start_training(tight, TRAINING, model, KEY)
+    with pytest.raises(ValueError, match=r"rows=1: a batch has \d answer tokens"):
+        train_steps(tight, TRAINING, model, state, stream, 1)
+    labels = jnp.where(stream.locality.scored, 23, -100)
+    unknown = stream.replace(locality=stream.locality.replace(labels=labels))
+    with pytest.raises(ValueError, match=r"stream\.locality holds the token 23, and the network"):
+        train_steps(EDITOR, TRAINING, model, state, unknown, 1)
