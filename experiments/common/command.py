@@ -14,8 +14,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Generic, NoReturn, TypeVar
 
-import tyro
-
+from experiments.common.arguments import read_options
+from experiments.common.checks import check_options
 from experiments.common.options import RunOptions, run_folder
 
 Options = TypeVar("Options", bound=RunOptions)
@@ -52,7 +52,7 @@ class Command(Generic[Options]):
           prog: what the help calls the command; default: ``python -m`` and its module.
         """
         prog = prog or f"python -m experiments.{self.name}"
-        config = tyro.cli(self.options, args=arguments, prog=prog, description=self.description)
+        config = read_options(self.options, arguments, prog, self.description)
         code = self.main(config)
         if code == INTERRUPTED:
             # A compiled call may still run in another thread: do not tear down around it.
@@ -76,6 +76,15 @@ class Command(Generic[Options]):
             message = " ".join(str(error).split())
             print(f"error: {message}", file=sys.stderr)
             return 2
+        except (MemoryError, RuntimeError) as error:
+            if not _out_of_memory(error):
+                raise
+            message = " ".join(str(error).split())
+            print(
+                f"error: out of memory ({message}): ask for less, fewer --seeds first",
+                file=sys.stderr,
+            )
+            return 2
         return 0
 
     def resolve(self, config: Options) -> Options:
@@ -84,6 +93,8 @@ class Command(Generic[Options]):
         Raises:
           ValueError: an option out of range; the message names the cure.
         """
+        check_options(config)
+        config = config.completed()
         config.check()
         if config.run_dir is not None:
             return config
@@ -101,6 +112,10 @@ class Command(Generic[Options]):
             run_folder(config), config, resume=config.resume, free=config.may_change_on_resume
         ):
             return importlib.import_module(self.run).run(config)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
 
 
 def _again(config: RunOptions) -> str:
