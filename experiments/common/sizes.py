@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from experiments.common.memory import FLOAT, check_memory
+from experiments.common.memory import FLOAT, check_memory, memory
 from experiments.common.options import ActionOptions
 from modeledit_jax.editors.search.search import SearchEditor
 from modeledit_jax.edits.parametrization import matrix_shape
-from modeledit_jax.edits.site import get_leaves, match_paths
+from modeledit_jax.edits.site import leaf_paths, match_paths
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -28,8 +29,8 @@ def site_shapes(module: nn.Module, examples: np.ndarray, site: Sequence[str]) ->
     """
     example = jax.ShapeDtypeStruct((1, *examples.shape[1:]), examples.dtype)
     params = jax.eval_shape(module.init, jax.random.key(0), example)["params"]
-    leaves = get_leaves(params, match_paths(params, site))
-    return {path: leaf.shape for path, leaf in leaves.items()}
+    shapes = dict(zip(leaf_paths(params), map(jnp.shape, jax.tree.leaves(params)), strict=True))
+    return {path: shapes[path] for path in match_paths(params, site)}
 
 
 def check_search_memory(
@@ -54,8 +55,10 @@ def check_search_memory(
         needed = float(FLOAT) * tasks * numbers
         rank = max(min(matrix_shape(shape)) for shape in shapes.values())
         if config.parametrization == "low-rank" and config.rank > rank:
-            cure = f"--rank {rank} reaches every edit of these layers already"
+            cure = f"lower --rank {config.rank}; {rank} reaches every edit of these layers already"
         else:
-            cure = f"lower --budget {config.budget} or --seeds {config.seeds}"
+            # Sizes grow at least as the budget does.
+            fits = max(1, int(config.budget * memory() / needed))
+            cure = f"lower --budget {config.budget} (to {fits}) or --seeds {config.seeds}"
         what = f"{type(search).__name__} with actions of {size:,} numbers on {tasks} task(s)"
         check_memory(needed, what, cure)

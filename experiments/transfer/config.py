@@ -108,7 +108,7 @@ def read_shape(text: str) -> Shape:
       ValueError: it is no such text, or there are fewer than two widths.
     """
     found = re.fullmatch(
-        r"(mlp|cnn)-([1-9]\d*(?:x[1-9]\d*)+)(?:-(gelu|tanh))?(?:-([1-9]\d*)ep)?", text
+        r"(mlp|cnn)-([1-9]\d*(?:x[1-9]\d*)+)(?:-(gelu|tanh))?(?:-([1-9]\d*)ep)?", text, re.ASCII
     )
     if found is None:
         raise ValueError(f"the shape {text!r} is not understood: give {SHAPE}; two widths or more")
