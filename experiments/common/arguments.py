@@ -7,7 +7,7 @@ import contextlib
 import io
 import sys
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import tyro
 
@@ -64,11 +64,14 @@ def check_arguments(arguments: Sequence[str]) -> None:
 
 def unboxed(text: str) -> str:
     """The message in a box that tyro draws, as one line; with what was perhaps meant."""
-    rows: list[Any] = [line.strip("│ ") for line in text.splitlines() if line.startswith("│")]
-    rules = [place for place, row in enumerate(rows) if row and not row.strip("─")]
+    bare = [line.strip(" │") for line in text.splitlines() if not line.startswith(("╭", "╰"))]
+    rows = [line for line in bare if line]
+    rules = [place for place, row in enumerate(rows) if not row.strip("─-")]
+    if "╭" not in text and rules:  # without box characters the title stands over the message
+        rows, rules = rows[2:], [place - 2 for place in rules[1:]]
     end = rules[0] if rules else len(rows)
     message = " ".join(rows[:end]).rstrip(".:")
-    meant = [row.split()[0] for row in rows[end:] if row.startswith("--")]
-    if meant and any(row.startswith("Perhaps you meant") for row in rows[end:]):
+    if any(row.startswith("Perhaps you meant") for row in rows[end:]):
+        meant = [row.split()[0] for row in rows[end:] if row.startswith("--") and row.strip("-")]
         message += f"; perhaps you meant {' or '.join(meant)}"
-    return message or " ".join(text.split())
+    return message

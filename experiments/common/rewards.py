@@ -6,6 +6,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from functools import cache, wraps
+from pathlib import Path
 from typing import Any
 
 ARGUMENTS = ("sets", "edit")
@@ -76,8 +77,8 @@ def _named(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _said(error: BaseException, module: str) -> str:
     """An error in one line, with the last place in the user's module."""
-    file = getattr(sys.modules.get(module), "__file__", None)
-    lines = [place.lineno for place in traceback.extract_tb(error.__traceback__)
-             if place.filename == file]  # fmt: skip
-    where = f" in line {lines[-1]} of {file}" if lines else ""
+    name = f"{module.rpartition('.')[2]}.py"
+    places = [place for place in traceback.extract_tb(error.__traceback__)
+              if Path(place.filename).name == name]  # fmt: skip
+    where = f" in line {places[-1].lineno} of {places[-1].filename}" if places else ""
     return f"{type(error).__name__}: {str(error) or 'no message'}{where}"
