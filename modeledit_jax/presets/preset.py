@@ -22,6 +22,7 @@ project are named by ``family/name``, those of a user by their path.
 
 import dataclasses
 import importlib
+import os
 import re
 import sys
 import tomllib
@@ -38,7 +39,10 @@ Role = Literal["edit", "control", "reference"]
 reference for how to read the others."""
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
-_KEYS = {"class", "role", "tuned", "settings", "style", "options"}
+_KEYS = {
+    **dict.fromkeys(("class", "role", "tuned"), str),
+    **dict.fromkeys(("settings", "style", "options"), dict),
+}
 
 
 @dataclass(frozen=True)
@@ -136,10 +140,14 @@ def preset_source(name: str | Path, family: str = "") -> tuple[str, str, Path | 
     """Finds a preset: its name, its text, and the folder of a user's file. See `load_preset`."""
     text = str(name)
     if text.endswith(".toml"):
-        path = Path(text).expanduser()
+        path = Path(os.path.expanduser(text))
         if not path.is_file():
             raise FileNotFoundError(f"no method file {path}: give the path of a TOML file")
-        return path.stem.replace("_", "-"), path.read_text(encoding="utf-8"), path.resolve().parent
+        try:
+            content = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"the method file {path} is no text in UTF-8 ({error})") from error
+        return path.stem.replace("_", "-"), content, path.resolve().parent
     if "/" in text:
         family, text = text.rsplit("/", 1)
     known = preset_names(family)
@@ -182,13 +190,17 @@ def _read(name: str, text: str, folder: Path | None) -> Preset:
         raise ValueError(f"method name {name!r} must be lower case with hyphens, like 'ppo-shift'")
     try:
         content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ValueError(f"preset {name!r} is no TOML ({error})") from error
     if unknown := content.keys() - _KEYS:
         raise ValueError(
             f"preset {name!r} has the unknown {', '.join(sorted(unknown))}; "
             f"known are {', '.join(sorted(_KEYS))}"
         )
+    for key, value in content.items():
+        if not isinstance(value, kind := _KEYS[key]):
+            called = "a table" if kind is dict else "a text"
+            raise ValueError(f"preset {name!r}: {key} must be {called}, got {value!r}")
     if content.get("role", "edit") not in get_args(Role):
         raise ValueError(f"preset {name!r}: role must be one of {', '.join(get_args(Role))}")
     try:
@@ -237,6 +249,9 @@ def import_class(name: str, folder: Path | None = None) -> type:
         kind = getattr(found, attribute)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"cannot import the class {name!r} ({error})") from error
+    except (Exception, SystemExit) as error:  # the module's own code may raise anything
+        said = f"{type(error).__name__}: {error}"
+        raise ValueError(f"cannot import the class {name!r} ({said})") from error
     own, loaded = (folder or Path()) / f"{module}.py", Path(found.__file__ or "")
     if folder is not None and own.is_file() and not own.samefile(loaded):
         raise ValueError(f"a module {module!r} is loaded from {loaded}, not {own}; rename one")

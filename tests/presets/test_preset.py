@@ -169,6 +169,11 @@ HEADS = {
     "unknown class": (f'class = "{__name__}:Other"', f"cannot import the class '{__name__}:Other'"),
     "no dataclass": ('class = "pathlib:Path"', "'pathlib:Path' is no dataclass: decorate"),
     "no class at all": ('class = "math:pi"', "'math:pi' is no dataclass"),
+    "a relative module": ('class = ".x:A"', "cannot import the class '.x:A'"),
+    "class a number": ("class = 3", "class must be a text, got 3"),
+    "style a text": (f'class = "{HERE}"\nstyle = "red"', "style must be a table, got 'red'"),
+    "options a list": (f'class = "{HERE}"\noptions = [1]', "options must be a table, got [1]"),
+    "nested too deep": ("class = " + 5_000 * "[", "is no TOML"),
 }
 
 
@@ -179,6 +184,17 @@ def test_files_that_are_no_preset_are_refused_in_one_line(tmp_path, name):
         load_preset(written(tmp_path, head=head))
     text = str(info.value)
     assert text.startswith("preset 'my-method'") and message in text and "\n" not in text, text
+
+
+def test_a_file_that_is_no_text_and_a_module_that_fails(tmp_path):
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00class")
+    with pytest.raises(ValueError, match=r"binary\.toml is no text in UTF-8"):
+        load_preset(tmp_path / "binary.toml")
+    (tmp_path / "failing_preset_module.py").write_text("1 / 0\n")
+    with pytest.raises(ValueError, match=r"cannot import the class .* \(ZeroDivisionError"):
+        load_preset(written(tmp_path, head='class = "failing_preset_module:A"'))
+    with pytest.raises(FileNotFoundError, match=r"no method file ~nosuchuser/x\.toml"):
+        load_preset("~nosuchuser/x.toml")
 
 
 @pytest.mark.parametrize(
