@@ -39,7 +39,7 @@ Role = Literal["edit", "control", "reference"]
 reference for how to read the others."""
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
-_KEYS = {
+_KEYS: dict[str, type] = {
     **dict.fromkeys(("class", "role", "tuned"), str),
     **dict.fromkeys(("settings", "style", "options"), dict),
 }
@@ -198,8 +198,8 @@ def _read(name: str, text: str, folder: Path | None) -> Preset:
             f"known are {', '.join(sorted(_KEYS))}"
         )
     for key, value in content.items():
-        if not isinstance(value, kind := _KEYS[key]):
-            called = "a table" if kind is dict else "a text"
+        if not isinstance(value, _KEYS[key]):
+            called = "a table" if _KEYS[key] is dict else "a text"
             raise ValueError(f"preset {name!r}: {key} must be {called}, got {value!r}")
     if content.get("role", "edit") not in get_args(Role):
         raise ValueError(f"preset {name!r}: role must be one of {', '.join(get_args(Role))}")
