@@ -17,7 +17,7 @@ SMALL = {"seeds": "1", "epochs": "1", "retrains": "1", "budget": "20", "methods"
 IMAGES = ("mnist", "fashion_mnist")
 ALL = " ".join(preset_names("unlearning"))
 ROWS = [
-    {"methods": ALL, "forget_class": "7", "retrains": "2", "budget": "64"},
+    {"methods": ALL, "forget_class": "7", "retrains": "2", "budget": "160"},
     {"dataset": "mnist", "parametrization": "per-weight", "observation": "time"},
     {
         "dataset": "fashion_mnist",
