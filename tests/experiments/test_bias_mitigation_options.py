@@ -12,7 +12,7 @@ from tests.experiments.option_rows import FLAG, run_row, small_corpus, untried
 SMALL = {"seeds": "1", "epochs": "1", "budget": "20", "methods": "ppo-shift"}
 PUBLISHED = ("jigsaw", "wikipedia_toxicity", "civil_comments")
 ROWS = [
-    {"methods": " ".join(preset_names("bias_mitigation")), "seeds": "2", "budget": "64"},
+    {"methods": " ".join(preset_names("bias_mitigation")), "seeds": "2", "budget": "160"},
     {"dataset": "jigsaw", "subject": "cnn", "size": "400", "parametrization": "per-weight"},
     {"dataset": "wikipedia_toxicity", "reward": "rates", "parametrization": "per-row"},
     {"dataset": "civil_comments", "reward": "fped", "parametrization": "per-column"},
