@@ -1,9 +1,11 @@
 """Options of the bias-mitigation experiment."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from experiments.common.options import SEARCHES, SearchOptions, SubjectOptions, import_reward
+from experiments.common.checks import Evaluations, Range
+from experiments.common.options import SEARCHES, SearchOptions, SubjectOptions
+from experiments.common.rewards import import_reward
 
 COMPARED = (
     "clp",
@@ -18,6 +20,7 @@ COMPARED = (
     "other-seed",
 )
 """Presets of other editors of the same layer, and of networks trained anew."""
+REWARDS = ("fairness", "rates", "fped")
 
 
 @dataclass(frozen=True)
@@ -28,17 +31,25 @@ class CommentOptions(SubjectOptions):
     """Comments; synthetic is embedded, others are downloaded or read from MODELEDIT_DATA_DIR."""
     subject: Literal["boe", "cnn"] = "boe"
     """Network to edit: bag of embeddings or convolutions, then 128 → 32 → 1."""
-    size: int = 20_000
-    """Comments of the class-balanced subset (all but synthetic and civil_comments)."""
-    cues: float = 1.8
+    size: Annotated[int, Range(200, 10_000_000, "comments")] = 20_000
+    """Comments of the class-balanced subset (all but synthetic)."""
+    cues: Annotated[float, Range(0, 4)] = 1.8
     """Of the synthetic comments: mean number of further cue clauses; fewer make identities tell."""
     reward: str = "fairness"
     """fairness, rates or fped (two examples of what goes wrong), or module:name of a function."""
 
     def check(self) -> None:
         """As `SubjectOptions.check`."""
-        if self.size < 200:
-            raise ValueError(f"--size must be at least 200 comments, got {self.size}")
+        if self.dataset == "synthetic" and self.size != CommentOptions.size:
+            raise ValueError("--size is about published comments: leave it out with synthetic ones")
+        if self.dataset != "synthetic" and self.cues != CommentOptions.cues:
+            raise ValueError(
+                f"--cues is about synthetic comments: leave it out with {self.dataset}"
+            )
+        if ":" not in self.reward and self.reward not in REWARDS:
+            raise ValueError(
+                f"--reward must be {', '.join(REWARDS)} or module:function, got {self.reward!r}"
+            )
         super().check()
 
 
@@ -46,7 +57,7 @@ class CommentOptions(SubjectOptions):
 class Config(SearchOptions, CommentOptions):
     """Reduce the identity bias of a trained toxicity classifier by editing one layer."""
 
-    budget: int = 4000
+    budget: Evaluations = 4000
     """Reward evaluations of each search on each task."""
     methods: tuple[str, ...] = (*SEARCHES, *COMPARED)
     """Methods to compare: presets by name, or paths of TOML files of your own."""

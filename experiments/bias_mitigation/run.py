@@ -26,12 +26,14 @@ from experiments.common.methods import (
     run_methods,
 )
 from experiments.common.networks import cached_networks
-from experiments.common.options import run_folder
+from experiments.common.options import ActionOptions, run_folder
+from experiments.common.sizes import check_search_memory, site_shapes
 from modeledit_jax.data.comments.comments import CommentData
 from modeledit_jax.data.comments.synthetic import identity_corpus, oracle_scores
 from modeledit_jax.data.folders import default_cache_dir
 from modeledit_jax.editors.debiasing.ablation import RandomEdit
 from modeledit_jax.editors.editor import Cost
+from modeledit_jax.editors.search.search import SearchEditor
 from modeledit_jax.evaluation.forgetting import relative_edit_size
 from modeledit_jax.subjects.subject import Subject, flax_apply
 from modeledit_jax.subjects.text_classifiers import LEARNED, TRAINING, make_text_classifier
@@ -58,8 +60,7 @@ class Setup:
 
 def run(config: Config) -> Path:
     """Runs the experiment and writes its folder."""
-    check_methods(config, "bias_mitigation")
-    setup = prepare(config)
+    setup = prepare(config, check_methods(config, "bias_mitigation"))
     context = {"module": setup.module, "training": setup.training}
     methods = make_methods(config, "bias_mitigation", **context)
     results, notes = run_all(
@@ -122,21 +123,32 @@ def learned_sizes(tasks: Sequence[DebiasingTask], results: Sequence[Result]) -> 
     ]
 
 
-def prepare(config: CommentOptions) -> Setup:
-    """Loads the comments, trains the subjects or takes them from the cache, states the tasks."""
+def prepare(config: CommentOptions, searches: Sequence[SearchEditor] = ()) -> Setup:
+    """Loads the comments, trains the subjects or takes them from the cache, states the tasks.
+
+    Args:
+      config: options.
+      searches: that will edit the tasks.
+
+    Raises:
+      ValueError: what is to be edited is not there, or a search does not fit into memory; found
+        before anything is trained.
+    """
+    reward = reward_function(config)
     cache = config.cache_dir or default_cache_dir()
     data = load(config)
     module = make_text_classifier(config.subject, len(data.vocabulary), data.vectors)
     training = replace(TRAINING[config.subject], **({} if data.vectors is not None else LEARNED))
     if config.epochs is not None:
         training = replace(training, epochs=config.epochs)
+    shapes = site_shapes(module, data.roles["train"].tokens, config.site)
+    if isinstance(config, ActionOptions):
+        check_search_memory(config, searches, shapes, config.seeds)
     seeds = list(range(config.seed, config.seed + config.seeds))
     setup = Setup(config, data, module, training, cache, [], seeds)
     for seed in tqdm(seeds, desc="train subjects"):
         subject = Subject(params=trained(setup, seed), apply=flax_apply(module))
-        setup.tasks.append(
-            mitigate_bias(subject, data, site=config.site, reward=reward_function(config))
-        )
+        setup.tasks.append(mitigate_bias(subject, data, site=config.site, reward=reward))
     return setup
 
 

@@ -16,8 +16,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Generic, NoReturn, TypeVar
 
-import tyro
-
+from experiments.common.arguments import read_options
+from experiments.common.checks import check_options
 from experiments.common.options import RunOptions, run_folder
 from experiments.common.terminal import show_what_can_be_shown, signals_interrupt
 
@@ -62,7 +62,7 @@ class Command(Generic[Options]):
         """
         prog = prog or f"python -m experiments.{self.name}"
         show_what_can_be_shown()
-        config = tyro.cli(self.options, args=arguments, prog=prog, description=self.description)
+        config = read_options(self.options, arguments, prog, self.description)
         with signals_interrupt():
             code = self.main(config)
         if code > SIGNALED:
@@ -89,6 +89,12 @@ class Command(Generic[Options]):
             message = " ".join(str(error).split())
             _say(f"error: {message}")
             return 2
+        except (MemoryError, RuntimeError) as error:
+            if not _out_of_memory(error):
+                raise
+            message = " ".join(str(error).split())
+            _say(f"error: out of memory ({message}): ask for less, fewer --seeds first")
+            return 2
         return 0
 
     def resolve(self, config: Options) -> Options:
@@ -97,6 +103,8 @@ class Command(Generic[Options]):
         Raises:
           ValueError: an option out of range; the message names the cure.
         """
+        check_options(config)
+        config = config.completed()
         config.check()
         if config.run_dir is not None:
             return config
@@ -119,6 +127,10 @@ class Command(Generic[Options]):
 def _say(text: str) -> None:
     with suppress(OSError):  # nobody may be listening any more
         print(text, file=sys.stderr, flush=True)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
 
 
 def _again(config: RunOptions) -> str:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
+from experiments.common.checks import check_distinct
 from experiments.common.options import ActionOptions, MethodOptions, SearchOptions, run_folder
 from modeledit_jax.editors.editor import Cost, Editor, EditResult
 from modeledit_jax.editors.search.ppo import PPO
@@ -113,16 +114,25 @@ def make_methods(config: MethodOptions, family: str, **context: Any) -> list[Met
                     "longer episodes: name its presets in --methods"
                 )
         methods.append(Method(preset.name, editor, preset.role, preset.style))
-    names = [method.name for method in methods]
-    if len(set(names)) < len(names):
-        raise ValueError(f"--methods must name each method once, got {', '.join(names)}")
+    check_distinct("--methods", [method.name for method in methods])
     return methods
 
 
-def check_methods(config: MethodOptions, family: str) -> None:
-    """Raises as `make_methods`, before any data is read or network trained."""
+def check_methods(config: MethodOptions, family: str) -> list[SearchEditor]:
+    """Raises as `make_methods`, before any data is read or network trained; returns the searches.
+
+    Raises:
+      ValueError: besides, an ``--observation`` that no method looks at.
+    """
     # What only the data tell is not looked at when a method is built.
-    make_methods(config, family, module=nn.Module(), training=TrainingConfig())
+    methods = make_methods(config, family, module=nn.Module(), training=TrainingConfig())
+    searches = [method.editor for method in methods if isinstance(method.editor, SearchEditor)]
+    if config.observation != "weights" and not any(isinstance(s, PPO) for s in searches):
+        raise ValueError(
+            f"--observation {config.observation} is about what PPO sees: name one of its presets "
+            "in --methods, or leave it out"
+        )
+    return searches
 
 
 def method_context(config: ActionOptions) -> dict[str, Any]:

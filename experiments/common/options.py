@@ -3,11 +3,12 @@
 Light to import, so that ``--help`` and mistakes are instant.
 """
 
-import importlib
-import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, TypeVar
+
+from experiments.common.checks import Count, Evaluations, Networks, Range, Seed
 
 World = Literal["mask", "shift"]
 SEARCHES = tuple(
@@ -17,6 +18,11 @@ SEARCHES = tuple(
 )
 """Presets of all searches."""
 
+FIRST_TRAINING_SEED = 1000
+"""Of the networks that policies are trained on; those they edit are of seeds below."""
+
+Options = TypeVar("Options", bound="RunOptions")
+
 
 @dataclass(frozen=True)
 class RunOptions:
@@ -24,9 +30,9 @@ class RunOptions:
 
     may_change_on_resume: ClassVar[tuple[str, ...]] = ()  # names of options
 
-    seeds: int = 3
+    seeds: Networks = 3
     """Networks trained from different seeds, each edited."""
-    seed: int = 0
+    seed: Seed = 0
     """First seed."""
     run_dir: Path | None = None
     """Folder of the run; default: a new one in runs/."""
@@ -35,13 +41,28 @@ class RunOptions:
     cache_dir: Path | None = None
     """Where trained networks and data are kept; default: the user's cache folder."""
 
-    def check(self) -> None:
-        """Checks what can be checked before work starts.
+    def completed(self: Options) -> Options:
+        """The options with ``~`` in paths replaced by the user's folder, as a shell does.
+
+        Shells leave it in ``--run-dir=~/x``.
 
         Raises:
-          ValueError: an option out of range; the message names the cure.
+          ValueError: it names no user.
         """
-        check_at_least(self, seeds=1)
+        paths = {f.name: getattr(self, f.name) for f in fields(self)}
+        paths = {name: path for name, path in paths.items() if isinstance(path, Path)}
+        try:
+            return replace(self, **{name: path.expanduser() for name, path in paths.items()})
+        except RuntimeError as error:
+            named = ", ".join(str(path) for path in paths.values() if str(path).startswith("~"))
+            raise ValueError(f"{named} names no folder of a user: {error}") from error
+
+    def check(self) -> None:
+        """Checks what options mean together, before work starts; see `checks` for each alone.
+
+        Raises:
+          ValueError: options that contradict each other; the message names the cure.
+        """
         if self.resume and self.run_dir is None:
             raise ValueError("--resume needs --run-dir: the folder of the run to continue")
 
@@ -52,33 +73,20 @@ class SubjectOptions(RunOptions):
 
     site: tuple[str, ...] = ("fc2/kernel",)
     """Patterns of the parameters that may be edited."""
-    epochs: int | None = None
+    epochs: Count | None = None
     """Passes over the training data; default: a recipe that converges."""
-
-    def check(self) -> None:
-        """As `RunOptions.check`."""
-        if self.epochs is not None:
-            check_at_least(self, epochs=1)
-        super().check()
 
 
 @dataclass(frozen=True)
 class ActionOptions(RunOptions):
     """Options of every search for edits."""
 
-    budget: int = 2000
+    budget: Evaluations = 2000
     """Reward evaluations of each search on each task."""
     parametrization: Literal["low-rank", "per-weight", "per-row", "per-column"] = "low-rank"
     """How an action becomes a matrix."""
-    rank: int = 4
+    rank: Annotated[int, Range(1, 1_000_000_000)] = 4
     """Rank of low-rank actions."""
-
-    def check(self) -> None:
-        """As `RunOptions.check`."""
-        if self.budget < 1:
-            raise ValueError(f"--budget must be at least 1 reward evaluation, got {self.budget}")
-        check_at_least(self, rank=1)
-        super().check()
 
 
 @dataclass(frozen=True)
@@ -87,18 +95,10 @@ class MethodOptions(ActionOptions):
 
     methods: tuple[str, ...] = SEARCHES
     """Methods to compare: presets by name, or paths of TOML files of your own."""
-    horizon: int = 1
+    horizon: Annotated[int, Range(1, 1_000, "edit")] = 1
     """Edits of an episode; only PPO plays more than one."""
     observation: Literal["weights", "time"] = "weights"
     """What the policy sees: the current weights, or the time alone."""
-
-    def check(self) -> None:
-        """As `RunOptions.check`."""
-        if self.horizon < 1:
-            raise ValueError(f"--horizon must be at least 1 edit, got {self.horizon}")
-        if not self.methods:
-            raise ValueError("--methods must name at least one method")
-        super().check()
 
 
 @dataclass(frozen=True)
@@ -110,30 +110,26 @@ class SearchOptions(MethodOptions):
     tensorboard: bool = False
     """Write TensorBoard scalars as well (needs the extra 'tensorboard')."""
 
+    def check(self) -> None:
+        """As `RunOptions.check`."""
+        if self.tensorboard and find_spec("tensorboardX") is None:
+            raise ValueError(
+                "--tensorboard needs tensorboardX: pip install 'modeledit-jax[tensorboard]'"
+            )
+        super().check()
 
-def check_at_least(options: object, **least: int) -> None:
-    """Raises ValueError for the first of the named options that is below its least value."""
-    for name, bound in least.items():
-        if (value := getattr(options, name)) < bound:
-            raise ValueError(f"--{name.replace('_', '-')} must be at least {bound}, got {value}")
+
+def check_training_seeds(options: RunOptions, number: int) -> None:
+    """Raises ValueError if networks to edit have seeds of those that policies are trained on."""
+    first = FIRST_TRAINING_SEED
+    if options.seed < first + number and options.seed + options.seeds > first:
+        raise ValueError(
+            f"--seed {options.seed} and --seeds {options.seeds}: the seeds {first} to "
+            f"{first + number - 1} are of the networks that policies are trained on; choose others"
+        )
 
 
 def run_folder(config: RunOptions) -> Path:
     """The folder of the run of options that `Command.resolve` has completed."""
     assert config.run_dir is not None
     return config.run_dir
-
-
-def import_reward(name: str) -> Any:
-    """Imports a user's reward function, given as ``module:function``.
-
-    Raises:
-      ValueError: it cannot be imported.
-    """
-    module, function = name.split(":", 1)
-    if "" not in sys.path:
-        sys.path.insert(0, "")  # a module beside the caller, as `python -m` would find it
-    try:
-        return getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"cannot import the reward {name!r}: {error}") from error

@@ -15,8 +15,6 @@ from modeledit_jax.editors.policy.training import PolicyTrainer
 from modeledit_jax.run.files import atomic_write_text
 from modeledit_jax.run.resumable import run_chunks
 
-FIRST_TRAINING_SEED = 1000
-"""Of the networks that policies are trained on; those they edit are of seeds below."""
 RECORDED = ("reward", "reward_spread", "approx_kl", "grad_norm")
 CHUNK = 20
 

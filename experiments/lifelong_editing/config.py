@@ -2,8 +2,15 @@
 
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Annotated, ClassVar
 
-from experiments.common.options import RunOptions, check_at_least
+from experiments.common.checks import Networks, Range, Steps, option_name
+from experiments.common.memory import FLOAT, check_memory
+from experiments.common.options import RunOptions
+
+Facts = Annotated[int, Range(1, 1_000_000)]
+LessonFacts = Annotated[int, Range(0, 1_000_000)]
+Width = Annotated[int, Range(8, 1_000_000)]
 
 CORPORA = ("fact-world", "counterfact", "zsre")
 ALL_METHODS = (
@@ -24,32 +31,32 @@ class FactOptions(RunOptions):
     model: Path | None = None
     """Hugging Face folder of the language model to edit; default: a small one is first trained to
     know the facts that are edited."""
-    edits: int = 200
+    edits: Facts = 200
     """Facts edited, one batch after another."""
-    batch_size: int = 10
+    batch_size: Facts = 10
     """Facts edited at once."""
-    train_edits: int = 600
+    train_edits: LessonFacts = 600
     """Facts, about other subjects, that learned methods are trained on."""
     modules: tuple[str, ...] = ("layers/*/mlp/down",)
     """Patterns of the linear layers that may be edited."""
-    meta_updates: int | None = None
+    meta_updates: Steps | None = None
     """Gradient steps of the training of every learned method; default: those of its preset, 300."""
-    memory: int | None = None
+    memory: Facts | None = None
     """Batches, the latest included, that a change is judged by in the training of RLEdit and
     HiEdit; default: those of the preset, 6."""
-    first: int | None = None
+    first: Facts | None = None
     """Edits from the start that retention is measured on; default: a quarter of all."""
-    width: int = 128
+    width: Width = 128
     """Width of the language model that is trained here (of its hidden states, with four heads)."""
-    mlp_width: int = 1_536
+    mlp_width: Width = 1_536
     """Hidden units of each of its MLPs; what can be edited in one shot grows with them."""
-    layers: int = 2
+    layers: Annotated[int, Range(1, 1_000)] = 2
     """Number of its layers."""
-    steps: int = 700
+    steps: Steps = 700
     """Gradient steps that teach it its sentences, 128 at a time."""
-    plain: int = 2_000
+    plain: Facts = 2_000
     """Sentences of fact-world that state no fact."""
-    seeds: int = 1
+    seeds: Networks = 1
     """Draws of facts, each with a language model of its own unless --model is given."""
 
     @property
@@ -59,11 +66,8 @@ class FactOptions(RunOptions):
 
     def check(self) -> None:
         """As `RunOptions.check`."""
-        least = 1 if self.corpus in CORPORA else 0  # a file of your own may have none to spare
-        check_at_least(self, edits=1, batch_size=1, train_edits=least)
-        check_at_least(self, width=8, mlp_width=8, layers=1, steps=1, plain=1)
-        given = [name for name in ("meta_updates", "memory") if getattr(self, name) is not None]
-        check_at_least(self, **dict.fromkeys(given, 1))
+        if self.corpus in CORPORA and not self.train_edits:  # a file may have none to spare
+            raise ValueError("--train-edits must be at least 1 with facts of a collection, got 0")
         if self.first is not None and not 1 <= self.first <= self.edits:
             raise ValueError(f"--first must be 1 … --edits = {self.edits}, got {self.first}")
         if self.width % 8:
@@ -74,9 +78,18 @@ class FactOptions(RunOptions):
                     f"--corpus must be {', '.join(CORPORA)}, or with --model the path of a JSON "
                     f"file of your own; got {self.corpus!r}"
                 )
+            self._check_memory()
         else:
             self._check_model(self.model)
         super().check()
+
+    def _check_memory(self) -> None:
+        # Weights, their gradient, the optimizer's momentum and its update; words come on top.
+        weights = self.layers * self.width * (4 * self.width + 3 * self.mlp_width)
+        given = f"--layers {self.layers} --width {self.width} --mlp-width {self.mlp_width}"
+        check_memory(
+            4 * FLOAT * weights, f"training a language model of {given}", "lower one of them"
+        )
 
     def _check_model(self, folder: Path) -> None:
         if not folder.expanduser().is_dir():
@@ -85,7 +98,7 @@ class FactOptions(RunOptions):
         for name in OF_THE_NETWORK:
             if getattr(self, name) != defaults[name]:
                 raise ValueError(
-                    f"--{name.replace('_', '-')} is about the network that is trained here: leave "
+                    f"{option_name(name)} is about the network that is trained here: leave "
                     "it out with --model"
                 )
 
@@ -94,9 +107,11 @@ class FactOptions(RunOptions):
 class Config(FactOptions):
     """Edit a long sequence of facts into a language model and see what it learns and forgets."""
 
+    may_change_on_resume: ClassVar[tuple[str, ...]] = ("save",)  # where results lie
+
     methods: tuple[str, ...] = ALL_METHODS
     """Methods to compare: names of presets, or paths of TOML files of your own."""
-    fraction: float | None = None
+    fraction: Annotated[float, Range(0, 1)] | None = None
     """Share of the modules that HiEdit and its controls change at once; default: that of the
     preset, 0.5."""
     save: Path | None = None
@@ -107,6 +122,15 @@ class Config(FactOptions):
         """As `RunOptions.check`."""
         if self.fraction is not None and not 0 < self.fraction <= 1:
             raise ValueError(f"--fraction must be above 0 and at most 1, got {self.fraction}")
-        if not self.methods or len(set(self.methods)) < len(self.methods):
-            raise ValueError("--methods must name at least one method, each once")
+        self._check_save()
         super().check()
+
+    def _check_save(self) -> None:
+        """The folder of networks can be made, and holds none of another run."""
+        if self.save is None:
+            return
+        files = [path for path in (self.save, *self.save.parents) if path.exists()]
+        if files and not files[0].is_dir():
+            raise ValueError(f"--save must be a folder, {files[0]} is a file")
+        if not self.resume and self.save.is_dir() and any(self.save.iterdir()):
+            raise ValueError(f"--save {self.save} holds files already: name an empty or new folder")

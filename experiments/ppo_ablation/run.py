@@ -14,7 +14,7 @@ from experiments.common.methods import method_context
 from experiments.common.options import run_folder
 from experiments.ppo_ablation.config import AblationConfig
 from experiments.unlearning.run import Setup, prepare
-from modeledit_jax.editors.search.ppo import editing_config
+from modeledit_jax.editors.search.ppo import PPO, editing_config
 from modeledit_jax.evaluation.targets import first_met, forgotten, quantiles_of_needed
 from modeledit_jax.presets.preset import load_preset
 from modeledit_jax.report.markdown import MISSING, number, table_lines
@@ -66,7 +66,10 @@ def run(config: AblationConfig) -> Path:
 
 def ablate(config: AblationConfig) -> list[Row]:
     """Runs all variants; returns their test results."""
-    setup = prepare(config)
+    searches = [variant_search(config, world, name) for world in config.worlds for name in VARIANTS]
+    for search in searches:
+        _ = search.updates  # raises at once what would show only after other variants
+    setup = prepare(config, searches)
     rows = []
     for world in config.worlds:
         for index, name in enumerate(tqdm(VARIANTS, desc=f"variants in {world}")):
@@ -75,23 +78,28 @@ def ablate(config: AblationConfig) -> list[Row]:
     return rows
 
 
-def variant_rows(config: AblationConfig, setup: Setup, world: str, name: str) -> list[Row]:
-    """Runs one variant; returns a row for every task, with curves."""
+def variant_search(config: AblationConfig, world: str, name: str) -> PPO:
+    """PPO as a variant has it."""
     options = dict(VARIANTS[name])
     horizon = options.pop("horizon", 1)
     observation = options.pop("observation", "weights")
     base = editing_config(config.budget, horizon, world)
     size = options.get("num_envs", base.num_envs) * horizon
     settings = replace(base, **options, num_updates=config.budget // size)
-    search = load_preset(f"ppo-{world}", "unlearning").build(
+    return load_preset(f"ppo-{world}", "unlearning").build(
         **(method_context(config) | {"horizon": horizon, "observation": observation}),
         config=settings,
     )
+
+
+def variant_rows(config: AblationConfig, setup: Setup, world: str, name: str) -> list[Row]:
+    """Runs one variant; returns a row for every task, with curves."""
+    search = variant_search(config, world, name)
     keys = jax.random.split(jax.random.key(config.seed), len(setup.tasks))
     found = edit_many(search, setup.tasks, keys)
     plans = np.stack([result.trace.plans for result in found])
     evaluator = PlanEvaluator(search.make_world(setup.tasks[0]), setup.tasks)
-    evaluations = size * np.arange(1, plans.shape[1] + 1)
+    evaluations = search.evaluations_per_update * np.arange(1, plans.shape[1] + 1)
     return [
         Row(f"ppo-{world}", task.name, seed, metrics, result.cost, {"variant": name}, curves)
         for task, seed, result, (metrics, curves) in zip(

@@ -15,9 +15,3 @@ class AblationConfig(FactOptions):
     questions: tuple[Question, ...] = Question.__args__  # type: ignore[attr-defined]
     """Which parts to vary: the number of meta-updates, the L2 term on the size of a change, the
     batches in memory, the weight of past batches, the dtype of the edited weights."""
-
-    def check(self) -> None:
-        """As `RunOptions.check`."""
-        if not self.questions or len(set(self.questions)) < len(self.questions):
-            raise ValueError("--questions must name at least one question, each once")
-        super().check()

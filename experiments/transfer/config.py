@@ -1,13 +1,23 @@
 """Options of the transfer experiment."""
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from itertools import pairwise
+from typing import Annotated, Any, Literal
 
-from experiments.common.options import RunOptions, World, check_at_least
+from experiments.common.checks import (
+    MAY_BE_EMPTY,
+    Count,
+    Evaluations,
+    Networks,
+    Range,
+    check_distinct,
+)
+from experiments.common.memory import FLOAT, check_memory
+from experiments.common.options import RunOptions, World, check_training_seeds
 
 Data = Literal["digits", "mnist", "fashion_mnist"]
+CLASSES = 10  # of all these data
 Part = Literal["zero-shot", "adaptation", "sequence", "cost"]
 SHAPE = "kind-widths, e.g. mlp-128x32 or cnn-128x32; then, if you like, -gelu or -tanh, and -20ep"
 
@@ -27,7 +37,7 @@ class Config(RunOptions):
     networks: tuple[str, ...] = ("mlp-128x32",)
     """Shapes of the networks to train on: kind-widths, where fc2 is edited. Two more parts may
     follow, the activation (-gelu, -tanh) and the epochs of the training (-20ep)."""
-    other_networks: tuple[str, ...] = (
+    other_networks: Annotated[tuple[str, ...], MAY_BE_EMPTY] = (
         "mlp-64x16",
         "mlp-64x32",
         "mlp-256x64",
@@ -35,50 +45,37 @@ class Config(RunOptions):
         "cnn-128x32",
     )
     """Shapes that are edited only."""
-    other_data: tuple[Data, ...] = ()
+    other_data: Annotated[tuple[Data, ...], MAY_BE_EMPTY] = ()
     """Data sets whose networks (of the first shape) are edited only."""
-    pairs: int = 0
+    pairs: Annotated[int, Range(0, CLASSES * (CLASSES - 1) // 2)] = 0
     """Pairs of classes that each network to train on is asked to forget, beside single classes."""
-    training_networks: int = 16
+    training_networks: Networks = 16
     """Networks of each shape to train on."""
-    seeds: int = 5
+    seeds: Networks = 5
     """New networks of each shape to edit."""
-    updates: int = 400
+    updates: Count = 400
     """Updates of PPO for each policy."""
-    sequence_updates: int = 200
+    sequence_updates: Annotated[int, Range(0, 100_000)] = 200
     """Further updates, on requests one after another."""
-    budgets: tuple[int, ...] = (10, 100, 1000)
+    budgets: Annotated[tuple[Evaluations, ...], MAY_BE_EMPTY] = (10, 100, 1000)
     """Reward evaluations of the adaptation of a policy's edit."""
-    search_budget: int = 2000
+    search_budget: Evaluations = 2000
     """Reward evaluations of the searches that policies are compared with."""
 
     def check(self) -> None:
         """As `RunOptions.check`."""
-        check_at_least(self, training_networks=1, updates=1, search_budget=1)
-        if min(self.sequence_updates, self.pairs) < 0 or min(self.budgets, default=1) < 1:
-            raise ValueError(
-                "--sequence-updates and --pairs must not be negative, --budgets must be at least 1"
-            )
-        for name in ("worlds", "parts", "networks", "other_networks", "other_data", "budgets"):
-            check_distinct(name, getattr(self, name))
         if self.dataset in self.other_data:
             raise ValueError(f"--other-data {self.dataset} is --dataset itself: name other data")
         for shape in (*self.networks, *self.other_networks):
-            read_shape(shape)
+            check_size(read_shape(shape))
         if self.held_out != "all":
-            check_distinct("held_out", read_classes(self.held_out))
+            check_distinct("--held-out", read_classes(self.held_out))
+        check_training_seeds(self, self.training_networks)
         super().check()
 
     def factors(self, part: str, **others: Any) -> dict[str, Any]:
         """Factors of a row: the part, data and network, those of the experiment if not given."""
         return {"part": part, "data": self.dataset, "network": self.networks[0], **others}
-
-
-def check_distinct(option: str, values: Sequence[Any]) -> None:
-    """Raises ValueError if a value is named twice."""
-    if len(set(values)) < len(values):
-        twice = next(value for value in values if list(values).count(value) > 1)
-        raise ValueError(f"--{option.replace('_', '-')} names {twice} twice: name it once")
 
 
 @dataclass(frozen=True)
@@ -91,13 +88,28 @@ class Shape:
     epochs: int | None = None
 
 
+MOST_EPOCHS = 100_000
+
+
+def check_size(shape: Shape) -> None:
+    """Raises ValueError if a network of this shape cannot be trained on this machine."""
+    # Weights, their gradient, and two moments of Adam; the first layer is left aside.
+    weights = sum(a * b for a, b in pairwise(shape.hidden))
+    name = f"{shape.kind}-{'x'.join(map(str, shape.hidden))}"
+    check_memory(4 * FLOAT * weights, f"training a network {name}", "name narrower --networks")
+    if shape.epochs is not None and shape.epochs > MOST_EPOCHS:
+        raise ValueError(f"{name}: a training has at most {MOST_EPOCHS:,} epochs")
+
+
 def read_shape(text: str) -> Shape:
     """Reads ``mlp-128x32`` as ``Shape("mlp", (128, 32))``; `SHAPE` says what else it may hold.
 
     Raises:
       ValueError: it is no such text, or there are fewer than two widths.
     """
-    found = re.fullmatch(r"(mlp|cnn)-(\d+(?:x\d+)+)(?:-(gelu|tanh))?(?:-([1-9]\d*)ep)?", text)
+    found = re.fullmatch(
+        r"(mlp|cnn)-([1-9]\d*(?:x[1-9]\d*)+)(?:-(gelu|tanh))?(?:-([1-9]\d*)ep)?", text, re.ASCII
+    )
     if found is None:
         raise ValueError(f"the shape {text!r} is not understood: give {SHAPE}; two widths or more")
     kind, widths, activation, epochs = found.groups()
@@ -109,9 +121,12 @@ def read_classes(text: str) -> list[int]:
     """Reads classes joined by commas.
 
     Raises:
-      ValueError: it is no such text.
+      ValueError: it is no such text, or names a class that the data lack.
     """
     try:
-        return [int(part) for part in text.split(",")]
+        classes = [int(part) for part in text.split(",")]
     except ValueError:
         raise ValueError(f"--held-out must be classes like 4,7 or 'all', got {text!r}") from None
+    if outside := [index for index in classes if not 0 <= index < CLASSES]:
+        raise ValueError(f"--held-out {outside[0]}: the classes are 0 to {CLASSES - 1}")
+    return classes

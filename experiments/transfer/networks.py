@@ -10,8 +10,8 @@ import numpy as np
 from tqdm import tqdm
 
 from experiments.common.image_subjects import Recipe, trained_subject
-from experiments.common.policies import FIRST_TRAINING_SEED
-from experiments.transfer.config import Config, Shape, read_classes, read_shape
+from experiments.common.options import FIRST_TRAINING_SEED
+from experiments.transfer.config import CLASSES, Config, Shape, read_classes, read_shape
 from modeledit_jax.data.folders import default_cache_dir
 from modeledit_jax.data.images.datasets import ImageData, load_images
 from modeledit_jax.data.images.splits import Splits, split_images
@@ -20,8 +20,6 @@ from modeledit_jax.subjects.subject import Subject
 from modeledit_jax.subjects.training import image_recipe
 from modeledit_jax.tasks.task import Task
 from modeledit_jax.tasks.unlearning import forget_classes, unlearning_reward
-
-"""Networks to train on have seeds from here; those that are only edited have small ones."""
 
 REWARD = unlearning_reward()  # one object, so that all worlds are compiled for the same function
 
@@ -77,23 +75,14 @@ class Networks:
 
     @cached_property
     def held_out(self) -> list[int]:
-        """The classes held out in turn.
-
-        Raises:
-          ValueError: a class that the data lack, or fewer than two are left to train on.
-        """
-        classes = _data(self.config.dataset, self.config)[1].num_classes
+        """The classes held out in turn."""
         if self.config.held_out == "all":
-            return list(range(classes))
-        chosen = read_classes(self.config.held_out)
-        if outside := [index for index in chosen if not 0 <= index < classes]:
-            raise ValueError(f"--held-out {outside[0]}: the classes are 0 to {classes - 1}")
-        return chosen
+            return list(range(CLASSES))
+        return read_classes(self.config.held_out)
 
     def seen(self, held_out: int | None) -> list[int]:
         """The classes that a policy is trained to forget; all if none is held out."""
-        classes = _data(self.config.dataset, self.config)[1].num_classes
-        return [index for index in range(classes) if index != held_out]
+        return [index for index in range(CLASSES) if index != held_out]
 
     @property
     def training_seeds(self) -> range:

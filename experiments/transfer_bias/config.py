@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from experiments.bias_mitigation.config import CommentOptions
-from experiments.common.options import World, check_at_least
+from experiments.common.checks import Count, Evaluations, Networks
+from experiments.common.options import World, check_training_seeds
 
 
 @dataclass(frozen=True)
@@ -12,16 +13,16 @@ class Config(CommentOptions):
 
     worlds: tuple[World, ...] = ("mask", "shift")
     """Policies that scale the weights (mask), add to them (shift), or both in turn."""
-    training_networks: int = 16
+    training_networks: Networks = 16
     """Classifiers to train the policy on."""
-    updates: int = 200
+    updates: Count = 200
     """Updates of PPO for each policy."""
-    seeds: int = 10
+    seeds: Networks = 10
     """New classifiers to edit."""
-    budget: int = 100
+    budget: Evaluations = 100
     """Reward evaluations of the adaptation of the policy's edit."""
 
     def check(self) -> None:
         """As `RunOptions.check`."""
-        check_at_least(self, training_networks=1, updates=1, budget=1)
+        check_training_seeds(self, self.training_networks)
         super().check()

@@ -7,8 +7,8 @@ from pathlib import Path
 from experiments.bias_mitigation.rows import make_rows
 from experiments.bias_mitigation.run import Setup, fairness_evaluation, prepare, unedited
 from experiments.common.methods import Result, evaluated, method_keys
-from experiments.common.options import World, run_folder
-from experiments.common.policies import FIRST_TRAINING_SEED, train_policy
+from experiments.common.options import FIRST_TRAINING_SEED, World, run_folder
+from experiments.common.policies import train_policy
 from experiments.transfer_bias.config import Config
 from modeledit_jax.editors.policy.training import PolicyTrainer, PolicyTraining
 from modeledit_jax.report.markdown import Column, markdown_table

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
+from experiments.common.checks import check_distinct
 from experiments.common.methods import method_context
 from experiments.common.options import MethodOptions, RunOptions, run_folder
 from modeledit_jax.editors.search.search import SearchEditor
@@ -37,6 +38,7 @@ def searches(config: MethodOptions, family: str) -> dict[str, Preset]:
     found = [load_preset(name, family) for name in config.methods]
     if others := [preset.name for preset in found if not issubclass(preset.kind, SearchEditor)]:
         raise ValueError(f"--methods {others[0]} is no search: this command tunes searches alone")
+    check_distinct("--methods", [preset.name for preset in found])
     return {preset.name: preset for preset in found}
 
 

@@ -1,6 +1,7 @@
 """The unlearning experiment: train, retrain, run all methods, report."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,13 +20,15 @@ from experiments.common.methods import (
     make_methods,
     run_methods,
 )
-from experiments.common.options import run_folder
+from experiments.common.options import ActionOptions, run_folder
+from experiments.common.sizes import check_search_memory, site_shapes
 from experiments.unlearning.config import Config, ForgetOptions, reward_function
 from experiments.unlearning.report import write_report
 from modeledit_jax.data.folders import default_cache_dir
 from modeledit_jax.data.images.datasets import load_images
 from modeledit_jax.data.images.splits import split_images
 from modeledit_jax.editors.editor import Cost
+from modeledit_jax.editors.search.search import SearchEditor
 from modeledit_jax.editors.unlearning.references import LogitMask
 from modeledit_jax.subjects.image_classifiers import make_classifier
 from modeledit_jax.subjects.training import gradient_steps, image_recipe
@@ -50,8 +53,7 @@ class Setup:
 def run(config: Config) -> Path:
     """Runs the experiment and writes its folder."""
     named = replace(config, methods=tuple(m for m in config.methods if m not in ALWAYS))
-    check_methods(named, "unlearning")
-    setup = prepare(config)
+    setup = prepare(config, check_methods(named, "unlearning"))
     context = {"module": setup.recipe.module, "training": setup.recipe.training}
     methods = make_methods(named, "unlearning", **context)
     results = unedited(setup)
@@ -78,8 +80,18 @@ def unedited(setup: Setup) -> list[Result]:
     return results + ([Result("logit-mask", masked, costs)] if masked else [])
 
 
-def prepare(config: ForgetOptions) -> Setup:
-    """Loads the data, trains the subjects or takes them from the cache, and states the tasks."""
+def prepare(config: ForgetOptions, searches: Sequence[SearchEditor] = ()) -> Setup:
+    """Loads the data, trains the subjects or takes them from the cache, and states the tasks.
+
+    Args:
+      config: options.
+      searches: that will edit the tasks.
+
+    Raises:
+      ValueError: what is to be edited or forgotten is not there, or a search does not fit into
+        memory; found before anything is trained.
+    """
+    reward = reward_function(config)
     cache = config.cache_dir or default_cache_dir()
     data = load_images(config.dataset, npz_path=config.npz_path, cache_dir=config.cache_dir)
     splits = split_images(data)
@@ -89,8 +101,11 @@ def prepare(config: ForgetOptions) -> Setup:
         training = replace(training, epochs=config.epochs)
     recipe = Recipe(module, training, splits, data.fingerprint, cache)
     setup = Setup(config, recipe, [], [])
-    reward = reward_function(config)
-    requests = parse_requests(config.forget_class, data.num_classes)
+    check_samples(config, len(splits.train))
+    requests = [()] if config.forget_samples else config.requests(data.num_classes)
+    shapes = site_shapes(module, splits.train.x, config.site)
+    if isinstance(config, ActionOptions):
+        check_search_memory(config, searches, shapes, config.seeds * len(requests))
     progress = tqdm(range(config.seed, config.seed + config.seeds), desc="train subjects")
     for seed in progress:
         subject = trained_subject(recipe, seed)
@@ -104,20 +119,13 @@ def prepare(config: ForgetOptions) -> Setup:
     return setup
 
 
-def parse_requests(text: str, num_classes: int) -> list[tuple[int, ...]]:
-    """Reads ``--forget-class``: the classes of each task.
-
-    Raises:
-      ValueError: not 'all' and no integers.
-    """
-    if text == "all":
-        return [(index,) for index in range(num_classes)]
-    try:
-        return [tuple(int(part) for part in text.split(","))]
-    except ValueError:
+def check_samples(config: ForgetOptions, size: int) -> None:
+    """Raises ValueError for ``--forget-samples`` that the training set ``[size]`` lacks."""
+    if config.forget_samples and (outside := max(config.forget_samples)) >= size:
         raise ValueError(
-            f"--forget-class must be a class, classes joined by commas, or 'all'; got {text!r}"
-        ) from None
+            f"--forget-samples {outside}: sample indices are rows of the training set, 0 to "
+            f"{size - 1}"
+        )
 
 
 def retrain(setup: Setup, replicate: int) -> Result:

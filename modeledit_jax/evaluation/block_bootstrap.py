@@ -67,7 +67,7 @@ def paired_block_bootstrap(
 
     Returns:
       The change on the sample itself and its interval; a single network has an interval over its
-      blocks alone.
+      blocks alone. NaN where it is relative to no difference.
 
     Raises:
       ValueError: ``before`` and ``after`` do not match.
@@ -85,8 +85,11 @@ def paired_block_bootstrap(
     networks = rng.integers(len(before), size=(reps, len(before)))
     pairs = np.asarray(sampled)[networks, :, np.arange(reps)[:, None]].mean(axis=1)
     values = _change(pairs, relative)
+    change = _change(np.mean(point, axis=0)[None], relative).item()
+    if np.isnan(values).all():  # relative to no difference at all, which none can be smaller than
+        return Interval(change, np.nan, np.nan)
     low, high = np.nanquantile(values, [0.5 - confidence / 2, 0.5 + confidence / 2])
-    return Interval(_change(np.mean(point, axis=0)[None], relative).item(), float(low), float(high))
+    return Interval(change, float(low), float(high))
 
 
 def _change(pairs: Float[np.ndarray, "r 2"], relative: bool) -> Float[np.ndarray, " r"]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,6 +13,9 @@ from modeledit_jax.reading.json_text import read_object
 from modeledit_jax.run.files import atomic_write_text
 from modeledit_jax.run.lock import NAME as LOCK
 from modeledit_jax.run.lock import locked
+
+PLACES = ("run_dir", "cache_dir")
+"""Fields that say where a run lies and what it may reuse, which is no part of what it computes."""
 
 
 def open_run(run_dir: Path, config: Any, *, resume: bool, free: Collection[str] = ()) -> None:
@@ -30,15 +34,16 @@ def open_run(run_dir: Path, config: Any, *, resume: bool, free: Collection[str] 
     """
     path = run_dir / "config.json"
     mine = {key: value for key, value in as_json(config).items() if key not in {"resume", *free}}
+    paths = {key for key, value in vars(config).items() if isinstance(value, Path)}
     if resume:
         if not path.is_file():
             raise ValueError(f"no run to resume in {run_dir}: leave out --resume to start one")
         stored = read_object(path, "is damaged: choose another --run-dir ({reason})")
-        keys = sorted((stored.keys() | mine.keys()) - set(free))
+        keys = sorted((stored.keys() | mine.keys()) - {*free, *PLACES})
         changed = [
             f"{key} was {stored.get(key)!r}, now {mine.get(key)!r}"
             for key in keys
-            if stored.get(key) != mine.get(key)
+            if not _same(stored.get(key), mine.get(key), is_path=key in paths)
         ]
         if changed:
             raise ValueError(
@@ -100,6 +105,13 @@ def opened_run(
             if not resume:
                 _discard(run_dir)
             raise
+
+
+def _same(stored: Any, mine: Any, *, is_path: bool) -> bool:
+    """Whether two values are equal; as paths, whether they lead to one place."""
+    if is_path and isinstance(stored, str):
+        return os.path.realpath(stored) == os.path.realpath(mine)
+    return stored == mine
 
 
 def _discard(run_dir: Path) -> None:

@@ -52,6 +52,13 @@ def test_a_perfect_edit_removes_everything():
     assert absolute.low < absolute.point < absolute.high <= 0
 
 
+def test_a_change_relative_to_no_difference_is_undefined_without_a_warning():
+    equal = np.ones((4, 3), bool)
+    found = paired_block_bootstrap([equal], [WRONG], relative=True, reps=20)
+    assert np.isnan(found[:3]).all()
+    assert paired_block_bootstrap([equal], [WRONG], reps=20).point > 0
+
+
 def test_the_point_is_the_mean_over_networks():
     other = WRONG[:, ::-1]
     better = np.zeros_like(WRONG)

@@ -19,6 +19,16 @@ from tests.experiments.command_line import error_of
 ROOT = Path(__file__).parents[2]
 
 
+ERRORS = {
+    "value": ValueError,
+    "os": OSError,
+    "stop": KeyboardInterrupt,
+    "memory": MemoryError,
+    "device": lambda text: RuntimeError(f"RESOURCE_EXHAUSTED: {text}"),
+    "bug": RuntimeError,
+}
+
+
 @dataclass(frozen=True)
 class Options(RunOptions):
     """Options of a command made up here."""
@@ -33,9 +43,7 @@ def command(monkeypatch):
 
     def run(config):
         if config.fail:
-            raise {"value": ValueError, "os": OSError, "stop": KeyboardInterrupt}[config.fail](
-                "two\nlines"
-            )
+            raise ERRORS[config.fail]("two\nlines")
         path = run_folder(config) / "report.md"
         path.write_text("done")
         return path
@@ -69,6 +77,29 @@ def test_a_mistake_is_one_line_and_leaves_no_run_behind(command, tmp_path, capsy
     config = Options(run_dir=tmp_path / "run", fail=fail)
     assert error_of(command.main, config, capsys) == "error: two lines"
     assert not config.run_dir.exists()
+
+
+@pytest.mark.parametrize("fail", ["memory", "device"])
+def test_a_machine_that_is_too_small_is_one_line(command, tmp_path, capsys, fail):
+    message = error_of(command.main, Options(run_dir=tmp_path / "run", fail=fail), capsys)
+    assert message.startswith("error: out of memory (") and "--seeds" in message
+    with pytest.raises(RuntimeError, match="two"):
+        command.main(Options(run_dir=tmp_path / "bug", fail="bug"))
+
+
+def test_a_run_that_was_moved_goes_on(command, tmp_path, monkeypatch, capsys):
+    """Moved, spelled otherwise, from another working folder, with another cache."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert command.main(Options(run_dir=Path("~/run"), cache_dir=Path("~/cache"))) == 0
+    assert not (tmp_path / "~").exists()
+    (tmp_path / "home" / "run").rename(tmp_path / "moved")
+    for folder in (Path("moved"), tmp_path / "moved", Path("home/../moved/"), Path("~/../moved")):
+        assert command.main(Options(run_dir=folder, resume=True)) == 0
+    monkeypatch.chdir(tmp_path / "home")
+    assert command.main(Options(run_dir=Path("../moved"), cache_dir=Path("c"), resume=True)) == 0
+    message = error_of(command.main, Options(run_dir=Path("~no-such-user/x")), capsys)
+    assert message.startswith("error: ~no-such-user/x names no folder of a user")
 
 
 def test_an_interrupt_says_how_to_go_on(command, tmp_path, capsys):

@@ -163,7 +163,7 @@ def test_a_finished_run_is_not_overwritten_nor_taken_for_another(finished, capsy
         ({"fraction": 0.0}, ["--fraction", "at most 1"]),
         ({"first": 9}, ["--first", "--edits = 6"]),
         ({"methods": ()}, ["--methods"]),
-        ({"methods": ("rledit", "rledit")}, ["--methods", "once"]),
+        ({"methods": ("rledit", "rledit")}, ["--methods names rledit twice", "once"]),
         ({"methods": ("rledt",)}, ["unknown method 'rledt'", "top-norm-k"]),
         ({"methods": ("none.toml",)}, ["no method file none.toml"]),
         ({"methods": ("original", "ft-m")}, ["--meta-updates sets nothing in original, ft-m"]),

@@ -158,3 +158,34 @@ def test_configurations_become_json_values():
         "resume": False,
     }
     assert as_json(Config(site=("a", "b"), npz_path=Path("x/y"))) == expected
+
+
+@dataclass(frozen=True)
+class Placed:
+    run_dir: Path | None = None
+    cache_dir: Path | None = None
+    npz_path: Path | None = None
+    budget: int = 1
+    resume: bool = False
+
+
+def test_where_a_run_lies_is_no_part_of_what_it_computes(tmp_path, monkeypatch):
+    """Moved, reached through a link or another spelling, with another cache: the same run."""
+    monkeypatch.chdir(tmp_path)
+    first = Placed(Path("run"), Path("cache"), Path("data.npz"))
+    open_run(Path("run"), first, resume=False)
+    (tmp_path / "run").rename(tmp_path / "moved")
+    (tmp_path / "link").symlink_to(tmp_path / "moved")
+    for folder in (Path("moved"), tmp_path / "moved", Path("./moved/"), Path("x/../link")):
+        (tmp_path / "x").mkdir(exist_ok=True)
+        same = Placed(folder, tmp_path / "other", tmp_path / "data.npz")
+        open_run(folder, same, resume=True)
+    open_run(Path("moved"), dataclasses.replace(first, cache_dir=None), resume=True)
+
+
+@pytest.mark.parametrize("changes", [{"npz_path": Path("other.npz")}, {"budget": 2}])
+def test_what_is_computed_still_is(tmp_path, changes):
+    open_run(tmp_path, Placed(tmp_path, None, Path("data.npz")), resume=False)
+    other = dataclasses.replace(Placed(tmp_path, None, Path("data.npz")), **changes)
+    with pytest.raises(ValueError, match="has another configuration"):
+        open_run(tmp_path, other, resume=True)

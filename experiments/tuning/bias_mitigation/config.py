@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from experiments.bias_mitigation.config import CommentOptions
+from experiments.common.checks import Evaluations, Seed
 from experiments.common.options import MethodOptions
 
 
@@ -10,7 +11,7 @@ from experiments.common.options import MethodOptions
 class TuneConfig(MethodOptions, CommentOptions):
     """Tune the searches of the bias-mitigation experiment."""
 
-    budget: int = 10_000
+    budget: Evaluations = 10_000
     """Reward evaluations of each search on each task."""
-    seed: int = 100
+    seed: Seed = 100
     """First seed; keep it away from the experiment's."""

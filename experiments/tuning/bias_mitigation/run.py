@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.bias_mitigation.run import prepare
+from experiments.common.methods import check_methods
 from experiments.tuning.bias_mitigation.config import TuneConfig
 from experiments.tuning.searches import (
     Curves,
@@ -43,6 +44,6 @@ def run(config: TuneConfig) -> Path:
     """Tunes and writes ``tuning.json`` and the presets."""
     presets = searches(config, "bias_mitigation")
     grids = {name: trials(found.kind.__name__) for name, found in presets.items()}
-    tasks = prepare(config).tasks
+    tasks = prepare(config, check_methods(config, "bias_mitigation")).tasks
     found = run_trials(config, tasks, presets, grids, fairness_curves, criterion)
     return write_tuning(config, "bias_mitigation", found, files_of(config, "bias_mitigation"))

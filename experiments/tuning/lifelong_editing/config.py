@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from experiments.lifelong_editing.config import FactOptions
+from experiments.common.checks import Seed
+from experiments.lifelong_editing.config import FactOptions, Facts, LessonFacts
 
 TunedName = Literal["ft-l", "ft-m", "ultraedit", "mend", "malmen", "rledit"]
 
@@ -14,9 +15,9 @@ class TuneConfig(FactOptions):
 
     methods: tuple[TunedName, ...] = TunedName.__args__  # type: ignore[attr-defined]
     """Methods to tune."""
-    edits: int = 1_000
+    edits: Facts = 1_000
     """Facts edited, one batch after another."""
-    train_edits: int = 1_000
+    train_edits: LessonFacts = 1_000
     """Facts, about other subjects, that learned methods are trained on."""
-    seed: int = 100
+    seed: Seed = 100
     """First seed; keep it away from the experiment's."""

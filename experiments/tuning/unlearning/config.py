@@ -1,7 +1,9 @@
 """Options of the tuning of the searches for unlearning."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
+from experiments.common.checks import Networks, Seed
 from experiments.common.options import MethodOptions
 from experiments.unlearning.config import ForgetOptions
 
@@ -10,9 +12,11 @@ from experiments.unlearning.config import ForgetOptions
 class TuneConfig(MethodOptions, ForgetOptions):
     """Tune the searches of the unlearning experiment."""
 
-    forget_class: str = "all"
-    """As in the experiment."""
-    seeds: int = 1
+    default_class: ClassVar[str] = "all"
+
+    forget_class: str | None = None
+    """As in the experiment; default, without --forget-samples: all."""
+    seeds: Networks = 1
     """Networks."""
-    seed: int = 100
+    seed: Seed = 100
     """First seed; keep it away from the experiment's."""

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from experiments.common.methods import check_methods
 from experiments.tuning.searches import (
     Curves,
     Settings,
@@ -38,7 +39,7 @@ def run(config: TuneConfig) -> Path:
     """Tunes and writes ``tuning.json`` and the presets."""
     presets = searches(config, "unlearning")
     grids = {name: trials(found.kind.__name__, config.horizon) for name, found in presets.items()}
-    tasks = prepare(config).tasks
+    tasks = prepare(config, check_methods(config, "unlearning")).tasks
     found = run_trials(config, tasks, presets, grids, set_accuracies, area)
     return write_tuning(config, "unlearning", found, files_of(config, "unlearning"))
 

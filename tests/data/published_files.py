@@ -1,0 +1,75 @@
+"""Generated files that pass for the published ones, in their formats, at no address at all."""
+
+import gzip
+import hashlib
+import re
+import struct
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from tensorflow_datasets.core.download.checksums import UrlInfo
+
+from modeledit_jax.data.comments import builders as comment_builders
+from modeledit_jax.data.comments.terms import CIVIL_TERMS
+from modeledit_jax.data.images import builders as image_builders
+from tests.data.comment_files import comment_rows, csv_text, jigsaw
+
+NOWHERE = "http://127.0.0.1:9/"  # nothing listens on the port named "discard"
+
+
+def publish(monkeypatch, builder, paths, url=NOWHERE):
+    """Lets files pass for those of a builder: addresses, sizes and checksums are theirs."""
+    infos = {}
+    for path in paths:
+        content = path.read_bytes()
+        infos[NOWHERE + path.name] = UrlInfo(
+            len(content), hashlib.sha256(content).hexdigest(), path.name
+        )
+    monkeypatch.setattr(builder, "URL", url)
+    monkeypatch.setattr(builder, "url_infos", infos)
+
+
+def write_images(monkeypatch, folder: Path, name: str, train: int = 400, test: int = 100) -> None:
+    """Four gzip-compressed IDX files of noise, labels in turn."""
+    rng = np.random.default_rng(0)
+    paths = []
+    (folder / name).mkdir(parents=True)
+    for split, count in (("train", train), ("test", test)):
+        images, labels = image_builders._FILES[split]
+        arrays = {
+            images: rng.integers(0, 256, (count, 28, 28), np.uint8),
+            labels: (np.arange(count) % 10).astype(np.uint8),
+        }
+        for file, array in arrays.items():
+            header = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
+            path = folder / name / file
+            path.write_bytes(gzip.compress(header + array.tobytes(), mtime=0))
+            paths.append(path)
+    publish(monkeypatch, image_builders.BUILDERS[name], paths)
+
+
+def write_comments(monkeypatch, folder: Path, name: str, number: int = 480) -> None:
+    """Comments as Jigsaw, Wikipedia toxicity or Civil Comments publish them."""
+    if name == "jigsaw":
+        jigsaw(folder, comment_rows(number))
+        return
+    builder = comment_builders.BUILDERS[name]
+    path = folder / name / builder.URL.rsplit("/", 1)[1]
+    path.parent.mkdir(parents=True)
+    if name == "civil_comments":
+        text = csv_text(_civil(number), ["id", "split", "comment_text", "toxicity", *CIVIL_TERMS])
+    else:
+        text = csv_text(comment_rows(number))
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(builder.MEMBER, text)
+    publish(monkeypatch, builder, [path], NOWHERE + path.name)
+
+
+def _civil(number: int) -> list[list[str]]:
+    """Rows with the identities that annotators saw: those that are named."""
+    rows = []
+    for identifier, text, toxic, _ in comment_rows(number):
+        seen = [".6" if re.search(rf"\b{word}\b", text) else ".4" for word in CIVIL_TERMS.values()]
+        rows.append([identifier, "train", text, ".5" if toxic == "1" else ".49", *seen])
+    return rows

@@ -1,0 +1,45 @@
+"""Every value of every option of bias mitigation, run to its report; see `option_rows`."""
+
+import pytest
+
+from experiments.bias_mitigation.__main__ import command
+from experiments.bias_mitigation.config import REWARDS, Config
+from modeledit_jax.presets.preset import preset_names
+from modeledit_jax.report.summary import read_summary
+from tests.data.published_files import write_comments
+from tests.experiments.option_rows import FLAG, run_row, small_corpus, untried
+
+SMALL = {"seeds": "1", "epochs": "1", "budget": "20", "methods": "ppo-shift"}
+PUBLISHED = ("jigsaw", "wikipedia_toxicity", "civil_comments")
+ROWS = [
+    {"methods": " ".join(preset_names("bias_mitigation")), "seeds": "2", "budget": "160"},
+    {"dataset": "jigsaw", "subject": "cnn", "size": "400", "parametrization": "per-weight"},
+    {"dataset": "wikipedia_toxicity", "reward": "rates", "parametrization": "per-row"},
+    {"dataset": "civil_comments", "reward": "fped", "parametrization": "per-column"},
+    {"cues": "0.5", "reward": "own_reward_of_debiasing:reward", "observation": "time",
+     "tensorboard": FLAG, "horizon": "2", "methods": "ppo-mask random-edit"},
+]  # fmt: skip
+
+
+def test_every_value_is_in_a_row():
+    rows = [SMALL | row for row in ROWS]
+    named = {"reward": REWARDS, "methods": preset_names("bias_mitigation")}
+    assert untried(Config, rows, **named) == set()
+    assert ("reward", "fped") in untried(Config, [SMALL], **named)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: next(iter(row.values())).split()[0])
+def test_it_runs_to_the_report(row, tmp_path, monkeypatch):
+    small_corpus(monkeypatch)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("MODELEDIT_DATA_DIR", str(tmp_path / "data"))
+    if row.get("dataset") in PUBLISHED:
+        write_comments(monkeypatch, tmp_path / "data", row["dataset"])
+    (tmp_path / "own_reward_of_debiasing.py").write_text(
+        "def reward(sets, edit):\n    return -edit.size()\n"
+    )
+    run = run_row(command, SMALL | row, tmp_path, tmp_path / "cache")
+    found = {entry.method for entry in read_summary(run).rows}
+    assert found >= {*(SMALL | row)["methods"].split(), "original", "tfidf"}

@@ -1,0 +1,108 @@
+"""Every value of every option of the three tuning commands, run to its end; see `option_rows`.
+
+The grids are cut to a trial each: what a trial is, other tests say.
+"""
+
+import json
+
+import numpy as np
+import pytest
+
+from experiments.bias_mitigation.config import REWARDS
+from experiments.common.options import SEARCHES
+from experiments.lifelong_editing.config import CORPORA
+from experiments.tuning.bias_mitigation import run as debiasing
+from experiments.tuning.bias_mitigation.__main__ import command as tune_debiasing
+from experiments.tuning.lifelong_editing import run as lifelong
+from experiments.tuning.lifelong_editing.__main__ import command as tune_lifelong
+from experiments.tuning.unlearning import run as unlearning
+from experiments.tuning.unlearning.__main__ import command as tune_unlearning
+from experiments.unlearning.config import REWARDS as FORGETTING
+from tests.data.published_files import write_comments, write_images
+from tests.experiments.collections_of_facts import write_collections
+from tests.experiments.option_rows import Row, run_row, small_corpus, untried
+
+SMALL = {"seeds": "1", "epochs": "1", "budget": "20", "methods": "openes-shift"}
+FORGET = [
+    {"methods": " ".join(SEARCHES), "budget": "40", "forget_class": "7"},
+    {"dataset": "mnist", "parametrization": "per-weight", "observation": "time",
+     "methods": "ppo-mask", "forget_class": "3"},
+    {"dataset": "fashion_mnist", "parametrization": "per-row", "subject": "cnn"},
+    {"dataset": "npz", "npz_path": "own.npz", "parametrization": "per-column"},
+    {"forget_class": "all", "reward": "accuracy"},
+]  # fmt: skip
+MITIGATE = [
+    {"methods": " ".join(SEARCHES), "budget": "40"},
+    {"dataset": "jigsaw", "subject": "cnn", "size": "400", "parametrization": "per-weight"},
+    {"dataset": "wikipedia_toxicity", "reward": "rates", "parametrization": "per-row",
+     "observation": "time", "methods": "ppo-mask"},
+    {"dataset": "civil_comments", "reward": "fped", "parametrization": "per-column"},
+]  # fmt: skip
+TINY = {
+    "edits": "3", "batch_size": "3", "train_edits": "3", "modules": "layers/1/mlp/down",
+    "width": "16", "mlp_width": "32", "steps": "20", "plain": "20",
+}  # fmt: skip
+LIFELONG = [
+    {"methods": "ft-l ft-m ultraedit mend malmen rledit", "meta_updates": "1", "memory": "1"},
+    {"corpus": "counterfact", "methods": "ft-m"},
+    {"corpus": "zsre", "methods": "ultraedit", "first": "2"},
+]
+
+
+def test_every_value_is_in_a_row():
+    named = {"reward": FORGETTING, "forget_class": ("all",), "methods": SEARCHES}
+    assert untried(tune_unlearning.options, [SMALL | row for row in FORGET], **named) == set()
+    named = {"reward": REWARDS, "methods": SEARCHES}
+    assert untried(tune_debiasing.options, [SMALL | row for row in MITIGATE], **named) == set()
+    rows = [TINY | row for row in LIFELONG]
+    assert untried(tune_lifelong.options, rows, corpus=CORPORA) == set()
+
+
+def tuned(command, row: Row, folder) -> None:
+    """Runs a row; every method has a trial with a score, and a preset."""
+    run = run_row(command, row, folder, folder / "cache", report="tuning.json")
+    trials = json.loads((run / "tuning.json").read_text(encoding="utf-8"))["trials"]
+    assert set(trials) == set(row["methods"].split())
+    assert all(np.isfinite(trial["score"]) for (trial,) in trials.values())
+    assert all((run / "presets" / f"{name}.toml").exists() for name in trials)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("row", FORGET, ids=lambda row: next(iter(row.values())).split()[0])
+def test_unlearning(row, tmp_path, monkeypatch):
+    cut = {name: {key: each[:1] for key, each in grid.items()}
+           for name, grid in unlearning.GRIDS.items()}  # fmt: skip
+    monkeypatch.setattr(unlearning, "GRIDS", cut)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MODELEDIT_DATA_DIR", str(tmp_path / "data"))
+    for name in ("mnist", "fashion_mnist"):
+        write_images(monkeypatch, tmp_path / "data", name)
+    np.savez("own.npz", x=np.random.default_rng(0).random((200, 30)), y=np.arange(200) % 4)
+    tuned(tune_unlearning, SMALL | row, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("row", MITIGATE, ids=lambda row: next(iter(row.values())).split()[0])
+def test_bias_mitigation(row, tmp_path, monkeypatch):
+    monkeypatch.setattr(debiasing, "RATES", {k: v[:1] for k, v in debiasing.RATES.items()})
+    monkeypatch.setattr(debiasing, "POPULATIONS", (10,))
+    monkeypatch.setattr(debiasing, "SPREADS", (0.3,))
+    small_corpus(monkeypatch)
+    monkeypatch.setenv("MODELEDIT_DATA_DIR", str(tmp_path / "data"))
+    if "dataset" in row:
+        write_comments(monkeypatch, tmp_path / "data", row["dataset"])
+    tuned(tune_debiasing, SMALL | row, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("row", LIFELONG, ids=lambda row: row.get("corpus", "fact-world"))
+def test_lifelong_editing(row, tmp_path, monkeypatch):
+    cut = {name: {key: each[:1] for key, each in grid.items()}
+           for name, grid in lifelong.STEPS.items()}  # fmt: skip
+    monkeypatch.setattr(lifelong, "STEPS", cut)
+    write_collections(tmp_path / "data")
+    monkeypatch.setenv("MODELEDIT_DATA_DIR", str(tmp_path / "data"))
+    tuned(tune_lifelong, TINY | row, tmp_path)

@@ -1,0 +1,67 @@
+"""Every value of every option of the unlearning experiment, run to its report; see `option_rows`.
+
+Its ablation and its tuning, which share most options, are in modules beside this one.
+"""
+
+import numpy as np
+import pytest
+
+from experiments.unlearning.__main__ import command
+from experiments.unlearning.config import REWARDS, Config
+from modeledit_jax.presets.preset import preset_names
+from modeledit_jax.report.summary import read_summary
+from tests.data.published_files import write_images
+from tests.experiments.option_rows import FLAG, run_row, untried
+
+SMALL = {"seeds": "1", "epochs": "1", "retrains": "1", "budget": "20", "methods": "ppo-shift"}
+IMAGES = ("mnist", "fashion_mnist")
+ALL = " ".join(preset_names("unlearning"))
+ROWS = [
+    {"methods": ALL, "forget_class": "7", "retrains": "2", "budget": "160"},
+    {"dataset": "mnist", "parametrization": "per-weight", "observation": "time"},
+    {
+        "dataset": "fashion_mnist",
+        "subject": "cnn",
+        "reward": "accuracy",
+        "parametrization": "per-row",
+    },
+    {"dataset": "npz", "npz_path": "own.npz", "parametrization": "per-column", "tensorboard": FLAG},
+    {"forget_class": "all", "methods": "ridge original logit-mask", "edit_size_penalty": "0.1"},
+    {"forget_class": "3,5", "horizon": "2", "methods": "ppo-mask", "site": "fc1/kernel head/bias"},
+    {
+        "forget_samples": "0 5",
+        "reward": "own_reward_of_unlearning:reward",
+        "rank": "2",
+        "seed": "7",
+    },
+]
+
+
+def test_every_value_is_in_a_row():
+    rows = [SMALL | row for row in ROWS]
+    rewards = (*REWARDS, "own_reward_of_unlearning:reward")
+    named = {"reward": rewards, "methods": preset_names("unlearning"), "forget_class": ("all",)}
+    assert untried(Config, rows, **named) == set()
+    assert ("subject", "cnn") in untried(Config, [SMALL])  # so that it can fail
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: next(iter(row.values())).split()[0])
+def test_it_runs_to_the_report(row, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("MODELEDIT_DATA_DIR", str(tmp_path / "data"))
+    for name in IMAGES:
+        write_images(monkeypatch, tmp_path / "data", name)
+    rng = np.random.default_rng(0)
+    np.savez("own.npz", x=rng.random((300, 6, 5)).astype(np.float32), y=np.arange(300) % 4)
+    (tmp_path / "own_reward_of_unlearning.py").write_text(
+        "def reward(sets, edit):\n    return 1 - sets['forget'].accuracy() - 0.1 * edit.size()\n"
+    )
+    if row.get("dataset") == "npz":
+        row = row | {"forget_class": "2"}
+    run = run_row(command, SMALL | row, tmp_path, tmp_path / "cache")
+    found = {entry.method for entry in read_summary(run).rows}
+    asked = set((SMALL | row)["methods"].split())
+    assert found >= (asked - {"retrain-2"}) and "original" in found
