@@ -47,7 +47,7 @@ def _refused(capsys, tmp_path, **options):
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_run_leaves_everything_behind(tmp_path, capsys):
-    code, folder = _run(tmp_path)
+    code, folder = _run(tmp_path, budget=160)  # what neuron ablation takes
     assert code == 0 and "ppo-shift" in capsys.readouterr().out
     summary = read_summary(folder)
     editors = {row.method for row in summary.rows}

@@ -71,6 +71,7 @@ def test_an_empty_folder_is_an_error(tmp_path):
         write(tmp_path, patterns={})
 
 
+@pytest.mark.slow
 def test_the_published_files():
     folder = Path(os.environ.get("MODELEDIT_DATA_DIR", "")) / "pararel"
     if not os.environ.get("MODELEDIT_DATA_DIR") or not folder.exists():
