@@ -262,7 +262,7 @@ def test_bad_tasks_name_the_cure(editor):
     with pytest.raises(ValueError, match=r"fc2/bias once, as x @ W.*choose another site"):
         editor.edit(tiny.task(0, site="fc2/*"), KEY)
     params = set_leaves(task.subject.params, {"head/bias": jnp.full(3, jnp.nan)})
-    with pytest.raises(ValueError, match="weights that are not finite .* in 'head/bias'"):
+    with pytest.raises(ValueError, match=r"weights that are not finite .* in 'head/bias'"):
         editor.edit(tiny.task(0, base=replace(task.subject, params=params)), KEY)
 
 
