@@ -117,7 +117,8 @@ class Command(Generic[Options]):
 
         from modeledit_jax.run.folder import opened_run
 
-        logging.set_verbosity(logging.ERROR)  # Orbax reports every checkpoint at lower levels
+        # Orbax reports every checkpoint, and tells its errors twice; they arrive as exceptions.
+        logging.set_verbosity(logging.FATAL)
         with opened_run(
             run_folder(config), config, resume=config.resume, free=config.may_change_on_resume
         ):

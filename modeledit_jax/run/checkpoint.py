@@ -80,8 +80,8 @@ def _rename(temporary: Path, path: Path, replace: bool) -> bool:
         try:
             os.rename(temporary, path)
             return True
-        except OSError:
-            if not path.is_dir():
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
         if not replace:
             return False

@@ -1,13 +1,14 @@
 """Saves that are killed, saves beside each other, disks that are full."""
 
 import json
-import resource
-import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+
+from modeledit_jax.run.checkpoint import load_tree
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -40,8 +41,6 @@ print("14 saves")
 
 
 def test_three_processes_save_to_one_place(tmp_path):
-    import time
-
     start = str(time.time() + 20.0)
     processes = [
         subprocess.Popen(
@@ -54,19 +53,21 @@ def test_three_processes_save_to_one_place(tmp_path):
         output, errors = process.communicate()
         assert process.returncode == 0, errors
         assert output == "14 saves\n"
-    from modeledit_jax.run.checkpoint import load_tree
-
     values = set(load_tree(tmp_path / "tree")["w"].tolist())
     assert values <= {13.0, 113.0, 213.0} and len(values) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["tree"]
 
 
 FULL = """
-import sys
+import resource, signal, sys
 from pathlib import Path
 import numpy as np
+from absl import logging
 from modeledit_jax.run.cache import cached_tree
 from modeledit_jax.run.checkpoint import save_tree
+logging.set_verbosity(logging.FATAL)  # as commands do
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 folder = Path(sys.argv[1])
 tree = {"w": np.random.default_rng(0).normal(size=100_000)}
 try:
@@ -80,14 +81,9 @@ print((found["w"] == tree["w"]).all())
 
 def test_a_disk_that_fills_while_writing(tmp_path):
     """Files of this process may not grow beyond 100 kB, which no check beforehand can foresee."""
-
-    def limit():
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-
     done = subprocess.run(
         [sys.executable, "-c", FULL, str(tmp_path)],
-        cwd=ROOT, capture_output=True, text=True, preexec_fn=limit,
+        cwd=ROOT, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     refused, kept = done.stdout.splitlines()
