@@ -76,6 +76,7 @@ def test_learning_starts_from_the_policy_that_acted(trained):
     assert metrics["approx_kl"].max() > 1e-6  # and moves away from it
 
 
+@pytest.mark.slow
 def test_the_network_sees_normalized_observations(trained):
     state, _ = trained
     network = default_network(PENDULUM.action_space(PARAMS), CONFIG.hidden_sizes)
@@ -107,6 +108,7 @@ def test_chunks_give_the_bits_of_one_scan(trained):
     assert_same_bits((state, jax.tree.map(lambda *x: jnp.concatenate(x), *parts)), trained)
 
 
+@pytest.mark.slow
 def test_env_batch_size_changes_no_bit(trained):
     config = dataclasses.replace(CONFIG, env_batch_size=4)  # does not divide six environments
     assert_same_bits(jax.jit(partial(train, PENDULUM))(PARAMS, config, jax.random.key(0)), trained)

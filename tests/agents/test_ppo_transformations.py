@@ -57,6 +57,7 @@ def test_seeds_differ(batched):
     assert np.unique(batched[1]["reward"][:4, -1]).size == 4
 
 
+@pytest.mark.slow
 def test_learning_rates_count(batched):
     _, metrics = batched
     np.testing.assert_allclose(metrics["learning_rate"][:, 0], CASES[1])

@@ -81,6 +81,7 @@ def test_one_function_of_ones_own_serves_tasks_side_by_side(shiftworld):
     assert stacked.score.shape == (2,)
 
 
+@pytest.mark.slow
 def test_tasks_that_fit_have_no_difference(shiftworld):
     one, two = (shiftworld.params(tiny.task(c, base=tiny.subject(c))) for c in (0, 1))
     assert difference(one, two) is None

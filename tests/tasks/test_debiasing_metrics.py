@@ -85,6 +85,7 @@ def test_progress_on_a_role_is_measured_at_its_own_threshold(task, original):
     np.testing.assert_allclose(found["accuracy"], ((scores >= cut) == label).mean(), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_settings_are_chosen_by_bias_and_by_what_accuracy_costs(task, original):
     criterion, sets = select_criterion(task), task.roles["select"]
     fair = _fair(task, original)["select"][:, 0]

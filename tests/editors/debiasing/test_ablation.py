@@ -93,6 +93,7 @@ def test_bad_input_of_ablation_names_the_cure():
         NeuronAblation(budget=100).edit(tiny.task(0, reward=broken), KEY)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("site", "rank"), [("fc2/kernel", None), ("fc2/*", 2)])
 def test_a_random_edit_has_the_size_asked_for(site, rank):
     task = biased.task(site)

@@ -106,6 +106,7 @@ def test_the_pools_take_turns_wherever_training_goes_on(monkeypatch):
     np.testing.assert_array_equal(metrics["reward"], [1, 2, 3, 4])
 
 
+@pytest.mark.slow
 def test_the_editor_holds_the_policy_and_its_world():
     trainer, (state, _) = _trainer(5), _trained(5)
     editor = trainer.editor(state)

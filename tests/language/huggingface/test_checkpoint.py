@@ -74,7 +74,13 @@ def spoiled(llama, tmp_path):
 
 
 @needs_transformers
-@pytest.mark.parametrize("name", huggingface.NETWORKS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name in ("gpt2", "llama", "gemma2") else pytest.mark.slow)
+        for name in huggingface.NETWORKS
+    ],
+)
 def test_parity_with_transformers_both_ways(name, tmp_path):
     reference = huggingface.build(name)
     # A limit this small splits the checkpoint into several files.
