@@ -51,7 +51,13 @@ def cached_json(path: Path, build: Callable[[], Any]) -> Any:
 
     It comes from the file either way, so that a resumed run continues with the same value. Floats
     keep all their bits.
+
+    Raises:
+      ValueError: the file is damaged.
     """
     if not path.exists():
         atomic_write_text(path, json.dumps(build()))
-    return json.loads(path.read_text(encoding="utf-8"))
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged: delete it, and it is made again") from error

@@ -38,6 +38,8 @@ def test_streams_that_are_no_files_are_left(monkeypatch):
     monkeypatch.setattr(sys, "stdout", io.StringIO())
     monkeypatch.setattr(sys, "stderr", None)
     show_what_can_be_shown()
+    print("\u2212", end="")
+    assert sys.stdout.getvalue() == "\u2212" and sys.stderr is None
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
@@ -55,6 +57,7 @@ def test_what_was_told_to_be_ignored_is(monkeypatch):
     try:
         with signals_interrupt():
             os.kill(os.getpid(), signal.SIGHUP)
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
 

@@ -59,7 +59,7 @@ def _outcome(name: str, file: Path, data: bytes) -> str:
 
 
 @pytest.mark.parametrize(
-    "count", [5, pytest.param(400, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])]
+    "count", [5, pytest.param(150, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])]
 )
 @pytest.mark.parametrize("name", READERS)
 def test_damaged_files_are_read_rightly_or_refused(name, count):

@@ -37,3 +37,10 @@ def test_a_finished_part_is_read_and_not_built_again(tmp_path):
     first = cached_json(path, build)
     assert first == cached_json(path, build) == {"score": 1 / 3, "pair": [1, 2]}
     assert len(calls) == 1
+
+
+@pytest.mark.parametrize("damage", [b"", b'{"a": 1', b"\xff", b"[" * 100_000])
+def test_a_damaged_value_is_named(tmp_path, damage):
+    (tmp_path / "score.json").write_bytes(damage)
+    with pytest.raises(ValueError, match=r"score\.json is damaged: delete it"):
+        cached_json(tmp_path / "score.json", lambda: 1)
