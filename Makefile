@@ -2,8 +2,14 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Byte code is written when a module is first imported: most of what is installed never is.
-INSTALL := $(BIN)/python -m pip install --quiet --no-compile --editable
+# Resolves, downloads and unpacks three to five times as fast as pip, whose settings it is given.
+INSTALL := $(BIN)/python -m uv pip install --quiet --python $(BIN)/python --editable
+ifdef PIP_FIND_LINKS
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+endif
+ifdef PIP_INDEX_URL
+export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
+endif
 ARGS ?=
 WORKERS ?= 2
 
@@ -52,6 +58,7 @@ benchmark: $(VENV)/.installed-dev
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --no-compile uv
 
 $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
 	$(INSTALL) .

@@ -29,6 +29,7 @@ from modeledit_jax.presets.preset import preset
 from modeledit_jax.report.edits import table
 from modeledit_jax.run.edit_facts import edit_facts
 from modeledit_jax.run.edit_many import edit_many
+from modeledit_jax.run.programs import keep_compiled_programs
 from modeledit_jax.subjects.image_classifiers import CNN, MLP
 from modeledit_jax.subjects.subject import Subject, flax_apply
 from modeledit_jax.subjects.training import train_subject
@@ -69,6 +70,7 @@ __all__ = [
     "forget_in_turn",
     "forget_samples",
     "get_leaves",
+    "keep_compiled_programs",
     "load_editor",
     "load_facts",
     "load_images",

@@ -115,13 +115,16 @@ class Command(Generic[Options]):
     def _run(self, config: Options) -> Path:
         from absl import logging
 
+        from modeledit_jax.data.folders import default_cache_dir
         from modeledit_jax.run.folder import opened_run
+        from modeledit_jax.run.programs import kept_programs
 
         # Orbax reports every checkpoint, and tells its errors twice; they arrive as exceptions.
         logging.set_verbosity(logging.FATAL)
-        with opened_run(
+        folder = opened_run(
             run_folder(config), config, resume=config.resume, free=config.may_change_on_resume
-        ):
+        )
+        with folder, kept_programs(config.cache_dir or default_cache_dir()):
             return importlib.import_module(self.run).run(config)
 
 
