@@ -29,6 +29,10 @@ LIMIT = 2**30
 DIGESTS = "digests.json"
 """Of the file with the digest of every program, in the folder of the programs."""
 
+_ENABLED = "jax_enable_compilation_cache"
+_FOLDER = "jax_compilation_cache_dir"
+_MIN_SECONDS = "jax_persistent_cache_min_compile_time_secs"
+
 
 def keep_compiled_programs(cache_dir: str | Path | None = None) -> None:
     """Takes compiled programs from disk and leaves them there, until the process ends.
@@ -51,11 +55,11 @@ def kept_programs(cache_dir: str | Path) -> Iterator[None]:
     that cannot be written costs nothing but the time to compile.
     """
     folder = Path(cache_dir).expanduser() / "programs" / processor()
-    given = jax.config.jax_compilation_cache_dir is not None
-    if given or not jax.config.jax_enable_compilation_cache or not _prepared(folder):
+    given = getattr(jax.config, _FOLDER) is not None
+    if given or not getattr(jax.config, _ENABLED) or not _prepared(folder):
         yield
         return
-    before = jax.config.jax_persistent_cache_min_compile_time_secs
+    before = getattr(jax.config, _MIN_SECONDS)
     _use(str(folder), 0.0)  # hundreds of small programs take longer together than the large ones
     try:
         yield
@@ -111,8 +115,8 @@ def _prepared(folder: Path) -> bool:
 
 
 def _use(folder: str | None, min_seconds: float) -> None:
-    jax.config.update("jax_compilation_cache_dir", folder)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", min_seconds)
+    jax.config.update(_FOLDER, folder)
+    jax.config.update(_MIN_SECONDS, min_seconds)
     compilation_cache.reset_cache()  # JAX looks for a folder once, and it may have looked already
 
 

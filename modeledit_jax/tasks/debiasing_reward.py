@@ -8,6 +8,7 @@ at a threshold are kept as examples of what goes wrong (``"rates"``, ``"fped"``)
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -150,6 +151,7 @@ def debiasing_reward(
     )
 
 
+@partial(jax.jit, static_argnames="number")
 def _baseline(scores: Array, targets: Any, number: int) -> Baseline:
     plain, label = scores[:number], targets.label[:number]
     threshold = equal_error_threshold(plain, label)
