@@ -19,7 +19,11 @@ from typing import Generic, NoReturn, TypeVar
 from experiments.common.arguments import read_options
 from experiments.common.checks import check_options
 from experiments.common.options import RunOptions, run_folder
-from experiments.common.terminal import show_what_can_be_shown, signals_interrupt
+from experiments.common.terminal import (
+    plain_warnings,
+    show_what_can_be_shown,
+    signals_interrupt,
+)
 
 Options = TypeVar("Options", bound=RunOptions)
 
@@ -63,7 +67,7 @@ class Command(Generic[Options]):
         prog = prog or f"python -m experiments.{self.name}"
         show_what_can_be_shown()
         config = read_options(self.options, arguments, prog, self.description)
-        with signals_interrupt():
+        with signals_interrupt(), plain_warnings():
             code = self.main(config)
         if code > SIGNALED:
             # A compiled call may still run in another thread: do not tear down around it.

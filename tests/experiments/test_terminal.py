@@ -13,7 +13,11 @@ import threading
 
 import pytest
 
-from experiments.common.terminal import Terminated, show_what_can_be_shown, signals_interrupt
+from experiments.common.terminal import (
+    Terminated,
+    show_what_can_be_shown,
+    signals_interrupt,
+)
 
 
 @pytest.mark.parametrize(
@@ -91,3 +95,14 @@ def test_help_and_mistakes_in_ascii(variables, command):
         )
         assert done.returncode == code
         assert b"Traceback" not in done.stderr and (done.stdout + done.stderr).isascii()
+
+
+def test_a_warning_is_one_line():
+    program = (
+        "import warnings; from experiments.common.terminal import plain_warnings\n"
+        "with plain_warnings(): warnings.warn('the cache is\\n  full')\n"
+        "warnings.warn('elsewhere')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    first, second = done.stderr.splitlines()[:2]
+    assert first == "warning: the cache is full" and second.endswith("UserWarning: elsewhere")

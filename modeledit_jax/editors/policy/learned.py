@@ -137,10 +137,16 @@ class SavedPolicy:
     Attributes:
       path: of a file that `LearnedEditor.save` has written.
       adaptation: see `LearnedEditor`.
+
+    Raises:
+      FileNotFoundError, ValueError: see `load_editor`.
     """
 
     path: str
     adaptation: int = 0
+
+    def __post_init__(self) -> None:
+        _loaded(self.path)  # a missing or damaged file is refused before networks are trained
 
     def edit(self, task: Task, key: Key) -> EditResult:
         """See `LearnedEditor.edit`; errors also as `load_editor`."""

@@ -167,7 +167,7 @@ def test_a_policy_on_disk_edits_to_the_last_bit(world, tmp_path):
     assert isinstance(named, Editor) and named.adaptation == 0
     assert not _changed(_edited(world).params, named.edit(_task(), KEY).params)
     with pytest.raises(FileNotFoundError, match="no policy at nowhere: train one"):
-        SavedPolicy("nowhere").edit(_task(), KEY)
+        SavedPolicy("nowhere")  # before networks are trained
 
 
 def test_a_policy_saved_again_under_its_name_is_the_new_one(tmp_path, monkeypatch):
