@@ -15,7 +15,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import jax
-from flax import struct
+
+from modeledit_jax import struct
 
 Array: TypeAlias = jax.Array
 Key: TypeAlias = jax.Array

@@ -4,6 +4,7 @@ from tests.architecture import ROOT, circles, imports, modules
 
 FLOORS = (
     ("reading",),
+    ("struct",),
     ("types", "presets"),
     ("edits", "data", "agents"),
     ("subjects", "language", "evaluation"),

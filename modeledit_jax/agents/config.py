@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from flax import struct
-
+from modeledit_jax import struct
 from modeledit_jax.types import Field
 
 SCHEDULES = ("constant", "linear", "quadratic", "cosine")

@@ -9,9 +9,9 @@ from typing import Protocol, runtime_checkable
 
 import distrax
 import jax.numpy as jnp
-from flax import struct
 from jaxtyping import Float, Int
 
+from modeledit_jax import struct
 from modeledit_jax.types import Array, Field, Key
 
 

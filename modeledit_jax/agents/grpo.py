@@ -17,9 +17,9 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import jax
 import jax.numpy as jnp
 import optax
-from flax import struct
 from jaxtyping import Float
 
+from modeledit_jax import struct
 from modeledit_jax.agents.config import PPOConfig
 from modeledit_jax.agents.distributions import Policy
 from modeledit_jax.agents.loss import clipped_surrogate

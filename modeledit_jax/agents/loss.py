@@ -3,9 +3,9 @@
 import chex
 import jax
 import jax.numpy as jnp
-from flax import struct
 from jaxtyping import Float
 
+from modeledit_jax import struct
 from modeledit_jax.agents.config import PPOConfig
 from modeledit_jax.agents.networks import Network
 from modeledit_jax.types import Array, Field, Params, PyTree

@@ -6,9 +6,9 @@ the policy that acted, and take in the whole rollout afterwards.
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 from jaxtyping import Bool, Float
 
+from modeledit_jax import struct
 from modeledit_jax.types import Array, Field, PyTree
 
 _CLIP = 10.0  # largest normalized magnitude: guards against features that have not varied yet

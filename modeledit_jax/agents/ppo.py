@@ -17,9 +17,9 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 from jaxtyping import Float, Int
 
+from modeledit_jax import struct
 from modeledit_jax.agents.config import PPOConfig
 from modeledit_jax.agents.distributions import Policy
 from modeledit_jax.agents.gae import generalized_advantages

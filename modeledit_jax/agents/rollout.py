@@ -10,10 +10,10 @@ from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 from gymnax.environments import spaces
 from jaxtyping import Float, Int
 
+from modeledit_jax import struct
 from modeledit_jax.types import Array, Field, Key, PyTree
 
 Env: TypeAlias = Any

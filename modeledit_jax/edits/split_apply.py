@@ -18,10 +18,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 from jax.extend.core import ClosedJaxpr, Literal
 from jaxtyping import Float, Int
 
+from modeledit_jax import struct
 from modeledit_jax.edits.site import leaf_paths
 from modeledit_jax.types import Apply, Array, Field, Leaves, Params
 

@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
+from modeledit_jax import struct
 from modeledit_jax.envs.stacking import stack_params
 from modeledit_jax.envs.world import World, WorldParams
 from modeledit_jax.tasks.task import Task

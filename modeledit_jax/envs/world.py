@@ -12,12 +12,12 @@ from typing import Any, Literal, get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 from gymnax.environments import spaces
 from gymnax.environments.environment import Environment, EnvParams, EnvState
 from jax.typing import ArrayLike
 from jaxtyping import Float, Int
 
+from modeledit_jax import struct
 from modeledit_jax.data.arrays import nonfinite_rows
 from modeledit_jax.edits.edit import Edit, spread
 from modeledit_jax.edits.operator import Operator
@@ -47,6 +47,8 @@ class WorldParams(EnvParams):
     parts: Field = None  # {part name: [] float32}, parts of that score
     neurons: Field = None  # first observation, where neurons are observed
     max_steps_in_episode: Field = 1  # T, edits of an episode
+    # Its class, which the structure of a reward does not tell where a user took `flax.struct`.
+    reward_class: type | None = struct.field(pytree_node=False, default=None)
 
 
 @struct.dataclass
@@ -205,6 +207,7 @@ class World(Environment[WorldState, WorldParams]):
             weights={name: jnp.asarray(weight) for name, weight in sets.weights.items()},
             original_outputs=run_suffix(self.split, leaves, features),
             reward=task.reward,
+            reward_class=type(task.reward),
             max_steps_in_episode=jnp.int32(self.horizon),
         )
         if len(rows := nonfinite_rows(params.original_outputs)):

@@ -22,10 +22,10 @@ Conventions of every function here:
 """
 
 import jax.numpy as jnp
-from flax import struct
 from jax import lax
 from jaxtyping import Array, Float, Int, Num
 
+from modeledit_jax import struct
 from modeledit_jax.data.arrays import check_integers, check_shapes
 from modeledit_jax.evaluation.ranking import Ranking, rank, sums_before
 from modeledit_jax.types import Field

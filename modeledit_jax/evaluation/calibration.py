@@ -2,10 +2,10 @@
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 from jax import lax
 from jaxtyping import Array, Float, Int, Num
 
+from modeledit_jax import struct
 from modeledit_jax.evaluation.auc import check_scores, labeled_weights
 from modeledit_jax.types import Field
 

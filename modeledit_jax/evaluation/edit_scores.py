@@ -7,9 +7,9 @@ are means over parts of the same arrays.
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 from jaxtyping import Bool, Float, Int
 
+from modeledit_jax import struct
 from modeledit_jax.data.facts.records import FactBatch
 from modeledit_jax.data.facts.tokens import TokenBatch
 from modeledit_jax.evaluation.knowledge import (

@@ -10,10 +10,10 @@ give a plausible rate. Arrays of examples whose shapes do not fit are refused (V
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 from jax import lax
 from jaxtyping import Array, Float, Int, Num
 
+from modeledit_jax import struct
 from modeledit_jax.data.arrays import check_integers, check_shapes
 from modeledit_jax.evaluation.auc import GroupAUCs, check_scores, labeled_weights
 from modeledit_jax.evaluation.ranking import rank, sums_before

@@ -6,10 +6,10 @@ permutation comes from two integer sorts whose keys carry the index in their low
 """
 
 import jax.numpy as jnp
-from flax import struct
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
+from modeledit_jax import struct
 from modeledit_jax.data.arrays import check_shapes
 from modeledit_jax.types import Field
 

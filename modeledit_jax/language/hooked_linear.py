@@ -11,9 +11,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 from jaxtyping import Float
 
+from modeledit_jax import struct
 from modeledit_jax.types import Array, Field
 
 

@@ -5,8 +5,8 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
+from modeledit_jax import struct
 from modeledit_jax.language.attention import attend, rotate, visible
 from modeledit_jax.language.config import LanguageModelConfig
 from modeledit_jax.language.hooked_linear import Hook, linear

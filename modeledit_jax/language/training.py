@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 import optax
 import optax.contrib
-from flax import struct
 from jaxtyping import Float, Int
 
+from modeledit_jax import struct
 from modeledit_jax.data.facts.tokens import IGNORED, TokenBatch, check_tokens
 from modeledit_jax.language.model import LanguageModelConfig, apply, init_params
 from modeledit_jax.types import Array, Field, Key, Params

@@ -10,9 +10,9 @@ Rows where a mask is False contribute nothing.
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 from jaxtyping import Bool, Float
 
+from modeledit_jax import struct
 from modeledit_jax.lifelong.methods.normalization import RunningMoments
 from modeledit_jax.types import Array, Field
 

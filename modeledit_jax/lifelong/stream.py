@@ -11,8 +11,8 @@ from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
+from modeledit_jax import struct
 from modeledit_jax.data.facts.records import FactBatch
 from modeledit_jax.data.facts.tokens import values_known
 from modeledit_jax.lifelong.model import (

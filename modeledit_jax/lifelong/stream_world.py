@@ -7,11 +7,11 @@ it trains any agent that explores.
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 from gymnax.environments import spaces
 from gymnax.environments.environment import Environment, EnvParams, EnvState
 from jaxtyping import Float
 
+from modeledit_jax import struct
 from modeledit_jax.data.facts.records import FactBatch
 from modeledit_jax.language.hooked_linear import Hook
 from modeledit_jax.lifelong.model import (

@@ -12,9 +12,9 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 from jaxtyping import Bool, Float, Int
 
+from modeledit_jax import struct
 from modeledit_jax.data.facts.tokens import IGNORED, TokenBatch, values_known
 from modeledit_jax.language.hooked_linear import Hook
 from modeledit_jax.language.model import apply

@@ -4,8 +4,8 @@ from functools import cache, partial
 
 import flax.linen as nn
 import jax
-from flax import struct
 
+from modeledit_jax import struct
 from modeledit_jax.types import Apply, Array, Field, Params
 
 

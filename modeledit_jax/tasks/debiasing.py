@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 
+from modeledit_jax import struct
 from modeledit_jax.data.comments.comments import CommentData, Comments
 from modeledit_jax.subjects.subject import Subject, predict
 from modeledit_jax.tasks.debiasing_data import check_comment_data

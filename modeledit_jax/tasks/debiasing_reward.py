@@ -13,9 +13,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 from jax.typing import ArrayLike
 
+from modeledit_jax import struct
 from modeledit_jax.evaluation.auc import auc, group_aucs
 from modeledit_jax.evaluation.fairness import (
     counterfactual_dispersion,

@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import jax.numpy as jnp
-from flax import struct
 from jaxtyping import Float
 
+from modeledit_jax import struct
 from modeledit_jax.evaluation import accuracy as metrics
 from modeledit_jax.evaluation.forgetting import relative_edit_size
 from modeledit_jax.types import Array, Field

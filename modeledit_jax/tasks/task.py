@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 
+from modeledit_jax import struct
 from modeledit_jax.edits.site import get_leaves, match_paths
 from modeledit_jax.subjects.subject import Subject
 from modeledit_jax.tasks.network import (

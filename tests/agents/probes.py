@@ -9,8 +9,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 from gymnax.environments import environment, spaces
+
+from modeledit_jax import struct
 
 CONSTANT, SIGNAL, TIME, ACTION, SIGNAL_AND_ACTION = range(5)
 NEVER = 1_000_000

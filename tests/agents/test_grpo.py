@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
-from flax import struct
 from gymnax.environments import environment, spaces
 
+from modeledit_jax import struct
 from modeledit_jax.agents.config import PPOConfig
 from modeledit_jax.agents.distributions import Gaussian
 from modeledit_jax.agents.grpo import grouped_loss, init, play_task, update

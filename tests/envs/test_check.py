@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import struct
 from flax.core import FrozenDict
 from gymnax.environments import spaces
 from gymnax.environments.environment import Environment, EnvParams, EnvState
 
+from modeledit_jax import struct
 from modeledit_jax.envs.check import check_env
 
 KEY = jax.random.key(0)

@@ -21,7 +21,7 @@ SEARCH = '''
 
 import jax
 import jax.numpy as jnp
-from flax import struct
+from modeledit_jax import struct
 
 from modeledit_jax.editors.search.evolution import evaluate_population
 from modeledit_jax.editors.search.search import SearchEditor

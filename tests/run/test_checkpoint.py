@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import struct
 
+from modeledit_jax import struct
 from modeledit_jax.run.checkpoint import (
     Checkpoints,
     fingerprint,

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from flax import struct
 
+from modeledit_jax import struct
 from modeledit_jax.types import Field
 
 PAD, UNKNOWN = 0, 1

@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 
 import jax
 import numpy as np
-from flax import struct
 from jaxtyping import Int32
 from tokenizers import Tokenizer
 
+from modeledit_jax import struct
 from modeledit_jax.data.facts.encoding import (
     encode_answers,
     split_batches,

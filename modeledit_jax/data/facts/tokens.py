@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 
+from modeledit_jax import struct
 from modeledit_jax.types import Array, Field, PyTree
 
 IGNORED = -100

@@ -7,9 +7,9 @@ and hyper-parameters, ``test`` is looked at last and never by an environment.
 from typing import Any
 
 import numpy as np
-from flax import struct
 from jaxtyping import Int
 
+from modeledit_jax import struct
 from modeledit_jax.data.arrays import check_examples, check_num_classes
 from modeledit_jax.data.images.datasets import ImageData
 from modeledit_jax.types import Examples

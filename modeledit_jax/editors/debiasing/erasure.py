@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 from jaxtyping import Float, Num
 
+from modeledit_jax import struct
 from modeledit_jax.data.arrays import check_shapes
 from modeledit_jax.editors.debiasing.reweighing import (
     comment_targets,

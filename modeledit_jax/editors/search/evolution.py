@@ -15,9 +15,9 @@ import chex
 import jax
 import jax.numpy as jnp
 import optax
-from flax import struct
 from jaxtyping import Float
 
+from modeledit_jax import struct
 from modeledit_jax.editors.search.batching import candidates_at_once
 from modeledit_jax.editors.search.search import SearchEditor
 from modeledit_jax.envs.world import World, WorldParams

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
+from modeledit_jax import struct
 from modeledit_jax.agents import ppo
 from modeledit_jax.agents.config import PPOConfig
 from modeledit_jax.agents.networks import Network, default_network

@@ -12,8 +12,8 @@ from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
+from modeledit_jax import struct
 from modeledit_jax.editors.editor import Cost, EditResult, checked
 from modeledit_jax.edits.parametrization import LowRank, Parametrization
 from modeledit_jax.edits.site import set_leaves
@@ -65,7 +65,7 @@ class SearchTrace:
 class SearchEditor:
     """A `Search` that is an editor: it makes the task's world, searches, edits the network.
 
-    A subclass is a `flax.struct.dataclass` with the three functions and the two counts of `Search`.
+    A subclass is a `struct.dataclass` with the three functions and the two counts of `Search`.
     Its numbers may be swept by `jax.vmap`.
 
     Attributes:
@@ -163,7 +163,7 @@ class SearchEditor:
         )
 
 
-StaticForm = tuple[Any, tuple[Any, ...]]
+StaticForm = tuple[type, Any, tuple[Any, ...]]
 """A search but for its arrays: hashable, so that it can be a static argument of `jax.jit`."""
 
 
@@ -178,12 +178,13 @@ def static_form(search: PyTree) -> tuple[StaticForm, list[Array | None]]:
     numbers = [
         None if array is not None else leaf for leaf, array in zip(leaves, arrays, strict=True)
     ]
-    return (structure, tuple(numbers)), arrays
+    # The class beside the structure, which does not tell it where a user took `flax.struct`.
+    return (type(search), structure, tuple(numbers)), arrays
 
 
 def from_static_form(form: StaticForm, arrays: list[Array | None]) -> Any:
     """Puts a search together again."""
-    structure, numbers = form
+    _, structure, numbers = form
     leaves = [n if a is None else a for n, a in zip(numbers, arrays, strict=True)]
     return jax.tree.unflatten(structure, leaves)
 

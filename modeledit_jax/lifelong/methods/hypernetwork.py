@@ -14,9 +14,9 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 from jaxtyping import Bool, Float, Int
 
+from modeledit_jax import struct
 from modeledit_jax.lifelong.methods.normalization import FLOAT32_EPSILON, RunningMoments
 from modeledit_jax.types import Array, Field, Key
 

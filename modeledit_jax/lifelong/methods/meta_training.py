@@ -19,8 +19,8 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 import optax
-from flax import struct
 
+from modeledit_jax import struct
 from modeledit_jax.data.facts.records import FactBatch
 from modeledit_jax.data.facts.tokens import values_known
 from modeledit_jax.lifelong.methods.hypernetwork import (

@@ -5,9 +5,9 @@ fixed number of rows and a mask that says which of them count.
 """
 
 import jax.numpy as jnp
-from flax import struct
 from jaxtyping import Bool, Float
 
+from modeledit_jax import struct
 from modeledit_jax.types import Array, Field
 
 FLOAT32_EPSILON = 2.0**-23

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 from jaxtyping import Bool, Float
 
+from modeledit_jax import struct
 from modeledit_jax.lifelong.methods.hypernetwork import clamp, group_modules, group_name
 from modeledit_jax.lifelong.methods.normalization import FLOAT32_EPSILON, RunningMoments
 from modeledit_jax.types import Array, Field, Key

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 from jaxtyping import Float, Int
 
+from modeledit_jax import struct
 from modeledit_jax.types import Array, Field, Key
 
 

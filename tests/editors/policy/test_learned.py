@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import struct
 from safetensors.numpy import save_file
 
+from modeledit_jax import struct
 from modeledit_jax.editors.editor import Editor, EditResult
 from modeledit_jax.editors.policy import learned
 from modeledit_jax.editors.policy.learned import SavedPolicy, load_editor
