@@ -53,7 +53,8 @@ def test_rows_of_every_layer(dtype, tokens, prefix):
         for name in model.modules:
             for side, ours in (("u", rows.keys), ("v", rows.values)):
                 theirs = arrays[f"{prefix}{side}/{name}"][begin : begin + size]
-                assert np.abs(np.asarray(ours[name]) - theirs).max() <= 2e-6 * max(
+                # Twice what CPUs leave: on a GPU, sums run in another order.
+                assert np.abs(np.asarray(ours[name]) - theirs).max() <= 4e-6 * max(
                     1.0, np.abs(theirs).max()
                 )
         begin += size
