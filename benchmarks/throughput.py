@@ -3,7 +3,8 @@
 ``python -m benchmarks.throughput`` measures, on whatever device JAX finds,
 
 - the environment's step over many candidates, against a full forward pass per candidate, a plain
-  PyTorch loop, and the device's own speed on the matrix product of the edited layer;
+  PyTorch loop, and what the device can do at best (`ceilings`): matrix products, that of the edited
+  layer and a large square one, and copies of memory;
 - that the step does not slow down with many candidates, nor with a deeper unedited prefix;
 - how much of a training step is PPO's own work;
 
@@ -21,6 +22,7 @@ from typing import Any
 import jax
 import tyro
 
+from benchmarks.ceilings import Sizes, copy, evaluation_bytes, large_gemm
 from benchmarks.figure import draw
 from benchmarks.timing import Contestant, fastest, flatness, measure, ratio, summary
 from benchmarks.torch_loop import available, torch_loop
@@ -55,7 +57,8 @@ class Config:
       candidates: edits scored in one call.
       headline: the number of candidates that targets are about.
       full_candidates: candidates of one sample of the slow contestants.
-      gemm_chunks: candidates per matrix product; the fastest counts as the device's peak.
+      gemm_chunks: candidates per matrix product; the fastest product, the square one included,
+        counts as the device's peak.
       depths: of the convolutional prefix.
       ppo_examples: images of the reward in the training step; 5,000 as on full-size data sets.
       ppo_updates: updates of one sample.
@@ -95,20 +98,28 @@ def compare_candidates(config: Config) -> dict[str, Any]:
         f"gemm-{chunk}": gemm(task, chunk, max(config.headline // 4 // chunk, 1))
         for chunk in config.gemm_chunks
     }
-    rates = measure(steps | others | products, config.rounds)
+    sizes = Sizes.of_device()
+    products["gemm-square"] = large_gemm(sizes)
+    copies = {"copy": copy(sizes)}
+    rates = measure(steps | others | products | copies, config.rounds)
     peak = rates[fastest({name: rates[name] for name in products})]
     flops = evaluation_flops(task)
     headline = {name: rates[f"{name}-{config.headline}"] for name in worlds}
     ratios = {f"speedup_over_{other}": ratio(headline["shift"], rates[other]) for other in others}
     for name in worlds:
         ratios[f"peak_fraction_{name}"] = ratio(headline[name], peak, factor=flops)
+        ratios[f"bandwidth_fraction_{name}"] = ratio(
+            headline[name], rates["copy"], factor=evaluation_bytes(task)
+        )
         every = [rates[f"{name}-{number}"] for number in config.candidates]
         ratios[f"flatness_{name}"] = flatness(every)
     return {
         "flops_per_evaluation": flops,
         "peak_flops_per_second": summary(peak),
+        "bytes_per_evaluation": evaluation_bytes(task),
+        "copied_bytes_per_second": summary(rates["copy"]),
         "evaluations_per_second": {
-            name: summary(rate) for name, rate in rates.items() if name not in products
+            name: summary(rate) for name, rate in rates.items() if name not in products | copies
         },
         "gemm_flops_per_second": {name: summary(rates[name]) for name in products},
         "ratios": ratios,

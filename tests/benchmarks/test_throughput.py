@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from benchmarks import throughput
+from benchmarks.ceilings import Sizes, copy, evaluation_bytes, large_gemm
 from benchmarks.figure import draw
 from benchmarks.throughput import Config, judge, main, run
 from benchmarks.timing import Contestant, Rates, fastest, flatness, measure, ratio, summary
@@ -204,3 +205,16 @@ def test_figure_shows_every_contestant(tmp_path):
     assert any("PyTorch" in label for label in labels) == available()
     assert len(depth.get_legend().get_texts()) == 3
     assert len(ppo.patches) == 4  # two bars in two parts
+
+
+def test_ceilings_count_what_they_do():
+    sizes = Sizes(rows=8, numbers=64)
+    product = large_gemm(sizes)
+    one, other = product.run.args
+    np.testing.assert_allclose(product.run(), np.asarray(one) @ np.asarray(other), rtol=1e-5)
+    assert product.work == 8 * 8 * (8 + 8)  # products and sums
+    copied = copy(sizes)
+    np.testing.assert_array_equal(copied.run(), 2 * np.ones(64))
+    assert copied.work == 64 * 4 * 2  # read and written
+    # Hidden layer of 32 and 10 logits, float32, written and read.
+    assert evaluation_bytes(cnn_task()) == EXAMPLES * (32 + 10) * 4 * 2
