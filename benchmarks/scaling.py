@@ -1,0 +1,164 @@
+"""Cost by the number of candidates and of tasks: both should be straight lines.
+
+``python -m benchmarks.scaling`` measures, on whatever device JAX finds, seconds and memory of the
+evaluation of many candidates, and of a search over many tasks side by side; fits the slope of time
+over number, both as logarithms (1: twice as many take twice as long); and writes
+``scaling-<device>.json`` and ``.png``.
+"""
+
+import io
+import json
+import os
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from matplotlib.figure import Figure
+
+from benchmarks.throughput import describe_device
+from benchmarks.timing import Contestant, measure, summary
+from benchmarks.workload import make_actions, make_task
+from modeledit_jax.editors.search.evolution import evaluate_population
+from modeledit_jax.editors.search.ppo import PPO
+from modeledit_jax.editors.search.search import run_updates
+from modeledit_jax.envs.world import WorldParams
+from modeledit_jax.envs.worlds import ShiftWorld
+from modeledit_jax.report.style import DPI
+from modeledit_jax.report.summary import environment as software
+from modeledit_jax.run.files import atomic_write_bytes, atomic_write_text
+from modeledit_jax.subjects.image_classifiers import MLP
+from modeledit_jax.types import Array, Key
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Config:
+    """Sizes of the benchmark.
+
+    Attributes:
+      quick: few rounds and small numbers, to see whether it runs.
+      rounds: turns of every contestant.
+      examples: images that every candidate is scored on.
+      candidates: of one evaluation.
+      tasks: searched side by side, two updates each.
+      output: folder of the results.
+    """
+
+    quick: bool = False
+    rounds: int = 5
+    examples: int = 256
+    candidates: tuple[int, ...] = (64, 256, 1024, 4096, 16384, 65536)
+    tasks: tuple[int, ...] = (1, 10, 100, 1000)
+    output: Path = Path("benchmarks/results")
+
+
+def compare_candidates(config: Config) -> dict[str, Any]:
+    """Candidates per second, and bytes that the program needs beside what it is given."""
+    env = ShiftWorld(make_task(MLP(), config.examples, "soft"))
+    rewards = jax.jit(lambda params, actions: evaluate_population(env, params, actions)[0])
+    contestants, memory = {}, {}
+    for number in config.candidates:
+        arguments = env.default_params, make_actions(env, number)
+        program = rewards.lower(*arguments).compile()
+        memory[str(number)] = _temporary_bytes(program)
+        contestants[str(number)] = Contestant(partial(program, *arguments), work=number)
+    return _section(contestants, config) | {"temporary_bytes": memory}
+
+
+def compare_tasks(config: Config) -> dict[str, Any]:
+    """Tasks per second of two updates of PPO on each."""
+    env = ShiftWorld(make_task(MLP(), config.examples, "soft"))
+    search = PPO(budget=20)
+
+    def one(params: WorldParams, key: Key) -> Array:
+        state = search.init(env, params, key)
+        return run_updates(search, env, params, state, search.updates)[1].plans
+
+    many = jax.jit(jax.vmap(one))
+    contestants = {}
+    for number in config.tasks:
+        params = jax.tree.map(
+            lambda leaf, number=number: jnp.repeat(jnp.asarray(leaf)[None], number, axis=0),
+            env.default_params,
+        )
+        keys = jax.random.split(jax.random.key(0), number)
+        contestants[str(number)] = Contestant(partial(many, params, keys), work=number)
+    return _section(contestants, config)
+
+
+def slope(numbers: list[int], seconds: list[float]) -> float:
+    """Slope of the straight line through the logarithms of seconds over those of numbers."""
+    return float(np.polyfit(np.log(numbers), np.log(seconds), 1)[0])
+
+
+def _section(contestants: dict[str, Contestant], config: Config) -> dict[str, Any]:
+    rates = {name: summary(rate) for name, rate in measure(contestants, config.rounds).items()}
+    numbers = [int(name) for name in rates]
+    seconds = [number / rates[str(number)]["median"] for number in numbers]
+    return {"per_second": rates, "slope": slope(numbers, seconds)}
+
+
+def _temporary_bytes(program: Any) -> int | None:
+    """What the compiler reserves; None where it does not say."""
+    analysis = program.memory_analysis()
+    return None if analysis is None else int(analysis.temp_size_in_bytes)
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Measures everything; the contents of the JSON file."""
+    return {
+        "schema": SCHEMA,
+        "benchmark": "scaling",
+        "device": {**describe_device(), "load_average_after": os.getloadavg()},
+        "software": software(),
+        "settings": {**asdict(config), "output": str(config.output)},
+        "candidates": compare_candidates(config),
+        "tasks": compare_tasks(config),
+        "notes": ["slope: of the logarithm of seconds over that of the number; medians"],
+    }
+
+
+def draw(results: dict[str, Any], path: str | Path) -> Figure:
+    """Writes two panels as PNG: seconds over candidates and over tasks, with lines of slope 1."""
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    for axes, kind in zip(figure.subplots(1, 2), ("candidates", "tasks"), strict=True):
+        section = results[kind]
+        numbers = [int(name) for name in section["per_second"]]
+        seconds = [n / section["per_second"][str(n)]["median"] for n in numbers]
+        label = f"measured, slope {section['slope']:.2f}"
+        axes.loglog(numbers, seconds, "o-", color="#0072B2", label=label)
+        line = [seconds[-1] * number / numbers[-1] for number in numbers]
+        axes.loglog(numbers, line, ":", color="#000000", label="slope 1")
+        axes.set_xlabel(kind)
+        axes.set_ylabel("seconds")
+        axes.grid(color="#DDDDDD", linewidth=0.7)
+        axes.legend(fontsize=8)
+    figure.suptitle(f"{results['device']['name']}, {results['settings']['examples']} images")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI)
+    atomic_write_bytes(path, buffer.getvalue())
+    return figure
+
+
+def main(config: Config) -> None:
+    """Runs the benchmark, writes its results and prints the slopes."""
+    if config.quick:
+        config = replace(config, rounds=2, candidates=(64, 256, 1024), tasks=(1, 4, 16))
+    results = run(config)
+    path = config.output / f"scaling-{results['device']['name']}.json"
+    atomic_write_text(path, json.dumps(results, indent=2) + "\n")
+    draw(results, path.with_suffix(".png"))
+    for kind in ("candidates", "tasks"):
+        print(f"{kind:11s} slope {results[kind]['slope']:.3f}")
+    print(f"temporary bytes: {results['candidates']['temporary_bytes']}")
+    print(f"written: {path} and {path.with_suffix('.png')}")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config))

@@ -1,0 +1,23 @@
+"""The benchmark of scaling fits slopes rightly, and a small run has its figure."""
+
+import json
+
+import pytest
+
+from benchmarks.scaling import Config, main, slope
+
+
+def test_slope_of_a_power():
+    numbers = [1, 10, 100]
+    assert slope(numbers, [2.0 * n**1.5 for n in numbers]) == pytest.approx(1.5)
+
+
+@pytest.mark.slow
+def test_a_small_run_to_its_figure(tmp_path):
+    main(Config(rounds=1, examples=50, candidates=(4, 8), tasks=(1, 2), output=tmp_path))
+    (path,) = tmp_path.glob("scaling-*.json")
+    results = json.loads(path.read_text())
+    assert set(results["candidates"]["per_second"]) == {"4", "8"}
+    assert results["tasks"]["per_second"]["2"]["median"] > 0
+    assert results["candidates"]["temporary_bytes"]["8"] > 0
+    assert path.with_suffix(".png").stat().st_size > 10_000
