@@ -1,9 +1,11 @@
 """The loss of PPO on a minibatch of samples."""
 
+from dataclasses import replace
+
 import chex
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from modeledit_jax import struct
 from modeledit_jax.agents.config import PPOConfig
@@ -15,12 +17,19 @@ from modeledit_jax.types import Array, Field, Params, PyTree
 class Batch:
     """Samples to learn from, along a leading axis of any length B."""
 
-    observation: Field  # pytree, leaves [B, ...], normalized
+    observation: Field  # pytree, leaves [B, ...], normalized; of `one_state` without that axis
     action: Field  # [B, *action]
     log_prob: Field  # [B] float32, when it was sampled
     value: Field  # [B] float32, likewise
     advantage: Field  # [B] float32
     value_target: Field  # [B] float32
+    one_state: bool = struct.field(pytree_node=False, default=False)  # all in one state
+
+    def take(self, indices: Int[Array, " b"]) -> "Batch":
+        """Some of the samples."""
+        samples = replace(self, observation=None) if self.one_state else self
+        taken = jax.tree.map(lambda x: x[indices], samples)
+        return replace(taken, observation=self.observation) if self.one_state else taken
 
 
 def loss(
@@ -42,7 +51,9 @@ def loss(
         policy, value = network.apply(params, observation)
         return policy.log_prob(action), policy.entropy(), value
 
-    log_prob, entropy, value = jax.vmap(evaluate_action)(batch.observation, batch.action)
+    # In one state the network does not depend on the sample: `vmap` computes it once.
+    evaluate = jax.vmap(evaluate_action, in_axes=(None if batch.one_state else 0, 0))
+    log_prob, entropy, value = evaluate(batch.observation, batch.action)
     advantage = batch.advantage
     if config.normalize_advantage == "minibatch":
         advantage = standardize(advantage)

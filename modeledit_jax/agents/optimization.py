@@ -42,17 +42,21 @@ def optimize(
     gradient = jax.grad(partial(loss, network, config), has_aux=True)
 
     def step(
-        carry: tuple[Params, optax.OptState], indices: Int[Array, " minibatch"]
+        carry: tuple[Params, optax.OptState], indices: Int[Array, " minibatch"] | None
     ) -> tuple[tuple[Params, optax.OptState], dict[str, Array]]:
         params, optimizer_state = carry
-        minibatch = jax.tree.map(lambda x: x[indices], batch)
-        gradients, metrics = gradient(params, minibatch)
+        gradients, metrics = gradient(params, batch if indices is None else batch.take(indices))
         change, optimizer_state = optimizer.update(gradients, optimizer_state, params)
         metrics["grad_norm"] = optax.tree.norm(gradients)
         return (optax.apply_updates(params, change), optimizer_state), metrics
 
+    # A single minibatch holds all samples, whose order does not matter.
+    shuffled = minibatches(config, key) if config.num_minibatches > 1 else None
     (params, optimizer_state), metrics = jax.lax.scan(
-        step, (params, optimizer_state), minibatches(config, key)
+        step,
+        (params, optimizer_state),
+        shuffled,
+        length=config.num_epochs * config.num_minibatches,
     )
     return params, optimizer_state, metrics
 

@@ -110,7 +110,9 @@ def init(
     network = _network(env, env_params, config, network)
     network_key, reset_key, key = jax.random.split(key, 3)
     rollout_state = reset(env, env_params, config.num_envs, reset_key)
-    observation = jax.tree.map(lambda x: x[0], rollout_state.observation)
+    observation = rollout_state.observation
+    if not rollout_state.one_state:
+        observation = jax.tree.map(lambda x: x[0], observation)
     params = with_search_distribution(
         network.init(network_key, observation), start_action, config.initial_std
     )
@@ -173,7 +175,7 @@ def update(
         params=params,
         optimizer_state=optimizer_state,
         rollout=rollout_state,
-        observation_statistics=_observe(state.observation_statistics, trajectory.observation),
+        observation_statistics=_observe(config, state.observation_statistics, trajectory),
         reward_scale=reward_scale,
         key=key,
         updates=state.updates + 1,
@@ -246,7 +248,7 @@ def _scale_rewards(
 
 
 def _batch(config: PPOConfig, state: PPOState, trajectory: Transition) -> Batch:
-    """All samples of a rollout, [T, E, ...] flattened to [E·T, ...]."""
+    """All samples of a rollout, [T, E, ...] flattened to [E·T, ...]; one state has no such axes."""
     advantage = generalized_advantages(
         trajectory.reward,
         trajectory.value,
@@ -260,14 +262,22 @@ def _batch(config: PPOConfig, state: PPOState, trajectory: Transition) -> Batch:
     if state.observation_statistics is not None:
         observation = state.observation_statistics.normalize(observation)
     batch = Batch(
-        observation=observation,
+        observation=None,
         action=trajectory.action,
         log_prob=trajectory.log_prob,
         value=trajectory.value,
         advantage=standardize(advantage) if config.normalize_advantage == "batch" else advantage,
         value_target=advantage + trajectory.value,
+        one_state=trajectory.one_state,
     )
-    return jax.tree.map(lambda x: x.reshape(config.batch_size, *x.shape[2:]), batch)
+    if not trajectory.one_state:
+        observation = _flat(config, observation)
+    return replace(_flat(config, batch), observation=observation)
+
+
+def _flat(config: PPOConfig, tree: PyTree) -> PyTree:
+    """[T, E, ...] as [E·T, ...]."""
+    return jax.tree.map(lambda x: x.reshape(config.batch_size, *x.shape[2:]), tree)
 
 
 def _learning_metrics(config: PPOConfig, state: PPOState, batch: Batch, losses: Metrics) -> Metrics:
@@ -280,7 +290,13 @@ def _learning_metrics(config: PPOConfig, state: PPOState, batch: Batch, losses: 
     }
 
 
-def _observe(statistics: RunningStatistics | None, observation: PyTree) -> RunningStatistics | None:
+def _observe(
+    config: PPOConfig, statistics: RunningStatistics | None, trajectory: Transition
+) -> RunningStatistics | None:
     if statistics is None:
         return None
-    return statistics.update(jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), observation))
+    if not trajectory.one_state:
+        return statistics.update(_flat(config, trajectory.observation))
+    # Seen once by every sample.
+    every = partial(jnp.repeat, repeats=config.batch_size, axis=0)
+    return statistics.update(jax.tree.map(lambda x: every(x[None]), trajectory.observation))

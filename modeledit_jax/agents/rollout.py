@@ -3,9 +3,14 @@
 An environment is anything with the step of gymnax 1.0, environments and wrappers alike:
 ``(observation, state, reward, terminated, truncated, info)`` with automatic reset, and the
 observation before that reset in ``info["final_observation"]``.
+
+An environment whose class has the property `one_state`, and says True, promises that its episodes
+are of one step, which terminates them, and that all of them start alike. All steps are then taken
+in one state: policy and value are computed once for all, and nothing after a step is looked at.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import jax
@@ -29,31 +34,56 @@ _NOT_LOGGED = ("terminated", "truncated", "final_observation")
 class RolloutState:
     """Where the environments of a rollout stand between two rollouts."""
 
-    env_state: Field  # environment's own pytree, leaves [E, ...]
-    observation: Field  # pytree, leaves [E, ...]
+    env_state: Field  # environment's own pytree, leaves [E, ...]; of `one_state` without that axis
+    observation: Field  # pytree, leaves [E, ...]; likewise
     episode_return: Field  # [E] float32, undiscounted, of the episode under way
+    one_state: bool = struct.field(pytree_node=False, default=False)  # of the environment
 
 
 @struct.dataclass
 class Transition:
     """Steps of a rollout; `rollout` stacks them to leading axes [T, E]."""
 
-    observation: Field  # pytree, leaves [T, E, ...]
+    observation: Field  # pytree, leaves [T, E, ...]; of `one_state` without these axes
     action: Field  # [T, E, *action], as sampled, before any clipping
     log_prob: Field  # [T, E] float32
     value: Field  # [T, E] float32, V of `observation`
-    next_value: Field  # [T, E] float32, V of the next observation before automatic reset
+    next_value: Field  # [T, E] float32, V of the next observation before automatic reset; of
+    #   `one_state` that of the start, which no one asks for: the step has terminated the episode
     reward: Field  # [T, E] float32
     terminated: Field  # [T, E] bool
     truncated: Field  # [T, E] bool
+    one_state: bool = struct.field(pytree_node=False, default=False)  # of the environment
+
+
+def one_state(env: Env) -> bool:
+    """Whether an environment promises that all steps are taken in one state; see the module.
+
+    Its class is asked: a wrapper, which may keep a state of its own from step to step, would hand
+    on the answer of what it wraps.
+    """
+    return hasattr(type(env), "one_state") and bool(env.one_state)
 
 
 def reset(env: Env, env_params: PyTree, num_envs: int, key: Key) -> RolloutState:
-    """Reset ``num_envs`` environments; `key` is consumed."""
+    """Reset ``num_envs`` environments; `key` is consumed.
+
+    Raises:
+      ValueError: the environment promises `one_state`, but its reset is random.
+    """
     keys = jax.random.split(key, num_envs)
-    observation, env_state = jax.vmap(env.reset, in_axes=(0, None))(keys, env_params)
-    env_state, observation = _strongly_typed((env_state, observation))
-    return RolloutState(env_state, observation, jnp.zeros(num_envs))
+    one = one_state(env)
+    start = jax.vmap(env.reset, in_axes=(0, None), out_axes=None if one else 0)
+    try:
+        observation, env_state = _strongly_typed(start(keys, env_params))
+    except ValueError as error:
+        if not one or "out_axes" not in str(error):
+            raise
+        raise ValueError(
+            f"{type(env).__name__}.one_state is True, but reset draws random numbers: start all "
+            "episodes alike, or let one_state be False"
+        ) from error
+    return RolloutState(env_state, observation, jnp.zeros(num_envs), one)
 
 
 def _strongly_typed(tree: PyTree) -> PyTree:
@@ -87,7 +117,7 @@ def rollout(
       finished, ``episode_return`` their mean (NaN if none), and ``info/<name>`` for each scalar
       that the environment puts into its ``info``.
     """
-    space = env.action_space(env_params)
+    one = state.one_state  # then the policy does not depend on the environment in `vmap`
 
     def act(observation: PyTree, key: Key) -> tuple[Array, Array, Array]:
         policy, value = actor_critic(observation)
@@ -96,29 +126,53 @@ def rollout(
 
     def step(state: RolloutState, key: Key) -> tuple[RolloutState, tuple]:
         act_keys, env_keys = jax.random.split(key, (2, state.episode_return.shape[0]))
-        action, log_prob, value = jax.vmap(act)(state.observation, act_keys)
-        observation, env_state, reward, terminated, truncated, info = _map(
-            lambda xs: env.step(*xs, env_params),
-            (env_keys, state.env_state, to_action_space(space, action)),
-            env_batch_size,
+        seen = state.observation
+        action, log_prob, value = jax.vmap(act, in_axes=(None if one else 0, 0))(seen, act_keys)
+        observation, env_state, reward, terminated, truncated, info = _step_all(
+            env, env_params, state, action, env_keys, env_batch_size
         )
-        next_value = jax.vmap(lambda x: actor_critic(x)[1])(info["final_observation"])
+        if one:  # what follows a step is another episode, which starts as this one did
+            next_value, observation, env_state = value, seen, state.env_state
+        else:
+            next_value = jax.vmap(lambda x: actor_critic(x)[1])(info["final_observation"])
         reward = reward.astype(jnp.float32)
         terminated, truncated = terminated.astype(bool), truncated.astype(bool)
         done = terminated | truncated
         returns = state.episode_return + reward
-        transition = Transition(
-            state.observation, action, log_prob, value, next_value, reward, terminated, truncated
-        )
-        state = RolloutState(env_state, observation, jnp.where(done, 0.0, returns))
+        observed = None if one else seen
+        outcome = (reward, terminated, truncated, one)
+        transition = Transition(observed, action, log_prob, value, next_value, *outcome)
+        state = RolloutState(env_state, observation, jnp.where(done, 0.0, returns), one)
         return state, (transition, returns, _scalars(info))
 
     keys = jax.random.split(key, num_steps)
     state, (transitions, returns, info) = jax.lax.scan(step, state, keys)
+    if one:
+        transitions = replace(transitions, observation=state.observation)
     return state, transitions, _summary(transitions, returns, info)
 
 
-def _map(function: Callable, inputs: PyTree, batch_size: int | None) -> PyTree:
+def _step_all(
+    env: Env,
+    env_params: PyTree,
+    state: RolloutState,
+    action: Array,
+    keys: Key,
+    batch_size: int | None,
+) -> tuple[Any, ...]:
+    """The environments' answers to their actions."""
+    action = to_action_space(env.action_space(env_params), action)
+    if state.one_state:
+        return _map(
+            lambda xs: env.step(xs[0], state.env_state, xs[1], env_params),
+            (keys, action),
+            batch_size,
+        )
+    inputs = (keys, state.env_state, action)
+    return _map(lambda xs: env.step(*xs, env_params), inputs, batch_size)
+
+
+def _map(function: Callable, inputs: PyTree, batch_size: int | None) -> Any:
     if batch_size is None:
         return jax.vmap(function)(inputs)
     return jax.lax.map(function, inputs, batch_size=batch_size)

@@ -132,6 +132,11 @@ class World(Environment[WorldState, WorldParams]):
         bare._task = bare._default_params = None
         return bare
 
+    @property
+    def one_state(self) -> bool:
+        """Whether all steps are taken on the unedited network: episodes of one edit (`rollout`)."""
+        return self.horizon == 1
+
     def _static_parts(self) -> tuple[Any, ...]:
         return type(self), self.edit, self.horizon, self.observation, self.split
 

@@ -323,10 +323,12 @@ def _init(
     return jax.vmap(one)(arrays, params, keys)
 
 
+@partial(jax.jit, static_argnums=(0, 1))
 def _update(
     form: StaticForm, env: World, arrays: list[Array | None], params: WorldParams, state: PyTree
 ) -> tuple[PyTree, SearchTrace]:
-    """One update of all tasks."""
+    """One update of all tasks; jitted, so that its trace, which takes long, is made once for all
+    who ask for shapes or call it, and never compiled alone."""
 
     def one(
         arrays: list[Array | None], params: WorldParams, state: PyTree
@@ -352,18 +354,12 @@ def _advance(
     compiled anew. The traces have room for ``chunk`` updates.
     """
 
-    def many(
-        arrays: list[Array | None], params: WorldParams, state: PyTree
-    ) -> tuple[PyTree, SearchTrace]:
-        search = from_static_form(form, arrays)
-        shapes = jax.eval_shape(partial(run_update, search, env), params, state)[1]
-        room = jax.tree.map(lambda s: jnp.zeros((chunk, *s.shape), s.dtype), shapes)
+    shapes = jax.eval_shape(partial(_update, form, env), arrays, params, state)[1]
+    room = jax.tree.map(lambda s: jnp.zeros((s.shape[0], chunk, *s.shape[1:]), s.dtype), shapes)
 
-        def step(index: Array, carry: Any) -> Any:
-            state, trace = carry
-            state, last = run_update(search, env, params, state)
-            return state, jax.tree.map(lambda every, one: every.at[index].set(one), trace, last)
+    def step(index: Array, carry: Any) -> Any:
+        state, trace = carry
+        state, last = _update(form, env, arrays, params, state)
+        return state, jax.tree.map(lambda every, one: every.at[:, index].set(one), trace, last)
 
-        return jax.lax.fori_loop(0, length, step, (state, room))
-
-    return jax.vmap(many)(arrays, params, state)
+    return jax.lax.fori_loop(0, length, step, (state, room))
