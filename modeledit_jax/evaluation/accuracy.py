@@ -152,13 +152,16 @@ def _by_class(
 ) -> tuple[Float[Array, "*batch c n"], Int[Array, "c n"], Float[Array, "*batch 1 n"]]:
     """The logits, their classes relative to the label (0 is the label) and the label's logit.
 
+    A label that has no logit has NaN.
+
     The examples are last: a loop whose innermost axis were the few classes would be slow, and so
     would be a gather.
     """
     logits = jnp.swapaxes(logits, -1, -2)
     relative = jnp.arange(logits.shape[-2])[:, None] - labels
     own = jnp.sum(jnp.where(relative == 0, logits, 0.0), axis=-2, keepdims=True)
-    return logits, relative, own
+    known = (labels >= 0) & (labels < logits.shape[-2])
+    return logits, relative, jnp.where(known, own, jnp.nan)
 
 
 def _label_log_probability(
