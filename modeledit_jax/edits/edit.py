@@ -6,8 +6,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from modeledit_jax.edits.operator import Operator
-from modeledit_jax.edits.parametrization import LowRank, Parametrization, Shape
+from modeledit_jax.edits.operator import Operator, shift
+from modeledit_jax.edits.parametrization import (
+    Factorized,
+    Factors,
+    LowRank,
+    Parametrization,
+    Shape,
+    is_factorized,
+)
 from modeledit_jax.types import Array, Key, Leaves
 
 
@@ -44,17 +51,43 @@ class Edit:
         Raises:
           ValueError: the action has not ``action_size`` entries.
         """
+        return {
+            path: self.parametrization.matrix(part, shape)
+            for path, (shape, part) in self._parts(action).items()
+        }
+
+    @property
+    def is_low_rank(self) -> bool:
+        """Whether an edit adds the product of two thin matrices to every leaf (`factors`)."""
+        return self.operator is shift and is_factorized(self.parametrization)
+
+    def factors(self, action: Float[Array, " a"], original: Leaves) -> dict[str, Factors]:
+        """What an edit adds to every leaf, where it `is_low_rank`: ``{path: Factors}``.
+
+        Args:
+          action: ``[A]``.
+          original: the unedited leaves.
+        """
+        assert isinstance(self.parametrization, Factorized) and self.is_low_rank
+        found = {}
+        for path, (shape, part) in self._parts(action).items():
+            left, right = self.parametrization.factors(part, shape)
+            found[path] = Factors(left, spread(original[path]) * right)
+        return found
+
+    def _parts(self, action: Float[Array, " a"]) -> dict[str, tuple[Shape, Array]]:
+        """The shape of every leaf and its entries of the action."""
         if action.shape != (self.action_size,):
             raise ValueError(
                 f"this edit takes an action of {self.action_size} entries (action_size), "
                 f"got shape {action.shape}"
             )
-        matrices, begin = {}, 0
+        parts, begin = {}, 0
         for path, shape in self.shapes:
             end = begin + self.parametrization.size(shape)
-            matrices[path] = self.parametrization.matrix(action[begin:end], shape)
+            parts[path] = (shape, action[begin:end])
             begin = end
-        return matrices
+        return parts
 
     def start(self, key: Key) -> Float[Array, " a"]:
         """Returns where a search over actions should be centered at first."""

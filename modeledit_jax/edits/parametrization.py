@@ -2,12 +2,13 @@
 
 Every parametrization is linear or bilinear in the action and maps the zero action to the zero
 matrix. A leaf of more than two axes (a convolution kernel) is read as the matrix ``[D, H]`` whose
-columns are the last axis; a leaf of one axis (a bias) as a single row.
+columns are the last axis; a leaf of one axis (a bias) as a single row. A `Factorized` one gives its
+matrix as a product of two thin ones, which makes additive edits of dense layers cheap to evaluate.
 """
 
 import math
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -42,8 +43,33 @@ class Parametrization(Protocol):
         ...
 
 
+class Factors(NamedTuple):
+    """A matrix ``[D, H]`` of rank ``K`` at most, as ``left @ right.T``."""
+
+    left: Float[Array, "d k"]
+    right: Float[Array, "h k"]
+
+
+class Factorized:
+    """Base of parametrizations that define `factors`; the matrix is their product."""
+
+    def factors(self, action: Float[Array, " a"], shape: Shape) -> Factors:
+        """``left [D, K]`` and ``right [H, K]`` with ``M = left @ right.T``."""
+        raise NotImplementedError
+
+    def matrix(self, action: Float[Array, " a"], shape: Shape) -> Array:
+        left, right = self.factors(action, shape)
+        return jnp.matmul(left, right.T, precision=jax.lax.Precision.HIGHEST).reshape(shape)
+
+
+def is_factorized(parametrization: Parametrization) -> bool:
+    """Whether its matrix is the product of its `factors`, and not one of its own."""
+    own = type(parametrization)
+    return issubclass(own, Factorized) and own.matrix is Factorized.matrix
+
+
 @dataclass(frozen=True)
-class LowRank:
+class LowRank(Factorized):
     """``M = A Bᵀ / √R`` with ``A [D, R]`` and ``B [H, R]`` (Malik 2026, factorized actions).
 
     ``start`` draws both factors from ``N(0, start_scale²)``: at zero the product has no
@@ -60,15 +86,11 @@ class LowRank:
     def size(self, shape: Shape) -> int:
         return self.rank * sum(matrix_shape(shape))
 
-    def matrix(self, action: Float[Array, " a"], shape: Shape) -> Array:
+    def factors(self, action: Float[Array, " a"], shape: Shape) -> Factors:
         rows, columns = matrix_shape(shape)
         left, right = jnp.split(action, [rows * self.rank])
-        product = jnp.matmul(
-            left.reshape(rows, self.rank),
-            right.reshape(columns, self.rank).T,
-            precision=jax.lax.Precision.HIGHEST,
-        )
-        return (product / math.sqrt(self.rank)).reshape(shape)
+        right = right.reshape(columns, self.rank) / math.sqrt(self.rank)
+        return Factors(left.reshape(rows, self.rank), right)
 
     def start(self, key: Key, shape: Shape) -> Float[Array, " a"]:
         return self.start_scale * jax.random.normal(key, (self.size(shape),))
@@ -90,14 +112,14 @@ class PerWeight:
 
 
 @dataclass(frozen=True)
-class PerRow:
+class PerRow(Factorized):
     """One action entry for every row, that is for every input neuron of the edited layer."""
 
     def size(self, shape: Shape) -> int:
         return matrix_shape(shape)[0]
 
-    def matrix(self, action: Float[Array, " a"], shape: Shape) -> Array:
-        return jnp.broadcast_to(action[:, None], matrix_shape(shape)).reshape(shape)
+    def factors(self, action: Float[Array, " a"], shape: Shape) -> Factors:
+        return Factors(action[:, None], jnp.ones((matrix_shape(shape)[1], 1), action.dtype))
 
     def start(self, key: Key, shape: Shape) -> Float[Array, " a"]:
         del key
@@ -105,14 +127,14 @@ class PerRow:
 
 
 @dataclass(frozen=True)
-class PerColumn:
+class PerColumn(Factorized):
     """One action entry for every column, that is for every output neuron of the edited layer."""
 
     def size(self, shape: Shape) -> int:
         return matrix_shape(shape)[1]
 
-    def matrix(self, action: Float[Array, " a"], shape: Shape) -> Array:
-        return jnp.broadcast_to(action[None, :], matrix_shape(shape)).reshape(shape)
+    def factors(self, action: Float[Array, " a"], shape: Shape) -> Factors:
+        return Factors(jnp.ones((matrix_shape(shape)[0], 1), action.dtype), action[:, None])
 
     def start(self, key: Key, shape: Shape) -> Float[Array, " a"]:
         del key

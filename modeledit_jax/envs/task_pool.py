@@ -5,7 +5,7 @@ examples) is kept once, however many requests are made of it.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ from modeledit_jax.envs.world import World, WorldParams
 from modeledit_jax.tasks.task import Task
 from modeledit_jax.types import Field, Key
 
-_OF_SUBJECT = ("original", "features", "targets", "original_outputs")
+_OF_SUBJECT = ("original", "features", "targets", "original_outputs", "products")
 
 
 @struct.dataclass
@@ -68,12 +68,13 @@ class TaskPool:
 
 def _rows(params: WorldParams, rows: Field) -> WorldParams:
     """The params with some of the examples; the last axis of a set's weights are examples."""
-    per_example = jax.tree.map(lambda leaf: leaf[rows], params.features.per_example)
+    of_rows = partial(jnp.take, indices=rows, axis=params.features.axis)
     return params.replace(
-        features=replace(params.features, per_example=per_example),
+        features=params.features.take(rows),
         targets=jax.tree.map(lambda leaf: leaf[rows], params.targets),
         weights={name: weight[..., rows] for name, weight in params.weights.items()},
         original_outputs=params.original_outputs[rows],
+        products=jax.tree.map(of_rows, params.products),
     )
 
 

@@ -7,6 +7,7 @@ leaves alone, never the whole network.
 """
 
 import copy
+from dataclasses import replace
 from typing import Any, Literal, get_args
 
 import jax
@@ -19,14 +20,23 @@ from jaxtyping import Float, Int
 
 from modeledit_jax import struct
 from modeledit_jax.data.arrays import nonfinite_rows
-from modeledit_jax.edits.edit import Edit, spread
+from modeledit_jax.edits.edit import Edit
 from modeledit_jax.edits.operator import Operator
 from modeledit_jax.edits.parametrization import Parametrization
-from modeledit_jax.edits.split_apply import Features, run_prefix, run_suffix, split_apply
+from modeledit_jax.edits.split_apply import (
+    Features,
+    run_arranged,
+    run_prefix,
+    run_suffix,
+    split_apply,
+)
+from modeledit_jax.envs.judgement import judged, requested
+from modeledit_jax.envs.low_rank import LowRankEdits
 from modeledit_jax.envs.neurons import Neurons, observe_neurons
+from modeledit_jax.envs.observation import unbounded_space, weights_and_parts
 from modeledit_jax.subjects.subject import Subject
 from modeledit_jax.tasks.network import NonFiniteError, nonfinite_outputs
-from modeledit_jax.tasks.reward import EditedWeights, SetOutputs
+from modeledit_jax.tasks.reward import EditedWeights, PerExample, SetOutputs
 from modeledit_jax.tasks.task import EvaluationSets, Task
 from modeledit_jax.types import Array, Field, Key, Leaves, PyTree
 
@@ -42,6 +52,7 @@ class WorldParams(EnvParams):
     targets: Field = None  # [N] int32, or a pytree of arrays (`EvaluationSets`)
     weights: Field = None  # {set name: [N] float32}, or [T, N]: a request for every step
     original_outputs: Field = None  # [N, C] float32
+    products: Field = None  # {path: outputs of an unedited layer} (`SplitApply.products`)
     reward: Field = None  # `Reward`
     score: Field = None  # [] float32, score of the unedited network
     parts: Field = None  # {part name: [] float32}, parts of that score
@@ -59,6 +70,7 @@ class WorldState(EnvState):
     leaves: Field  # {path: current leaf}
     score: Field  # [] float32
     parts: Field  # {part name: [] float32}
+    added: Field = None  # `Added`: factors of the edits so far
 
 
 class World(Environment[WorldState, WorldParams]):
@@ -72,7 +84,8 @@ class World(Environment[WorldState, WorldParams]):
     |             | leaves and parts in the order of their names; finite: weights are clipped at |
     |             | ±``observation_bound`` units, far beyond useful edits, and NaN shows as 0 |
     | reward | score after the edit minus score before; sums to the final improvement |
-    | termination | after ``max_steps_in_episode`` edits; there is no truncation |
+    | termination | after ``max_steps_in_episode`` edits, the horizon at most; there is no |
+    |             | truncation; a step beyond the end changes nothing and pays nothing |
     | info | ``score``, every part as ``part_<name>``, ``invalid_reward`` (0 or 1) |
 
     A network with non-finite outputs scores the reward's ``minimum``. A reward function that
@@ -117,8 +130,15 @@ class World(Environment[WorldState, WorldParams]):
         self.split = split_apply(
             task.subject.apply, task.subject.params, jnp.asarray(task.roles["reward"].x), task.site
         )
+        self._low_rank = LowRankEdits.of(self.edit, self.split, task.leaves, horizon)
         self._task: Task | None = task
         self._default_params: WorldParams | None = None
+
+    def with_transition_gradients(self) -> "World":
+        """As gymnax defines it. Gradients go through the edited leaves, so these are multiplied."""
+        env = super().with_transition_gradients()
+        env._low_rank = replace(env._low_rank, paths=())
+        return env
 
     @property
     def static(self) -> "World":
@@ -138,7 +158,7 @@ class World(Environment[WorldState, WorldParams]):
         return self.horizon == 1
 
     def _static_parts(self) -> tuple[Any, ...]:
-        return type(self), self.edit, self.horizon, self.observation, self.split
+        return type(self), self.edit, self.horizon, self.observation, self.split, self._low_rank
 
     def __eq__(self, other: object) -> bool:
         """Equal static parts and the same task; what a subclass adds has to be the same object."""
@@ -186,7 +206,7 @@ class World(Environment[WorldState, WorldParams]):
             for begin in range(0, len(x), 4096)
         ]
         per_example = jax.tree.map(lambda *b: jnp.concatenate(b), *[b.per_example for b in batches])
-        return Features(shared=batches[0].shared, per_example=per_example)
+        return run_arranged(self.split, Features(batches[0].shared, per_example))
 
     def params(self, task: Task, features: Features | None = None) -> WorldParams:
         """The params of a task whose site and example shapes equal those of this environment.
@@ -211,6 +231,7 @@ class World(Environment[WorldState, WorldParams]):
             targets=jax.tree.map(jnp.asarray, sets.targets),
             weights={name: jnp.asarray(weight) for name, weight in sets.weights.items()},
             original_outputs=run_suffix(self.split, leaves, features),
+            products=self._low_rank.products(leaves, features),
             reward=task.reward,
             reward_class=type(task.reward),
             max_steps_in_episode=jnp.int32(self.horizon),
@@ -243,27 +264,23 @@ class World(Environment[WorldState, WorldParams]):
           params: of the task.
           time: the step whose request counts, where requests change.
         """
-        outputs = self.outputs(leaves, params.features)
+        return self._judge(self.outputs(leaves, params.features), leaves, params, time)
+
+    def _judge(
+        self, outputs: Array, leaves: Leaves, params: WorldParams, time: Int[Array, ""] | int
+    ) -> tuple[Array, dict[str, Array], Array]:
+        """`evaluate` of a network whose outputs are known."""
         score, parts = self._score(outputs, leaves, params, time)
-        # Counted per example: XLA's CPU compiler would turn a plain `all` into two slow passes.
-        finite_outputs = jnp.all(jnp.sum(~jnp.isfinite(outputs), axis=-1) == 0)
-        finite_score = jnp.isfinite(score)
-        for part in parts.values():
-            finite_score &= jnp.isfinite(part)
-        usable = finite_outputs & finite_score
-        minimum = jnp.asarray(params.reward.minimum, jnp.float32)
-        score = jnp.where(usable, score, minimum)
-        # Where the network is broken its parts are unknown; zero keeps observations finite.
-        parts = {name: jnp.where(usable, part, 0.0) for name, part in parts.items()}
-        return score, parts, finite_outputs & ~finite_score
+        return judged(outputs, score, parts, params.reward.minimum)
 
     def _score(
         self, outputs: Array, leaves: Leaves, params: WorldParams, time: Int[Array, ""] | int
     ) -> tuple[Array, dict[str, Array]]:
         """The reward function's answer."""
+        shared = PerExample.of(outputs, params.targets)
         sets = {
-            name: SetOutputs(outputs, params.original_outputs, params.targets, weight)
-            for name, weight in request(params, time).items()
+            name: SetOutputs(outputs, params.original_outputs, params.targets, weight, shared)
+            for name, weight in requested(params.weights, time).items()
         }
         return params.reward(sets, EditedWeights(leaves, params.original))
 
@@ -271,12 +288,18 @@ class World(Environment[WorldState, WorldParams]):
         self, key: Key, state: WorldState, action: Float[Array, " a"], params: WorldParams
     ) -> tuple[Array | Neurons, WorldState, Array, Array, dict[str, Array]]:
         """Applies one edit; see the class for what is returned."""
+        over = (state.time >= self.horizon) | self.is_terminated(state, params)
+        action = jnp.where(over, 0.0, action)
         leaves = self.edit(state.leaves, params.original, action)
-        score, parts, invalid = self.evaluate(leaves, params, state.time)
-        new_state = WorldState(time=state.time + 1, leaves=leaves, score=score, parts=parts)
+        task = (params.original, params.features, params.products)
+        outputs, added = self._low_rank.outputs(leaves, state.added, action, state.time, *task)
+        judgement = self._judge(outputs, leaves, params, state.time)
+        score, parts, invalid = _keep(over, (state.score, state.parts, False), judgement)
+        new_state = WorldState(state.time + 1, leaves, score, parts, added)
         if any(jnp.ndim(weight) > 1 for weight in params.weights.values()):  # the request changes
-            next_score, next_parts, _ = self.evaluate(leaves, params, new_state.time)
-            new_state = new_state.replace(score=next_score, parts=next_parts)
+            judgement = self._judge(outputs, leaves, params, new_state.time)
+            ahead = _keep(over, (state.score, state.parts, False), judgement)
+            new_state = new_state.replace(score=ahead[0], parts=ahead[1])
         observation = self.observe(key, new_state, action, params)
         info = {
             "score": score,
@@ -290,9 +313,8 @@ class World(Environment[WorldState, WorldParams]):
 
     def reset_env(self, key: Key, params: WorldParams) -> tuple[Array | Neurons, WorldState]:
         """Starts from the unedited network; costs no evaluation."""
-        state = WorldState(
-            time=jnp.int32(0), leaves=params.original, score=params.score, parts=params.parts
-        )
+        added = self._low_rank.start(params.original)
+        state = WorldState(jnp.int32(0), params.original, params.score, params.parts, added)
         if self.observation == "neurons":
             return params.neurons, state
         return self.observe(key, state, None, params), state
@@ -307,14 +329,9 @@ class World(Environment[WorldState, WorldParams]):
         gone = jnp.asarray(state.time / params.max_steps_in_episode, jnp.float32)[None]
         if self.observation == "time":
             return gone
-        # Sorted, because JAX sorts the keys of a dictionary that passes through a transformation:
-        # as it stands, the order right after an edit would differ from that after a reset.
-        weights = [
-            self._shown(leaf, params.original[path]).ravel()
-            for path, leaf in sorted(state.leaves.items())
-        ]
-        parts = [jnp.asarray(part, jnp.float32)[None] for _, part in sorted(state.parts.items())]
-        return jnp.concatenate([*weights, *parts, gone])
+        return weights_and_parts(
+            state.leaves, params.original, state.parts, gone, self.observation_bound
+        )
 
     def _neurons(self, state: WorldState, params: WorldParams) -> Neurons:
         """The layers as `observe_neurons` shows them."""
@@ -327,14 +344,8 @@ class World(Environment[WorldState, WorldParams]):
             leaves,
             params.original,
             label,
-            request(params, state.time),
+            requested(params.weights, state.time),
         )
-
-    def _shown(self, leaf: Float[Array, "..."], original: Float[Array, "..."]) -> Array:
-        """A leaf in units of the unedited one; finite, though repeated edits may overflow."""
-        units = (leaf - jnp.mean(original)) / spread(original)
-        bound = self.observation_bound
-        return jnp.nan_to_num(jnp.clip(units, -bound, bound))
 
     def is_terminated(self, state: WorldState, params: WorldParams) -> Array:
         """True once all edits of the episode are made."""
@@ -357,7 +368,9 @@ class World(Environment[WorldState, WorldParams]):
     def observation_space(self, params: WorldParams | None = None) -> spaces.Space:
         """Flat float32 vector, or a dictionary of arrays where neurons are observed."""
         params = self.default_params if params is None else params
-        return _space(jax.eval_shape(lambda p: self.reset_env(jax.random.key(0), p)[0], params))
+        return unbounded_space(
+            jax.eval_shape(lambda p: self.reset_env(jax.random.key(0), p)[0], params)
+        )
 
     def apply_plan(self, plan: Float[Array, "t a"], original: Leaves) -> Leaves:
         """Returns the leaves after all edits of an episode, without evaluating them.
@@ -373,25 +386,13 @@ class World(Environment[WorldState, WorldParams]):
         return jax.lax.scan(step, original, plan)[0]
 
 
-_COMPARED = {"edit", "horizon", "observation", "split", "_default_params"}
+_COMPARED = {"edit", "horizon", "observation", "split", "_low_rank", "_default_params"}
 """Attributes of a world that are compared by value, and the params, which its task determines."""
 
 _evaluate = jax.jit(World.evaluate, static_argnums=0)
 _observe_neurons = jax.jit(World._neurons, static_argnums=0)
 
 
-def request(params: WorldParams, time: Int[Array, ""] | int) -> dict[str, Float[Array, " n"]]:
-    """The evaluation sets of one step; the last request stays in force after the episode."""
-    return {
-        name: weight if weight.ndim == 1 else weight[jnp.minimum(time, weight.shape[0] - 1)]
-        for name, weight in params.weights.items()
-    }
-
-
-def _space(observation: PyTree) -> spaces.Space:
-    """The unbounded space of an observation, given by its shapes."""
-    if isinstance(observation, dict):
-        return spaces.Dict({name: _space(entry) for name, entry in observation.items()})
-    if isinstance(observation, tuple):
-        return spaces.Tuple([_space(entry) for entry in observation])
-    return spaces.Box(-jnp.inf, jnp.inf, observation.shape, jnp.float32)
+def _keep(over: Array, before: PyTree, after: PyTree) -> Any:
+    """``before`` where an episode is over."""
+    return jax.tree.map(lambda old, new: jnp.where(over, old, new), before, after)

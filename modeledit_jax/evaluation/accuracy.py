@@ -52,8 +52,7 @@ def accuracy(
     Returns:
       ``[...]`` float32.
     """
-    _check(logits, labels, weights)
-    return weighted_mean(jnp.argmax(_all_logits(logits), axis=-1) == labels, weights)
+    return weighted_mean(correct(logits, labels), weights)
 
 
 def true_class_probability(
@@ -63,8 +62,7 @@ def true_class_probability(
 
     Shapes as in `accuracy`.
     """
-    _check(logits, labels, weights)
-    return weighted_mean(jnp.exp(_label_log_probability(logits, labels)), weights)
+    return weighted_mean(true_class_probabilities(logits, labels), weights)
 
 
 def cross_entropy(
@@ -76,6 +74,30 @@ def cross_entropy(
     """
     _check(logits, labels, weights)
     return weighted_mean(-_label_log_probability(logits, labels), weights)
+
+
+def correct(
+    logits: Float[Array, "*batch n c"], labels: Int[Array, " n"]
+) -> Bool[Array, "*batch n"]:
+    """Which examples `accuracy` counts: ``argmax(logits) == label``."""
+    _check(logits, labels, None)
+    logits, relative, own = _by_class(_all_logits(logits), labels)
+    before = relative < 0
+    ahead = jnp.where(before, logits >= own, logits > own)
+    ahead |= jnp.isnan(logits) & (before | ~jnp.isnan(own))
+    known = (labels >= 0) & (labels < logits.shape[-2])
+    return (jnp.sum(ahead, axis=-2) == 0) & known
+
+
+def true_class_probabilities(
+    logits: Float[Array, "*batch n c"], labels: Int[Array, " n"]
+) -> Float[Array, "*batch n"]:
+    """Softmax probability of the label of every example, float32."""
+    _check(logits, labels, None)
+    logits, _, own = _by_class(_all_logits(logits.astype(jnp.float32)), labels)
+    # ``1 / Σ exp(z_c − z_y)`` needs no maximum. Where a class leads by 80 nats and more, 1e-35 is
+    # the answer, so that the gradient is not zero times infinity.
+    return 1.0 / jnp.sum(jnp.exp(jnp.minimum(logits - own, 80.0)), axis=-2)
 
 
 def confusion_matrix(
@@ -125,14 +147,29 @@ def _all_logits(logits: Float[Array, "*batch n c"]) -> Float[Array, "*batch n cl
     return jnp.concatenate([jnp.zeros_like(logits), logits], axis=-1)
 
 
+def _by_class(
+    logits: Float[Array, "*batch n c"], labels: Int[Array, " n"]
+) -> tuple[Float[Array, "*batch c n"], Int[Array, "c n"], Float[Array, "*batch 1 n"]]:
+    """The logits, their classes relative to the label (0 is the label) and the label's logit.
+
+    A label that has no logit has NaN.
+
+    The examples are last: a loop whose innermost axis were the few classes would be slow, and so
+    would be a gather.
+    """
+    logits = jnp.swapaxes(logits, -1, -2)
+    relative = jnp.arange(logits.shape[-2])[:, None] - labels
+    own = jnp.sum(jnp.where(relative == 0, logits, 0.0), axis=-2, keepdims=True)
+    known = (labels >= 0) & (labels < logits.shape[-2])
+    return logits, relative, jnp.where(known, own, jnp.nan)
+
+
 def _label_log_probability(
     logits: Float[Array, "*batch n c"], labels: Int[Array, " n"]
 ) -> Float[Array, "*batch n"]:
     """``log softmax(logits)[label]`` in float32."""
-    logits = _all_logits(logits.astype(jnp.float32))
-    index = labels.reshape((1,) * (logits.ndim - 2) + (-1, 1))
-    true = jnp.take_along_axis(logits, index, axis=-1)[..., 0]
-    return true - jax.nn.logsumexp(logits, axis=-1)
+    logits, _, own = _by_class(_all_logits(logits.astype(jnp.float32)), labels)
+    return own[..., 0, :] - jax.nn.logsumexp(logits, axis=-2)
 
 
 def margins(outputs: Float[Array, "n c"], label: Int[Array, " n"]) -> Float[Array, " n"]:

@@ -10,6 +10,7 @@ rewards of an episode add up to the final improvement.
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
@@ -20,6 +21,26 @@ from modeledit_jax.types import Array, Field
 
 
 @struct.dataclass
+class PerExample:
+    """What all sets of the same outputs have in common, so that it is computed once for all."""
+
+    outputs: Field  # [N, C]
+    targets: Field  # those of the sets
+    correct: Field  # [N] bool
+    probability: Field  # [N] float32, of the true class
+
+    @classmethod
+    def of(cls, outputs: Array, targets: Any) -> "PerExample | None":
+        """None where the outputs are no logits of classes, or the targets hold no labels."""
+        label = targets.label if hasattr(targets, "label") else targets
+        fits = isinstance(label, jax.Array) and label.shape == outputs.shape[:1]
+        if outputs.ndim != 2 or not fits or not jnp.issubdtype(label.dtype, jnp.integer):
+            return None
+        found = metrics.correct(outputs, label), metrics.true_class_probabilities(outputs, label)
+        return cls(outputs, targets, *found)
+
+
+@struct.dataclass
 class SetOutputs:
     """Outputs of the edited network on one named set; every mean below is weighted."""
 
@@ -27,6 +48,14 @@ class SetOutputs:
     original: Field  # [N, C] logits of the unedited network
     targets: Field  # [N] int32 labels, or a pytree of arrays that holds them as `label`
     weights: Field  # [N] membership of the set; examples of weight 0 are not in it
+    per_example: Field = None  # `PerExample` of these outputs and targets, or None
+
+    @property
+    def _known(self) -> PerExample | None:
+        """What is known of the outputs; nothing once they, or the targets, have been replaced."""
+        known = self.per_example
+        same = known and known.outputs is self.outputs and known.targets is self.targets
+        return known if same else None
 
     @property
     def label(self) -> Array:
@@ -39,10 +68,14 @@ class SetOutputs:
 
     def accuracy(self) -> Float[Array, ""]:
         """Fraction of the set that is classified correctly."""
+        if known := self._known:
+            return metrics.weighted_mean(known.correct, self.weights)
         return metrics.accuracy(self.outputs, self.label, self.weights)
 
     def probability(self) -> Float[Array, ""]:
         """Mean softmax probability of the true class."""
+        if known := self._known:
+            return self.mean(known.probability)
         return metrics.true_class_probability(self.outputs, self.label, self.weights)
 
     def cross_entropy(self) -> Float[Array, ""]:

@@ -111,3 +111,17 @@ def test_edits_of_many_actions_under_vmap_equal_a_loop():
         alone = edit(LEAVES, LEAVES, action)
         for path in SITE:
             np.testing.assert_allclose(together[path][index], alone[path], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("edit", EDITS, ids=_ids)
+def test_factors_multiply_to_what_a_shift_adds(edit):
+    if edit.operator is mask or isinstance(edit.parametrization, PerWeight):
+        assert not edit.is_low_rank
+        return
+    action = jax.random.normal(jax.random.key(0), (edit.action_size,))
+    edited, factors = edit(LEAVES, LEAVES, action), edit.factors(action, LEAVES)
+    assert edit.is_low_rank and set(factors) == set(SITE)
+    for path, (left, right) in factors.items():
+        added = np.asarray(edited[path], np.float64) - np.asarray(LEAVES[path], np.float64)
+        product = np.asarray(left, np.float64) @ np.asarray(right, np.float64).T
+        np.testing.assert_allclose(product.reshape(added.shape), added, rtol=1e-4, atol=1e-6)

@@ -163,6 +163,16 @@ def _last_bias():
     return subject.apply, subject.params, X, "head/bias"
 
 
+def _two_layers():
+    subject = tiny.subject()
+    return subject.apply, subject.params, X, ("fc2/kernel", "head/kernel")
+
+
+def _patches():
+    apply, params, x, _ = _linen_cnn()
+    return apply, params, x, "conv2/kernel"
+
+
 NETWORKS = [
     _by_hand,
     _linen_mlp,
@@ -316,6 +326,27 @@ def test_candidates_under_vmap_equal_one_by_one():
         np.testing.assert_allclose(together[index], alone, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("network", "axis"), [(_linen_mlp, -1), (_linen_cnn, -1), (_two_layers, -1), (_patches, 0)]
+)
+def test_arranged_features_give_the_same_outputs(network, axis):
+    """Of dense layers with the examples as columns, of others as they are."""
+    apply, params, x, patterns = network()
+    paths = match_paths(params, patterns)
+    split, leaves = split_apply(apply, params, x, paths), get_leaves(params, paths)
+    features = split.prefix(params, x)
+    arranged = split.arranged(features)
+    assert arranged.axis == axis and split.arranged(arranged).axis == axis
+    assert {part.shape[axis] for part in arranged.per_example} == {N}
+    expected = apply(params, x)
+    rows = jnp.array([5, 0, 3])
+    for some in (features, arranged):
+        outputs = split.suffix(leaves, some)
+        np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-6)
+        drawn = split.suffix(leaves, some.take(rows))
+        np.testing.assert_allclose(drawn, expected[rows], rtol=1e-5, atol=1e-6)
+
+
 def _count_products(function, *arguments):
     """Matrix products in the program of a function."""
     return str(jax.make_jaxpr(function)(*arguments)).count("dot_general[")
@@ -361,16 +392,6 @@ def _tapped(network):
     leaves = get_leaves(params, paths)
     taps = {path: jnp.zeros((len(x), leaf.shape[-1])) for path, leaf in leaves.items()}
     return split, leaves, split.prefix(params, x), taps
-
-
-def _two_layers():
-    subject = tiny.subject()
-    return subject.apply, subject.params, X, ("fc2/kernel", "head/kernel")
-
-
-def _patches():
-    apply, params, x, _ = _linen_cnn()
-    return apply, params, x, "conv2/kernel"
 
 
 @pytest.mark.slow

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from modeledit_jax.evaluation.accuracy import (
     accuracy,
     confusion_matrix,
+    correct,
     cross_entropy,
+    true_class_probabilities,
     true_class_probability,
     weighted_mean,
 )
@@ -153,3 +155,33 @@ def test_weighted_mean_is_bounded_and_scale_free(values, scale):
     assert min(values) - slack <= mean <= max(values) + slack
     assert mean == pytest.approx(float(weighted_mean(array, scale * weights)), abs=slack)
     assert mean == pytest.approx(np.average(values, weights=np.asarray(weights)), abs=slack)
+
+
+def test_correct_is_argmax_whatever_the_logits():
+    """Ties, infinities and NaN, against NumPy's argmax row by row."""
+    rng = np.random.default_rng(0)
+    logits = rng.choice([-np.inf, -1.0, 0.0, 2.0, np.inf, np.nan], size=(4000, 4)).astype(
+        np.float32
+    )
+    labels = rng.integers(4, size=4000).astype(np.int32)
+    found = correct(jnp.asarray(logits), jnp.asarray(labels))
+    np.testing.assert_array_equal(found, np.argmax(logits, axis=-1) == labels)
+
+
+def test_probabilities_of_distant_logits_and_their_gradients_are_finite():
+    logits = jnp.array([[0.0, 200.0], [200.0, 0.0], [3e38, -3e38], [-3e38, 3e38], [1.0, 2.0]])
+    labels = jnp.zeros(5, jnp.int32)
+    found = true_class_probabilities(logits, labels)
+    expected = [0.0, 1.0, 1.0, 0.0, 1 / (1 + np.e)]
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-30)
+    gradient = jax.grad(lambda z: true_class_probabilities(z, labels).sum())(logits)
+    own = found[-1] * (1 - found[-1])
+    np.testing.assert_allclose(gradient[-1], [own, -own], rtol=1e-5)
+    assert np.isfinite(gradient).all()
+
+
+def test_a_label_without_a_logit_has_no_probability_and_is_never_correct():
+    logits, labels = jnp.array([[1.0, 2.0]] * 3), jnp.array([1, 2, -1])
+    found = true_class_probabilities(logits, labels)
+    np.testing.assert_array_equal(np.isnan(found), [False, True, True])
+    np.testing.assert_array_equal(correct(logits, labels), [True, False, False])
