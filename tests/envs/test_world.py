@@ -22,7 +22,7 @@ from modeledit_jax.envs.check import (
     check_step_values,
     play,
 )
-from modeledit_jax.envs.world import request
+from modeledit_jax.envs.judgement import requested
 from modeledit_jax.envs.worlds import MaskWorld, ShiftWorld
 from modeledit_jax.tasks.unlearning import (
     forget_classes,
@@ -402,7 +402,7 @@ def test_what_is_seen_follows_the_request():
     assert abs(scores[1] - scores[0]) > 0.01 and scores[2] == scores[1]
     sets = {name: np.asarray(weight) for name, weight in params.weights.items()}
     for step in range(4):
-        for name, weight in request(params, step).items():
+        for name, weight in requested(params.weights, step).items():
             np.testing.assert_array_equal(weight, sets[name][min(step, 1)])
     # The context leads with the margin of each set, where it is still right, by its mean size.
     for observation, leaves, step in ((first, params.original, 0), (after, edited.leaves, 1)):
