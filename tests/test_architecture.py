@@ -5,6 +5,7 @@ from tests.architecture import ROOT, circles, imports, modules
 FLOORS = (
     ("reading",),
     ("types", "presets"),
+    ("mesh",),
     ("edits", "data", "agents"),
     ("subjects", "language", "evaluation"),
     ("tasks", "lifelong"),

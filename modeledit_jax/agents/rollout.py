@@ -14,6 +14,7 @@ from flax import struct
 from gymnax.environments import spaces
 from jaxtyping import Float, Int
 
+from modeledit_jax.mesh import map_candidates
 from modeledit_jax.types import Array, Field, Key, PyTree
 
 Env: TypeAlias = Any
@@ -97,7 +98,7 @@ def rollout(
     def step(state: RolloutState, key: Key) -> tuple[RolloutState, tuple]:
         act_keys, env_keys = jax.random.split(key, (2, state.episode_return.shape[0]))
         action, log_prob, value = jax.vmap(act)(state.observation, act_keys)
-        observation, env_state, reward, terminated, truncated, info = _map(
+        observation, env_state, reward, terminated, truncated, info = map_candidates(
             lambda xs: env.step(*xs, env_params),
             (env_keys, state.env_state, to_action_space(space, action)),
             env_batch_size,
@@ -116,12 +117,6 @@ def rollout(
     keys = jax.random.split(key, num_steps)
     state, (transitions, returns, info) = jax.lax.scan(step, state, keys)
     return state, transitions, _summary(transitions, returns, info)
-
-
-def _map(function: Callable, inputs: PyTree, batch_size: int | None) -> PyTree:
-    if batch_size is None:
-        return jax.vmap(function)(inputs)
-    return jax.lax.map(function, inputs, batch_size=batch_size)
 
 
 def _scalars(info: dict[str, PyTree]) -> dict[str, Float[Array, " E"]]:
