@@ -16,6 +16,9 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "modeledit_jax"
 HELP = re.compile(r"<!-- help: ([\w.]+) -->")
 
+ALONE = ("mesh", "types")
+"""Modules that are in no package."""
+
 METRICS = """# Metrics
 
 What every number of a report means, how it is computed, where the convention is from, what values
@@ -26,7 +29,7 @@ it takes, and what it is before any edit. Names are those of `summary.json` and 
 def on_config(config):
     """Puts the API reference into the navigation."""
     pages = [{"Everyday names": "reference/modeledit_jax.md"}]
-    pages += [{name: f"reference/{name}.md"} for name in sorted([*packages(), "types"])]
+    pages += [{name: f"reference/{name}.md"} for name in sorted([*packages(), *ALONE])]
     config.nav.append({"API reference": pages})
     return config
 
@@ -35,7 +38,8 @@ def on_files(files, config):
     """Adds the pages that are made of the sources."""
     pages = {f"reference/{name}.md": reference(name) for name in packages()}
     pages["reference/modeledit_jax.md"] = everyday()
-    pages["reference/types.md"] = "# types\n\n::: modeledit_jax.types\n"
+    for name in ALONE:
+        pages[f"reference/{name}.md"] = f"# {name}\n\n::: modeledit_jax.{name}\n"
     pages["metrics.md"] = metrics()
     pages["everyday_uses.md"] = section_of_readme("Four everyday uses")
     for path, text in pages.items():

@@ -6,6 +6,7 @@ FLOORS = (
     ("reading",),
     ("struct",),
     ("types", "presets"),
+    ("mesh",),
     ("edits", "data", "agents"),
     ("subjects", "language", "evaluation"),
     ("tasks", "lifelong"),

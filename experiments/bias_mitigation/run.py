@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,8 @@ from experiments.common.methods import (
     method_keys,
     run_methods,
 )
-from experiments.common.networks import cached_networks
-from experiments.common.options import ActionOptions, run_folder
+from experiments.common.networks import CachedTraining
+from experiments.common.options import ActionOptions, open_mesh, run_folder
 from experiments.common.sizes import check_search_memory, site_shapes
 from modeledit_jax.data.comments.comments import CommentData
 from modeledit_jax.data.comments.synthetic import identity_corpus, oracle_scores
@@ -42,7 +42,7 @@ from modeledit_jax.subjects.training import TrainingConfig
 from modeledit_jax.tasks.debiasing import DebiasingTask, mitigate_bias
 from modeledit_jax.tasks.debiasing_metrics import evaluated_roles, fairness_curves
 from modeledit_jax.tasks.outputs import role_outputs
-from modeledit_jax.types import Examples
+from modeledit_jax.types import Examples, Key
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,15 @@ class Setup:
     cache: Path
     tasks: list[DebiasingTask]  # one per seed
     seeds: list[int]
+
+    @cached_property
+    def training_kept(self) -> CachedTraining:
+        """The classifiers in the cache."""
+        train = self.data.roles["train"]
+        examples = Examples(jnp.asarray(train.tokens), jnp.asarray(train.label))
+        return CachedTraining(
+            self.module, self.training, examples, self.cache, self.data.fingerprint
+        )
 
 
 def run(config: Config) -> Path:
@@ -146,6 +155,8 @@ def prepare(config: CommentOptions, searches: Sequence[SearchEditor] = ()) -> Se
         check_search_memory(config, searches, shapes, config.seeds)
     seeds = list(range(config.seed, config.seed + config.seeds))
     setup = Setup(config, data, module, training, cache, [], seeds)
+    identities = [{"seed": seed} for seed in seeds]
+    setup.training_kept.train_ahead(open_mesh(config), [_key(seed) for seed in seeds], identities)
     for seed in tqdm(seeds, desc="train subjects"):
         subject = Subject(params=trained(setup, seed), apply=flax_apply(module))
         setup.tasks.append(mitigate_bias(subject, data, site=config.site, reward=reward))
@@ -163,18 +174,11 @@ def load(config: CommentOptions) -> CommentData:
 
 def trained(setup: Setup, seed: int) -> Any:
     """The classifier of a seed, trained with the experiment's recipe."""
-    train = setup.data.roles["train"]
-    examples = Examples(jnp.asarray(train.tokens), jnp.asarray(train.label))
-    params = cached_networks(
-        setup.module,
-        setup.training,
-        examples,
-        jax.random.split(jax.random.key(seed), 1),
-        cache=setup.cache,
-        fingerprint=setup.data.fingerprint,
-        seed=seed,
-    )
-    return jax.tree.map(lambda leaf: leaf[0], params)
+    return setup.training_kept.network(_key(seed), seed=seed)
+
+
+def _key(seed: int) -> Key:
+    return jax.random.split(jax.random.key(seed), 1)[0]
 
 
 def references(setup: Setup) -> list[Result]:

@@ -13,7 +13,13 @@ import numpy as np
 from tqdm import tqdm
 
 from experiments.common.checks import check_distinct
-from experiments.common.options import ActionOptions, MethodOptions, SearchOptions, run_folder
+from experiments.common.options import (
+    ActionOptions,
+    MethodOptions,
+    SearchOptions,
+    open_mesh,
+    run_folder,
+)
 from modeledit_jax.editors.editor import Cost, Editor, EditResult
 from modeledit_jax.editors.search.ppo import PPO
 from modeledit_jax.editors.search.search import SearchEditor
@@ -197,6 +203,7 @@ def _searched(
             tasks,
             jax.random.key(config.seed),
             run_folder(config) / "checkpoints" / method.name,
+            mesh=open_mesh(config),
             report=report,
         )
     plans = np.stack([result.trace.plans for result in found])

@@ -1,5 +1,7 @@
 """Trained networks from the cache, or trained and put there."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -7,47 +9,106 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from modeledit_jax.run.cache import cached_tree
+from modeledit_jax.run.checkpoint import fingerprint
 from modeledit_jax.run.folder import as_json
-from modeledit_jax.subjects.training import TrainingConfig, train_classifiers
+from modeledit_jax.subjects.training import TrainingConfig, train_classifiers, train_spread
 from modeledit_jax.types import Array, Examples, Key, Params
 
 
-def cached_networks(
-    module: nn.Module,
-    training: TrainingConfig,
-    train: Examples,
-    keys: Key,
-    weights: Array | None = None,
-    *,
-    cache: Path,
-    fingerprint: str,
-    at_once: int | None = None,
-    **identity: Any,
-) -> Params:
-    """Networks of one architecture and recipe, trained once for every content of the arguments.
+@dataclass(frozen=True)
+class CachedTraining:
+    """A recipe, and where the networks trained by it are kept.
 
-    Args:
+    Attributes:
       module: the architecture.
       training: the recipe.
       train: examples ``[N, ...]``.
-      keys: ``[B]``.
-      weights: of the examples ``[B, N]``, or None (`train_classifiers`).
       cache: folder.
       fingerprint: of the data.
-      at_once: networks trained side by side; None: all.
-      **identity: what names these networks beside architecture, recipe and data.
-
-    Returns:
-      Parameters with a leading axis ``B``.
     """
-    key = {
-        "module": repr(module),
-        "training": as_json(training),
-        "data": fingerprint,
-        "identity": identity,
-    }
-    build = partial(train_classifiers, module, train, training, keys, weights, at_once=at_once)
-    trained = cached_tree(cache / "subjects", key, build)
-    return jax.tree.map(jnp.asarray, trained)
+
+    module: nn.Module
+    training: TrainingConfig
+    train: Examples
+    cache: Path
+    fingerprint: str
+
+    @property
+    def folder(self) -> Path:
+        """Of the networks."""
+        return self.cache / "subjects"
+
+    def key(self, identity: Mapping[str, Any]) -> dict[str, Any]:
+        """All that a network depends on; ``identity`` is what names it beside the recipe."""
+        return {
+            "module": repr(self.module),
+            "training": as_json(self.training),
+            "data": self.fingerprint,
+            "identity": identity,
+        }
+
+    def network(
+        self,
+        key: Key,
+        weights: Array | None = None,
+        *,
+        at_once: int | None = None,
+        **identity: Any,
+    ) -> Params:
+        """One network, trained once for every content of the arguments.
+
+        Args:
+          key: of its training.
+          weights: of the examples ``[N]``, or None (`train_classifiers`).
+          at_once: see there.
+          **identity: what names it beside architecture, recipe and data.
+        """
+        many = None if weights is None else weights[None]
+        build = partial(
+            train_classifiers, self.module, self.train, self.training, key[None], many,
+            at_once=at_once,
+        )  # fmt: skip
+        trained = cached_tree(self.folder, self.key(identity), build)
+        return jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), trained)
+
+    def train_ahead(
+        self,
+        mesh: Mesh | None,
+        keys: Sequence[Key],
+        identities: Sequence[Mapping[str, Any]],
+        weights: Sequence[Array] | None = None,
+    ) -> None:
+        """Trains what `network` would not find in the cache, spread over devices.
+
+        Args:
+          mesh: with the axis ``tasks``; None: do nothing, `network` trains them one by one.
+          keys: of ``B`` networks.
+          identities: of each.
+          weights: of each.
+        """
+        if mesh is None:
+            return
+        paths = [self.folder / fingerprint(self.key(identity)) for identity in identities]
+        missing = [index for index, path in enumerate(paths) if not path.is_dir()]
+        if not missing:
+            return
+        many = None if weights is None else jnp.stack([weights[index] for index in missing])
+        trained = train_spread(
+            self.module, self.train, self.training, jnp.stack([keys[index] for index in missing]),
+            many, mesh, at_once=at_once_here(),
+        )  # fmt: skip
+        for place, index in enumerate(missing):
+            build = partial(_one_of, trained, place)
+            cached_tree(self.folder, self.key(identities[index]), build)
+
+
+def at_once_here() -> int | None:
+    """Networks trained side by side: one on CPU, where stacked ones thrash its caches."""
+    return 1 if jax.default_backend() == "cpu" else None
+
+
+def _one_of(trained: Params, place: int) -> Params:
+    return jax.tree.map(lambda leaf: leaf[place : place + 1], trained)

@@ -6,9 +6,12 @@ Light to import, so that ``--help`` and mistakes are instant.
 from dataclasses import dataclass, fields, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypeVar
 
 from experiments.common.checks import Count, Evaluations, Networks, Range, Seed
+
+if TYPE_CHECKING:
+    from jax.sharding import Mesh
 
 World = Literal["mask", "shift"]
 SEARCHES = tuple(
@@ -68,6 +71,24 @@ class RunOptions:
 
 
 @dataclass(frozen=True)
+class MeshOptions(RunOptions):
+    """Options of every experiment that runs on several devices."""
+
+    may_change_on_resume: ClassVar[tuple[str, ...]] = ("mesh",)
+    mesh_axes: ClassVar[tuple[str, ...]] = ("tasks", "population")
+
+    mesh: str | None = None
+    """Devices to spread the work over, axis=devices joined by commas: tasks=4 or
+    tasks=4,population=2. Tasks are searched and networks trained apart from each other, a search's
+    candidates are shared out. Default: one device."""
+
+    def check(self) -> None:
+        """As `RunOptions.check`."""
+        super().check()
+        open_mesh(self)
+
+
+@dataclass(frozen=True)
 class SubjectOptions(RunOptions):
     """Options of every experiment that trains networks and edits some of their parameters."""
 
@@ -102,10 +123,10 @@ class MethodOptions(ActionOptions):
 
 
 @dataclass(frozen=True)
-class SearchOptions(MethodOptions):
+class SearchOptions(MeshOptions, MethodOptions):
     """Options of every experiment that shows the progress of searches."""
 
-    may_change_on_resume: ClassVar[tuple[str, ...]] = ("tensorboard",)
+    may_change_on_resume: ClassVar[tuple[str, ...]] = ("mesh", "tensorboard")
 
     tensorboard: bool = False
     """Write TensorBoard scalars as well (needs the extra 'tensorboard')."""
@@ -117,6 +138,19 @@ class SearchOptions(MethodOptions):
                 "--tensorboard needs tensorboardX: pip install 'modeledit-jax[tensorboard]'"
             )
         super().check()
+
+
+def open_mesh(options: RunOptions) -> "Mesh | None":
+    """The devices of ``--mesh``; None: one, as in commands that have no such option.
+
+    Raises:
+      ValueError: a text that names no mesh of this command, or more devices than there are.
+    """
+    if not isinstance(options, MeshOptions) or options.mesh is None:
+        return None
+    from modeledit_jax.mesh import read_mesh  # imports JAX
+
+    return read_mesh(options.mesh, options.mesh_axes)
 
 
 def check_training_seeds(options: RunOptions, number: int) -> None:

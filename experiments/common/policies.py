@@ -66,6 +66,7 @@ def train_policy(
             advance,
             chunk=CHUNK,
             folder=folder / "checkpoints" / f"policy-{name}",
+            placement=trainer.placement(state),
             report=report,
         )
     editor = trainer.editor(progress.state)

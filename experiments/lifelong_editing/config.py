@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 from experiments.common.checks import Networks, Range, Steps, option_name
 from experiments.common.memory import FLOAT, check_memory
-from experiments.common.options import RunOptions
+from experiments.common.options import MeshOptions, RunOptions, open_mesh
 
 Facts = Annotated[int, Range(1, 1_000_000)]
 LessonFacts = Annotated[int, Range(0, 1_000_000)]
@@ -104,10 +104,18 @@ class FactOptions(RunOptions):
 
 
 @dataclass(frozen=True)
-class Config(FactOptions):
+class Config(MeshOptions, FactOptions):
     """Edit a long sequence of facts into a language model and see what it learns and forgets."""
 
-    may_change_on_resume: ClassVar[tuple[str, ...]] = ("save",)  # where results lie
+    may_change_on_resume: ClassVar[tuple[str, ...]] = (
+        "mesh",
+        "save",
+    )  # where it runs, and writes
+    mesh_axes: ClassVar[tuple[str, ...]] = ("data", "model")
+
+    mesh: str | None = None
+    """Devices to spread the language model over, axis=devices joined by commas: data=2,model=4.
+    Facts of a batch lie along data, parameters along model. Default: one device."""
 
     methods: tuple[str, ...] = ALL_METHODS
     """Methods to compare: names of presets, or paths of TOML files of your own."""
@@ -124,6 +132,12 @@ class Config(FactOptions):
             raise ValueError(f"--fraction must be above 0 and at most 1, got {self.fraction}")
         self._check_save()
         super().check()
+        mesh = open_mesh(self)
+        if mesh is not None and self.batch_size % mesh.shape["data"]:
+            raise ValueError(
+                f"--mesh {self.mesh}: {mesh.shape['data']} devices along data do not divide "
+                f"--batch-size {self.batch_size}: change one of them"
+            )
 
     def _check_save(self) -> None:
         """The folder of networks can be made, and holds none of another run."""

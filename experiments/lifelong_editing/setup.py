@@ -9,8 +9,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
-from experiments.common.options import run_folder
+from experiments.common.options import open_mesh, run_folder
 from experiments.lifelong_editing.config import FactOptions
 from modeledit_jax.data.facts.common_knowledge import QUESTIONS, SENTENCES
 from modeledit_jax.data.facts.corpus import FactCorpus
@@ -21,6 +22,7 @@ from modeledit_jax.data.facts.load import load_facts
 from modeledit_jax.data.facts.zsre_corpus import zsre_corpus
 from modeledit_jax.data.folders import default_cache_dir
 from modeledit_jax.language.config import LanguageModelConfig, module_names, tiny_llama
+from modeledit_jax.language.sharding import spread_parameters
 from modeledit_jax.language.training import (
     LanguageTrainingConfig,
     LanguageTrainingState,
@@ -30,6 +32,7 @@ from modeledit_jax.language.training import (
 from modeledit_jax.lifelong.fact_task import FactTask, encode_task
 from modeledit_jax.lifelong.language_model import LanguageModel, load_language_model
 from modeledit_jax.lifelong.model import EditableModel
+from modeledit_jax.mesh import Layout, on_every_device
 from modeledit_jax.run.cache import cached_tree
 from modeledit_jax.run.progress import Reporter
 from modeledit_jax.run.resumable import run_chunks
@@ -102,7 +105,7 @@ def check_modules(config: FactOptions) -> None:
     if config.model is None:
         module_names(language_config(config, 1), config.modules)
     else:
-        _given_model(config.model, config.modules)
+        _given_model(config.model, config.modules, open_mesh(config))
 
 
 def language_config(config: FactOptions, vocabulary: int) -> LanguageModelConfig:
@@ -118,18 +121,21 @@ def language_config(config: FactOptions, vocabulary: int) -> LanguageModelConfig
 
 
 @cache
-def _given_model(folder: Path, modules: tuple[str, ...]) -> LanguageModel:
-    return load_language_model(folder, modules)
+def _given_model(folder: Path, modules: tuple[str, ...], mesh: Mesh | None) -> LanguageModel:
+    return load_language_model(folder, modules, mesh=mesh)
 
 
 def language_model(
     config: FactOptions, seed: int, corpus: FactCorpus, reporter: Reporter
 ) -> LanguageModel:
-    """The model that is edited."""
+    """The model that is edited, on the devices of ``--mesh``."""
+    mesh = open_mesh(config)
     if config.model is not None:
-        return _given_model(config.model, config.modules)
+        return _given_model(config.model, config.modules, mesh)
     network = language_config(config, corpus.tokenizer.get_vocab_size())
     params = jax.tree.map(jnp.asarray, trained(config, seed, corpus, network, reporter))
+    if mesh is not None:
+        params = spread_parameters(network, params, mesh)
     editable = EditableModel.create(network, params, config.modules)
     return LanguageModel(editable, corpus.tokenizer)
 
@@ -162,6 +168,7 @@ def trained(
         "seed": seed,
     }
     folder = run_folder(config) / "checkpoints" / f"language-model-seed-{seed}"
+    mesh = open_mesh(config)
 
     def build() -> Params:
         tokenizer = corpus.tokenizer
@@ -171,13 +178,18 @@ def trained(
         def advance(
             state: LanguageTrainingState, done: int, steps: int
         ) -> tuple[LanguageTrainingState, dict[str, Any]]:
-            state, losses = train_chunk(state, data, steps)
+            state, losses = train_chunk(state, data, steps, mesh)
             return state, {"loss": losses}
 
-        start = init_state(network, training, jax.random.key(seed))
+        start, placement = init_state(network, training, jax.random.key(seed)), None
+        if mesh is not None:
+            start, data = on_every_device((start, data), mesh)
+            placement = Layout.of(start)
         record = {"loss": np.zeros(training.steps, np.float32)}
         shown = reporter("language model")
-        run = run_chunks(start, record, advance, chunk=CHUNK, folder=folder, report=shown)
+        run = run_chunks(
+            start, record, advance, chunk=CHUNK, folder=folder, placement=placement, report=shown
+        )
         return run.state.params
 
     cache_dir = config.cache_dir or default_cache_dir()

@@ -11,7 +11,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
+from experiments.common.options import open_mesh
 from experiments.transfer.batch import TaskBatch, forget_retain_metrics
 from experiments.transfer.policies import Policies
 from experiments.transfer.zero_shot import SEEN_NETWORKS
@@ -46,10 +48,14 @@ def adaptation_rows(policies: Policies) -> list[Row]:
     def factors(start: str, budget: int) -> dict[str, Any]:
         return config.factors("adaptation", start=start, budget=budget)
 
+    def found(method: str, searches: Sequence[SearchEditor], start: str, budget: int) -> list[Row]:
+        shown = factors(start, budget)
+        return search_rows(method, searches, batch, keys, shown, open_mesh(config))
+
     rows = batch.rows(policies.method, _at_once(batch, by_policy), factors("policy", 0))
     for budget in config.budgets:
         searches = [editor.adaptation_search(budget, jnp.asarray(start)) for start in by_policy]
-        rows += search_rows(policies.method, searches, batch, keys, factors("policy", budget))
+        rows += found(policies.method, searches, "policy", budget)
     budget = config.search_budget
     for kind in SEARCHES:
         method = f"{kind}-{policies.world}"
@@ -57,8 +63,8 @@ def adaptation_rows(policies: Policies) -> list[Row]:
         flat = replace(scratch, parametrization=policy_parametrization(editor.network))
         from_mean = [replace(flat, start=jnp.asarray(start)) for start in means]
         from_scratch = [scratch] * len(tasks)
-        rows += search_rows(method, from_scratch, batch, keys, factors("scratch", budget))
-        rows += search_rows(method, from_mean, batch, keys, factors("mean-edit", budget))
+        rows += found(method, from_scratch, "scratch", budget)
+        rows += found(method, from_mean, "mean-edit", budget)
     return rows
 
 
@@ -107,6 +113,7 @@ def search_rows(
     batch: TaskBatch,
     keys: Key,
     factors: Mapping[str, Any],
+    mesh: Mesh | None = None,
 ) -> list[Row]:
     """Runs a search on all tasks side by side and evaluates it on the way.
 
@@ -116,9 +123,10 @@ def search_rows(
       batch: of ``B`` tasks.
       keys: ``[B]``.
       factors: of the rows.
+      mesh: see `edit_many`.
     """
     search = searches[0]
-    found = edit_many(searches, batch.tasks, keys)
+    found = edit_many(searches, batch.tasks, keys, mesh=mesh)
     count = search.updates
     shown = np.unique(np.linspace(0, count - 1, min(POINTS, count)).round().astype(int))
     plans = np.stack([result.trace.plans[shown] for result in found])

@@ -14,16 +14,20 @@ from experiments.common.checks import (
     check_distinct,
 )
 from experiments.common.memory import FLOAT, check_memory
-from experiments.common.options import RunOptions, World, check_training_seeds
+from experiments.common.options import MeshOptions, World, check_training_seeds, open_mesh
 
 Data = Literal["digits", "mnist", "fashion_mnist"]
 CLASSES = 10  # of all these data
+TASKS, TASKS_IN_TURN = 16, 8
+"""Tasks of one update of a policy, if there are so many: single requests, and requests in turn."""
+ORDERS = 6
+"""Training episodes for every network, in which one request follows another."""
 Part = Literal["zero-shot", "adaptation", "sequence", "cost"]
 SHAPE = "kind-widths, e.g. mlp-128x32 or cnn-128x32; then, if you like, -gelu or -tanh, and -20ep"
 
 
 @dataclass(frozen=True)
-class Config(RunOptions):
+class Config(MeshOptions):
     """Train policies that edit at once, and see how far they carry."""
 
     dataset: Data = "digits"
@@ -72,6 +76,24 @@ class Config(RunOptions):
             check_distinct("--held-out", read_classes(self.held_out))
         check_training_seeds(self, self.training_networks)
         super().check()
+        self._check_mesh()
+
+    def _check_mesh(self) -> None:
+        """The devices along ``tasks`` share the tasks of every update evenly."""
+        mesh = open_mesh(self)
+        if mesh is None:
+            return
+        devices = dict(mesh.shape).get("tasks", 1)
+        tasks = {min(TASKS_IN_TURN, self.training_networks * ORDERS)}
+        for classes in (CLASSES - 1, CLASSES):
+            pairs = min(self.pairs, classes * (classes - 1) // 2)
+            tasks.add(min(TASKS, self.training_networks * (classes + pairs)))
+        if any(number % devices for number in tasks):
+            numbers = " and ".join(map(str, sorted(tasks)))
+            raise ValueError(
+                f"--mesh {self.mesh}: updates of policies draw {numbers} tasks, which {devices} "
+                "devices do not divide: name a number along tasks that does"
+            )
 
     def factors(self, part: str, **others: Any) -> dict[str, Any]:
         """Factors of a row: the part, data and network, those of the experiment if not given."""

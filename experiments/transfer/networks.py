@@ -7,10 +7,11 @@ from itertools import combinations
 
 import flax.linen as nn
 import numpy as np
+from jax.sharding import Mesh
 from tqdm import tqdm
 
-from experiments.common.image_subjects import Recipe, trained_subject
-from experiments.common.options import FIRST_TRAINING_SEED
+from experiments.common.image_subjects import Recipe, train_subjects_ahead, trained_subject
+from experiments.common.options import FIRST_TRAINING_SEED, open_mesh
 from experiments.transfer.config import CLASSES, Config, Shape, read_classes, read_shape
 from modeledit_jax.data.folders import default_cache_dir
 from modeledit_jax.data.images.datasets import ImageData, load_images
@@ -30,6 +31,7 @@ class Family:
 
     recipe: Recipe
     name: str
+    mesh: Mesh | None = None
 
     @property
     def splits(self) -> Splits:
@@ -38,6 +40,7 @@ class Family:
 
     def subjects(self, seeds: Sequence[int]) -> list[Subject]:
         """The networks of some seeds, trained or from the cache."""
+        train_subjects_ahead(self.recipe, seeds, self.mesh)
         return [
             trained_subject(self.recipe, seed)
             for seed in tqdm(seeds, desc=f"networks {self.name}", leave=False)
@@ -71,7 +74,8 @@ class Networks:
         if described.epochs is not None:
             training = replace(training, epochs=described.epochs)
         recipe = Recipe(module, training, splits, data.fingerprint, folder)
-        return Family(recipe, shape if dataset == self.config.dataset else f"{dataset}-{shape}")
+        name = shape if dataset == self.config.dataset else f"{dataset}-{shape}"
+        return Family(recipe, name, open_mesh(self.config))
 
     @cached_property
     def held_out(self) -> list[int]:

@@ -5,16 +5,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from experiments.common.options import World, run_folder
+from experiments.common.options import World, open_mesh, run_folder
 from experiments.common.policies import Policy, train_policy
-from experiments.transfer.config import Config
+from experiments.transfer.config import ORDERS, TASKS, TASKS_IN_TURN, Config
 from experiments.transfer.networks import REWARD, Networks, draw_pairs
 from modeledit_jax.editors.policy.training import PolicyTrainer, PolicyTraining
 from modeledit_jax.tasks.task import Task
 from modeledit_jax.tasks.unlearning import forget_in_turn
 
-SEQUENCE, ORDERS = 5, 6
-"""Requests of a training episode in which one follows another; episodes for every network."""
+SEQUENCE = 5
+"""Requests of a training episode in which one follows another."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,10 @@ class Policies:
             subjects = family.subjects(networks.training_seeds)
             pairs = draw_pairs(config.seed, classes, config.pairs)
             groups.append(family.tasks(subjects, classes) + family.tasks(subjects, pairs))
-        options = PolicyTraining(updates=config.updates, tasks=min(16, *map(len, groups)))
+        tasks = min(TASKS, *map(len, groups))
+        options = PolicyTraining(updates=config.updates, tasks=tasks)
         name = self.world if held_out is None else f"{self.world}-without-{held_out}"
-        trainer = PolicyTrainer.of(options, self.world, groups)
+        trainer = PolicyTrainer.of(options, self.world, groups, open_mesh(config))
         return train_policy(run_folder(config), name, trainer, config.seed)
 
     def in_turn(self) -> Policy:
@@ -77,8 +78,9 @@ class Policies:
                     for order in _orders(rng, classes, ORDERS)
                 ]
             )
-        options = PolicyTraining(updates=config.sequence_updates, tasks=min(8, *map(len, groups)))
-        trainer = PolicyTrainer.of(options, self.world, groups)
+        tasks = min(TASKS_IN_TURN, *map(len, groups))
+        options = PolicyTraining(updates=config.sequence_updates, tasks=tasks)
+        trainer = PolicyTrainer.of(options, self.world, groups, open_mesh(config))
         name, start = f"{self.world}-in-turn", self.without(None)
         return train_policy(run_folder(config), name, trainer, config.seed, start)
 

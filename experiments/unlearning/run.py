@@ -12,7 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from experiments.common.image_subjects import Recipe, retrained, trained_subject
+from experiments.common.image_subjects import (
+    Recipe,
+    retrained,
+    train_subjects_ahead,
+    trained_subject,
+)
 from experiments.common.methods import (
     Evaluation,
     Result,
@@ -20,7 +25,7 @@ from experiments.common.methods import (
     make_methods,
     run_methods,
 )
-from experiments.common.options import ActionOptions, run_folder
+from experiments.common.options import ActionOptions, open_mesh, run_folder
 from experiments.common.sizes import check_search_memory, site_shapes
 from experiments.unlearning.config import Config, ForgetOptions, reward_function
 from experiments.unlearning.report import write_report
@@ -35,6 +40,7 @@ from modeledit_jax.subjects.training import gradient_steps, image_recipe
 from modeledit_jax.tasks.outputs import role_outputs
 from modeledit_jax.tasks.unlearning import UnlearningTask, forget_classes, forget_samples
 from modeledit_jax.tasks.unlearning_metrics import EVALUATED_ROLES
+from modeledit_jax.types import Array, Key
 
 ALWAYS = ("original", "logit-mask", "retrain", "retrain-2")
 """Methods that others are read beside: they are run whether they are named or not."""
@@ -106,8 +112,9 @@ def prepare(config: ForgetOptions, searches: Sequence[SearchEditor] = ()) -> Set
     shapes = site_shapes(module, splits.train.x, config.site)
     if isinstance(config, ActionOptions):
         check_search_memory(config, searches, shapes, config.seeds * len(requests))
-    progress = tqdm(range(config.seed, config.seed + config.seeds), desc="train subjects")
-    for seed in progress:
+    seeds = range(config.seed, config.seed + config.seeds)
+    train_subjects_ahead(recipe, seeds, open_mesh(config))
+    for seed in tqdm(seeds, desc="train subjects"):
         subject = trained_subject(recipe, seed)
         options: dict[str, Any] = {"site": config.site, "reward": reward}
         if config.forget_samples:
@@ -133,18 +140,31 @@ def retrain(setup: Setup, replicate: int) -> Result:
     name = "retrain" if replicate == 1 else f"retrain-{replicate}"
     outputs, costs = [], []
     steps = gradient_steps(setup.recipe.training, len(setup.recipe.splits.train))
-    for task, seed in tqdm(
-        list(zip(setup.tasks, setup.seeds, strict=True)), desc=name, leave=False
+    trainings = [
+        _retraining(setup, task, seed, replicate)
+        for task, seed in zip(setup.tasks, setup.seeds, strict=True)
+    ]
+    keys, weights, identities = zip(*trainings, strict=True)
+    kept = setup.recipe.training_kept
+    kept.train_ahead(open_mesh(setup.config), keys, identities, weights)
+    for task, (key, weight, identity) in tqdm(
+        list(zip(setup.tasks, trainings, strict=True)), desc=name, leave=False
     ):
-        key = jax.random.fold_in(jax.random.key(seed), 1000 * replicate)
-        weights = jnp.asarray(task.roles["train"].weights["retain"])
-        identity = {"seed": seed, "replicate": replicate, "task": task.name}
-        if setup.config.forget_samples:
-            identity["samples"] = list(setup.config.forget_samples)
-        outputs.append(_outputs(task, retrained(setup.recipe, key, weights, **identity)))
+        outputs.append(_outputs(task, retrained(setup.recipe, key, weight, **identity)))
         # Taken from the cache, or not: its time says nothing about the method.
         costs.append(Cost(gradient_steps=steps, seconds=math.nan))
     return Result(name, outputs, costs)
+
+
+def _retraining(
+    setup: Setup, task: UnlearningTask, seed: int, replicate: int
+) -> tuple[Key, Array, dict[str, Any]]:
+    """Key of a training, weights ``[N]`` of the examples, and what names it in the cache."""
+    key = jax.random.fold_in(jax.random.key(seed), 1000 * replicate)
+    identity = {"seed": seed, "replicate": replicate, "task": task.name}
+    if setup.config.forget_samples:
+        identity["samples"] = list(setup.config.forget_samples)
+    return key, jnp.asarray(task.roles["train"].weights["retain"]), identity
 
 
 _outputs = partial(role_outputs, roles=EVALUATED_ROLES)

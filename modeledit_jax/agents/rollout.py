@@ -19,6 +19,7 @@ from gymnax.environments import spaces
 from jaxtyping import Float, Int
 
 from modeledit_jax import struct
+from modeledit_jax.mesh import map_candidates
 from modeledit_jax.types import Array, Field, Key, PyTree
 
 Env: TypeAlias = Any
@@ -163,19 +164,13 @@ def _step_all(
     """The environments' answers to their actions."""
     action = to_action_space(env.action_space(env_params), action)
     if state.one_state:
-        return _map(
+        return map_candidates(
             lambda xs: env.step(xs[0], state.env_state, xs[1], env_params),
             (keys, action),
             batch_size,
         )
     inputs = (keys, state.env_state, action)
-    return _map(lambda xs: env.step(*xs, env_params), inputs, batch_size)
-
-
-def _map(function: Callable, inputs: PyTree, batch_size: int | None) -> Any:
-    if batch_size is None:
-        return jax.vmap(function)(inputs)
-    return jax.lax.map(function, inputs, batch_size=batch_size)
+    return map_candidates(lambda xs: env.step(*xs, env_params), inputs, batch_size)
 
 
 def _scalars(info: dict[str, PyTree]) -> dict[str, Float[Array, " E"]]:

@@ -1,9 +1,14 @@
 """How the parameters of a language model lie on a mesh of devices."""
 
+import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from modeledit_jax.edits.site import get_leaves, set_leaves
 from modeledit_jax.language.config import LanguageModelConfig
 from modeledit_jax.language.parameters import parameter_shapes
+from modeledit_jax.mesh import put
+from modeledit_jax.types import Array, Params, PyTree
 
 AXES = ("data", "model")
 """Names of the mesh axes: examples lie along the first, features along the second."""
@@ -36,6 +41,28 @@ def parameter_shardings(config: LanguageModelConfig, mesh: Mesh) -> dict[str, Na
         path: NamedSharding(mesh, _spec(path, shape, size))
         for path, shape in parameter_shapes(config).items()
     }
+
+
+def spread_parameters(config: LanguageModelConfig, params: Params, mesh: Mesh) -> Params:
+    """Parameters (layers not stacked) laid out on a mesh; errors as `parameter_shardings`."""
+    shardings = parameter_shardings(config, mesh)
+    leaves = get_leaves(params, list(shardings))
+    return set_leaves(params, {path: put(leaf, shardings[path]) for path, leaf in leaves.items()})
+
+
+def spread_rows(tree: PyTree, mesh: Mesh, dimension: int = 0) -> PyTree:
+    """Examples, of which each device along ``"data"`` gets its part of a dimension.
+
+    Every device gets all of them where the devices do not divide that dimension.
+    """
+    size = mesh.shape["data"]
+
+    def there(leaf: Array) -> Array:
+        cut = leaf.ndim > dimension and leaf.shape[dimension] % size == 0
+        spec = PartitionSpec(*(None,) * dimension, "data") if cut else PartitionSpec()
+        return put(leaf, NamedSharding(mesh, spec))
+
+    return jax.tree.map(lambda leaf: there(jnp.asarray(leaf)), tree)
 
 
 def _spec(path: str, shape: tuple[int, ...], size: int) -> PartitionSpec:

@@ -12,11 +12,13 @@ import jax
 import jax.numpy as jnp
 import optax
 import optax.contrib
+from jax.sharding import Mesh
 from jaxtyping import Float, Int
 
 from modeledit_jax import struct
 from modeledit_jax.data.facts.tokens import IGNORED, TokenBatch, check_tokens
 from modeledit_jax.language.model import LanguageModelConfig, apply, init_params
+from modeledit_jax.mesh import constrained
 from modeledit_jax.types import Array, Field, Key, Params
 
 
@@ -101,7 +103,7 @@ def init_state(
 
 
 def train_chunk(
-    state: LanguageTrainingState, data: TokenBatch, n_steps: int
+    state: LanguageTrainingState, data: TokenBatch, n_steps: int, mesh: Mesh | None = None
 ) -> tuple[LanguageTrainingState, Float[Array, " n_steps"]]:
     """Takes ``n_steps`` gradient steps in one compiled scan.
 
@@ -109,6 +111,8 @@ def train_chunk(
       state: from `init_state` or the last chunk; used up.
       data: all rows to train on, ``[N, l]``; `encode_sentences` makes them of text.
       n_steps: static; a chunk of another length is compiled anew.
+      mesh: devices with the axis ``data``, along which the rows of every batch are spread; state
+        and data then are on every device (`mesh.on_every_device`). None: one device.
 
     Returns:
       The state afterwards, and the loss of every step's batch before the step.
@@ -117,12 +121,12 @@ def train_chunk(
       ValueError: a token of ``data`` is none of the network's.
     """
     check_tokens(data, state.model.vocab_size, "data")
-    return _train_chunk(state, data, n_steps)
+    return _train_chunk(state, data, n_steps, mesh)
 
 
-@partial(jax.jit, static_argnames="n_steps", donate_argnames="state")
+@partial(jax.jit, static_argnames=("n_steps", "mesh"), donate_argnames="state")
 def _train_chunk(
-    state: LanguageTrainingState, data: TokenBatch, n_steps: int
+    state: LanguageTrainingState, data: TokenBatch, n_steps: int, mesh: Mesh | None
 ) -> tuple[LanguageTrainingState, Float[Array, " n_steps"]]:
     def loss(params: Params, batch: TokenBatch) -> Array:
         logits, _ = apply(state.model, params, batch.tokens, batch.attention)
@@ -132,7 +136,7 @@ def _train_chunk(
         training = state.training
         key = jax.random.fold_in(state.key, state.step)
         rows = jax.random.randint(key, (training.batch_size,), 0, data.tokens.shape[0])
-        batch = jax.tree.map(lambda leaf: leaf[rows], data)
+        batch = constrained(jax.tree.map(lambda leaf: leaf[rows], data), mesh, "data")
         value, gradient = jax.value_and_grad(loss)(state.params, batch)
         optimizer = _optimizer(training)
         updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
@@ -142,7 +146,7 @@ def _train_chunk(
         )
         return state, value
 
-    return jax.lax.scan(step, state, None, length=n_steps)
+    return constrained(jax.lax.scan(step, state, None, length=n_steps), mesh, None)
 
 
 def _optimizer(training: LanguageTrainingConfig) -> optax.GradientTransformation:

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -20,8 +20,10 @@ from modeledit_jax.data.facts.records import (
 )
 from modeledit_jax.data.facts.token_ids import plain_tokenizer
 from modeledit_jax.data.facts.tokens import TokenBatch, check_tokens
+from modeledit_jax.language.sharding import spread_rows
 from modeledit_jax.lifelong.language_model import LanguageModel
 from modeledit_jax.lifelong.model import EditableModel, check_facts
+from modeledit_jax.mesh import mesh_of
 
 Facts: TypeAlias = EditRecords | Sequence[EditRecord]
 
@@ -123,6 +125,19 @@ def encode_task(
         split_batches(questions, _rows_at_once(questions, model.config.vocab_size)),
         first,
     )
+
+
+def spread_task(task: FactTask) -> FactTask:
+    """The task with its facts and questions on the devices that its model lies on.
+
+    The facts of a batch are cut along ``data``, if the devices divide them.
+    """
+    mesh = mesh_of(task.model.params)
+    if mesh is None:
+        return task
+    parts = ("edits", "train", "sentences", "untouched")
+    spread = {name: spread_rows(getattr(task, name), mesh, dimension=1) for name in parts}
+    return replace(task, **spread)
 
 
 def _rows_at_once(batch: TokenBatch, vocabulary: int) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 from tokenizers import Tokenizer
 
 from modeledit_jax.data.facts.token_ids import check_embedded, plain_tokenizer, prompt_ids
@@ -119,7 +120,11 @@ class LanguageModel:
 
 
 def load_language_model(
-    folder: str | Path, modules: str | Sequence[str] = "layers/*/mlp/down", dtype: Any = None
+    folder: str | Path,
+    modules: str | Sequence[str] = "layers/*/mlp/down",
+    dtype: Any = None,
+    *,
+    mesh: Mesh | None = None,
 ) -> LanguageModel:
     """Reads GPT-2, Llama, Mistral, Qwen2 or Gemma 2 from a Hugging Face folder.
 
@@ -128,13 +133,15 @@ def load_language_model(
       modules: patterns of the linear layers that may be edited, e.g.
         ``"layers/2[0-3]/mlp/down"``.
       dtype: of the parameters; as stored if None. Edited kernels are float32 in any case.
+      mesh: devices with the axes ``data`` and ``model``, to spread the parameters over
+        (`language.sharding`); what edits the network then runs on all of them. None: one device.
 
     Raises:
       FileNotFoundError: a file is missing; the message says which.
       ValueError: an unsupported network, a damaged file, or a pattern that matches no layer.
     """
     folder = Path(folder).expanduser()
-    config, params = load_pretrained(folder, dtype)
+    config, params = load_pretrained(folder, dtype, mesh)
     editable = EditableModel.create(config, params, modules)
     return LanguageModel(editable, load_tokenizer(folder), folder)
 

@@ -14,11 +14,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from modeledit_jax.data.facts import common_knowledge
 from modeledit_jax.data.facts.records import Probe
 from modeledit_jax.editors.editor import Cost
-from modeledit_jax.lifelong.fact_task import Facts, FactTask, encode_task
+from modeledit_jax.lifelong.fact_task import Facts, FactTask, encode_task, spread_task
 from modeledit_jax.lifelong.language_model import LanguageModel
 from modeledit_jax.lifelong.model import Kernels, check_kernels
 from modeledit_jax.lifelong.scoring import HEADLINE, score_final, score_stream, unedited_answers
@@ -28,6 +29,7 @@ from modeledit_jax.lifelong.stream import (
     compiled_stream,
     start_stream,
 )
+from modeledit_jax.mesh import Layout, laid_out, mesh_of
 from modeledit_jax.reading.json_text import read_object
 from modeledit_jax.run.files import atomic_write_text
 from modeledit_jax.run.identity import identities
@@ -93,7 +95,9 @@ def edit_facts(
 
     Args:
       method: a preset, or any `StreamEditor`.
-      model: of `load_language_model`.
+      model: of `load_language_model`. If that has spread it over the devices of a mesh, method and
+        questions run on them: results are those of one device up to the order of sums, and a
+        folder may be continued on other devices.
       edits: facts to edit in, in this order.
       key: of everything random.
       train: facts about other subjects, for methods that learn.
@@ -151,11 +155,13 @@ def run_fact_task(
     Raises:
       ValueError: a method that has nothing to learn from, or checkpoints of something else.
     """
+    task = spread_task(task)
+    mesh = mesh_of(task.model.params)
     shown = reporter or _silent
     prefix = f"{name}: " if name else ""
     method = method.sized_for(task.model, task.streams)
     training_folder = training_folder or (folder and folder / "training")
-    loop = _SavedLoop(training_folder, partial(shown, f"{prefix}training"))
+    loop = _SavedLoop(training_folder, partial(shown, f"{prefix}training"), mesh)
     state = method.train(task.model, task.train, jax.random.fold_in(key, 1), loop)
     start = start_stream(
         task.model, state, jax.random.fold_in(key, 2), task.model.dtype if dtype is None else dtype
@@ -169,8 +175,8 @@ class _SavedLoop:
     """The `TrainingLoop` that saves and reports; a further training of a method has a folder of
     its own."""
 
-    def __init__(self, folder: Path | None, begin: Callable[[], Report]):
-        self._folder, self._begin = folder, begin
+    def __init__(self, folder: Path | None, begin: Callable[[], Report], mesh: Mesh | None):
+        self._folder, self._begin, self._mesh = folder, begin, mesh
         self._calls = 0
         self.seconds = 0.0
 
@@ -194,11 +200,33 @@ class _SavedLoop:
 
         record = {name: np.zeros(steps, np.float32) for name in metrics}
         report = self._begin()
-        run = run_chunks(
-            start, record, recorded, total=steps, chunk=chunk, folder=folder, report=report
-        )
+        run = _run_on_mesh(
+            self._mesh, start, record, recorded, total=steps, chunk=chunk, folder=folder,
+            report=report,
+        )  # fmt: skip
         self.seconds += run.seconds
         return run.state
+
+
+def _run_on_mesh(
+    mesh: Mesh | None,
+    start: PyTree,
+    record: Mapping[str, np.ndarray],
+    advance: Advance,
+    **options: Any,
+) -> CompletedRun:
+    """`run_chunks` of a state that stays where it lies on a mesh, and is put back there."""
+    if mesh is None:
+        return run_chunks(start, record, advance, **options)
+    start = laid_out(start, mesh)
+    layout = Layout.of(start)
+
+    def placed(state: PyTree, done: int, steps: int) -> tuple[PyTree, Mapping[str, Any]]:
+        # The compiler chooses how results lie; what is compiled ahead of time takes but one layout.
+        state, found = advance(state, done, steps)
+        return layout.place(state), found
+
+    return run_chunks(start, record, placed, placement=layout, **options)
 
 
 def _edit(
@@ -230,7 +258,8 @@ def _edit(
     names = jax.eval_shape(ask, start.kernels, batches=jnp.int32(0))
     record = {name: np.zeros(len(bounds) - 1) for name in (*names, "seconds", "change_norm")}
     record["masks"] = np.zeros((len(bounds) - 1, len(model.modules)))
-    return run_chunks(start, record, advance, chunk=1, folder=folder, report=report)
+    mesh = mesh_of(model.params)
+    return _run_on_mesh(mesh, start, record, advance, chunk=1, folder=folder, report=report)
 
 
 def _measured(

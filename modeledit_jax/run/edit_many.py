@@ -17,6 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from tqdm import tqdm
 
 from modeledit_jax.editors.editor import Cost, Editor, EditResult, checked
@@ -32,6 +33,7 @@ from modeledit_jax.editors.search.search import (
 from modeledit_jax.edits.site import get_leaves, leaf_paths, set_leaves
 from modeledit_jax.envs.stacking import difference, stack_params
 from modeledit_jax.envs.world import World, WorldParams
+from modeledit_jax.mesh import Spread
 from modeledit_jax.reading.json_text import read_object
 from modeledit_jax.run.checkpoint import load_tree, save_tree
 from modeledit_jax.run.files import atomic_write_text
@@ -57,6 +59,7 @@ def edit_many(
     key: Key,
     folder: str | Path | None = None,
     *,
+    mesh: Mesh | None = None,
     report: Report | None = None,
 ) -> list[EditResult]:
     """Edits one network per task.
@@ -68,6 +71,8 @@ def edit_many(
       tasks: ``B`` tasks.
       key: one, which is folded with the number of each task, or ``[B]``.
       folder: where the work is kept; a run found there is continued. None: keep nothing.
+      mesh: devices that a search spreads its tasks over (axis ``tasks``), and its candidates
+        (``population``); a folder may be continued on others. None: one device.
       report: called as the work proceeds with ``(done, of, {name: [steps, B, ...]})`` by a search,
         and without numbers by other editors; None: a progress bar.
 
@@ -101,7 +106,7 @@ def edit_many(
         shown = show if report is None else report
         searches = [editor for editor in editors if isinstance(editor, SearchEditor)]
         if len(searches) == len(editors) and (stacked := _stacked(searches, tasks)):
-            return _side_by_side(*stacked, tasks, keys, path, shown)
+            return _side_by_side(*stacked, tasks, keys, path, mesh, shown)
         return _in_turn(editors, tasks, keys, path, shown)
 
 
@@ -127,12 +132,13 @@ def _side_by_side(
     tasks: Sequence[Task],
     keys: Key,
     folder: Path | None,
+    mesh: Mesh | None,
     report: Report,
 ) -> list[EditResult]:
     if folder is not None:
         _claim(folder, identities([(searches, list(tasks), keys)])[0])
     try:
-        run = run_search(searches, env, params, keys, folder=folder, report=report)
+        run = run_search(searches, env, params, keys, folder=folder, mesh=mesh, report=report)
     except ValueError:
         if folder is not None and not _has_checkpoints(folder):
             (folder / _CLAIM).unlink(missing_ok=True)  # there is nothing to continue
@@ -258,6 +264,7 @@ def run_search(
     folder: Path | None = None,
     chunk: int = CHUNK,
     save_every: float = SAVE_EVERY,
+    mesh: Mesh | None = None,
     report: Report | None = None,
 ) -> SearchRun:
     """Searches for ``B`` tasks at once.
@@ -270,6 +277,7 @@ def run_search(
       folder: for checkpoints; a search found there is continued. None: keep nothing.
       chunk: updates of one compiled call.
       save_every: seconds between checkpoints, which follow a chunk; the last chunk is always saved.
+      mesh: see `edit_many`.
       report: called after every chunk; see `run_chunks`. The record holds ``plans``
         ``[steps, B, T, A]`` and the metrics of the search, ``[steps, B]``.
 
@@ -279,21 +287,20 @@ def run_search(
     """
     search, arrays, env = searches.search, searches.arrays, env.static
     total, form = search.updates, static_form(search)[0]
-    state = _init(form, env, arrays, params, keys)
+    tasks, spread = keys.shape[0], None
+    if mesh is not None:
+        spread = Spread(mesh, tasks)
+        arrays, params, keys = spread.place((arrays, params, keys))
+    state = _init(form, env, spread, arrays, params, keys)
     shapes = jax.eval_shape(partial(_update, form, env), arrays, params, state)[1]
-    names = ("plans", *shapes.metrics)
-    record = {
-        name: np.zeros((total, *shape.shape), shape.dtype)
-        for name, shape in zip(names, (shapes.plans, *shapes.metrics.values()), strict=True)
-    }
+    record = _room(total, tasks, shapes)
 
     def advance(state: PyTree, done: int, steps: int) -> tuple[PyTree, dict[str, Any]]:
-        state, trace = _advance(form, env, chunk, arrays, params, state, jnp.int32(steps))
+        state, trace = _advance(form, env, chunk, spread, arrays, params, state, jnp.int32(steps))
+        trace = trace if spread is None else spread.gather(trace)
         check_rewards(trace.metrics)
         values = {"plans": trace.plans, **trace.metrics}
-        return state, {
-            name: np.asarray(value).swapaxes(0, 1)[:steps] for name, value in values.items()
-        }
+        return state, {name: np.asarray(x).swapaxes(0, 1)[:steps] for name, x in values.items()}
 
     run = run_chunks(
         state,
@@ -302,16 +309,28 @@ def run_search(
         chunk=chunk,
         folder=folder,
         save_every=save_every,
+        placement=spread,
         report=report,
     )
     by_task = {name: np.swapaxes(values, 0, 1) for name, values in run.record.items()}
-    cost = replace(search.cost, seconds=run.seconds / keys.shape[0])
+    cost = replace(search.cost, seconds=run.seconds / tasks)
     return SearchRun(SearchTrace(by_task.pop("plans"), by_task), cost)
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+def _room(total: int, tasks: int, shapes: SearchTrace) -> dict[str, np.ndarray]:
+    """Zeros ``[total, tasks, ...]`` for the traces of all updates."""
+    found = {"plans": shapes.plans, **shapes.metrics}
+    return {name: np.zeros((total, tasks, *x.shape[1:]), x.dtype) for name, x in found.items()}
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
 def _init(
-    form: StaticForm, env: World, arrays: list[Array | None], params: WorldParams, keys: Key
+    form: StaticForm,
+    env: World,
+    spread: Spread | None,
+    arrays: list[Array | None],
+    params: WorldParams,
+    keys: Key,
 ) -> PyTree:
     """The first states of all tasks."""
 
@@ -320,7 +339,8 @@ def _init(
         # Of definite types, as after an update: else the second chunk would be compiled anew.
         return jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), state)
 
-    return jax.vmap(one)(arrays, params, keys)
+    each = jax.vmap(one)
+    return (each if spread is None else spread.each(each))(arrays, params, keys)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -338,11 +358,12 @@ def _update(
     return jax.vmap(one)(arrays, params, state)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=5)
+@partial(jax.jit, static_argnums=(0, 1, 2, 3), donate_argnums=6)
 def _advance(
     form: StaticForm,
     env: World,
     chunk: int,
+    spread: Spread | None,
     arrays: list[Array | None],
     params: WorldParams,
     state: PyTree,
@@ -354,12 +375,18 @@ def _advance(
     compiled anew. The traces have room for ``chunk`` updates.
     """
 
-    shapes = jax.eval_shape(partial(_update, form, env), arrays, params, state)[1]
-    room = jax.tree.map(lambda s: jnp.zeros((s.shape[0], chunk, *s.shape[1:]), s.dtype), shapes)
+    def many(
+        length: Array, arrays: list[Array | None], params: WorldParams, state: PyTree
+    ) -> tuple[PyTree, SearchTrace]:
+        shapes = jax.eval_shape(partial(_update, form, env), arrays, params, state)[1]
+        room = jax.tree.map(lambda s: jnp.zeros((s.shape[0], chunk, *s.shape[1:]), s.dtype), shapes)
 
-    def step(index: Array, carry: Any) -> Any:
-        state, trace = carry
-        state, last = _update(form, env, arrays, params, state)
-        return state, jax.tree.map(lambda every, one: every.at[:, index].set(one), trace, last)
+        def step(index: Array, carry: Any) -> Any:
+            state, trace = carry
+            state, last = _update(form, env, arrays, params, state)
+            return state, jax.tree.map(lambda every, one: every.at[:, index].set(one), trace, last)
 
-    return jax.lax.fori_loop(0, length, step, (state, room))
+        return jax.lax.fori_loop(0, length, step, (state, room))
+
+    run = many if spread is None else spread.each(many, shared=1)
+    return run(length, arrays, params, state)

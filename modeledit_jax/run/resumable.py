@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from modeledit_jax.mesh import Placement
 from modeledit_jax.run.checkpoint import Checkpoints
 from modeledit_jax.types import Advance, PyTree, Report
 
@@ -44,6 +45,7 @@ def run_chunks(
     total: int | None = None,
     folder: Path | None = None,
     save_every: float | None = None,
+    placement: Placement | None = None,
     report: Report | None = None,
 ) -> CompletedRun:
     """Goes from the start, or from the newest checkpoint, to the end.
@@ -56,6 +58,8 @@ def run_chunks(
       total: steps; None: as the record has room for.
       folder: for checkpoints; None: keep nothing.
       save_every: seconds between checkpoints, `SAVE_EVERY` if None; the last chunk is always saved.
+      placement: how the state lies on several devices. What is saved has no trace of it, so that
+        others can go on. None: as ``start`` lies.
       report: called after every chunk.
 
     Raises:
@@ -64,13 +68,15 @@ def run_chunks(
     total = len(next(iter(record.values()))) if total is None else total
     save_every = SAVE_EVERY if save_every is None else save_every
     found = {name: np.array(values) for name, values in record.items()}
-    saved: dict[str, Any] = {"state": start, "record": found, "seconds": np.float64(0.0)}
+    gather, place = (_same, _same)
+    if placement is not None:
+        gather, place = placement.gather, placement.place
     checkpoints = Checkpoints(folder) if folder else None
     done, before = 0, 0.0
     state = start
-    if checkpoints and (newest := checkpoints.restore(saved)):
+    if checkpoints and (newest := checkpoints.restore(_kept(gather(start), found, 0.0))):
         done, kept = newest
-        state, before = kept["state"], float(kept["seconds"])
+        state, before = place(kept["state"]), float(kept["seconds"])
         found = {name: np.array(values) for name, values in kept["record"].items()}
     begin = last = time.perf_counter()
     while done < total:
@@ -83,7 +89,14 @@ def run_chunks(
             report(done, total, {name: found[name][done - size : done] for name in metrics})
         now = time.perf_counter()
         if checkpoints and (now - last >= save_every or done == total):
-            spent = np.float64(before + now - begin)
-            checkpoints.save(done, {"state": state, "record": found, "seconds": spent})
+            checkpoints.save(done, _kept(gather(state), found, before + now - begin))
             last = time.perf_counter()
     return CompletedRun(state, found, before + time.perf_counter() - begin)
+
+
+def _kept(state: PyTree, record: dict[str, np.ndarray], seconds: float) -> dict[str, Any]:
+    return {"state": state, "record": record, "seconds": np.float64(seconds)}
+
+
+def _same(tree: PyTree) -> PyTree:
+    return tree

@@ -10,9 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 from jaxtyping import Float, Int
 
 from modeledit_jax.data.arrays import check_examples
+from modeledit_jax.mesh import Spread
 from modeledit_jax.subjects.subject import Subject, flax_apply
 from modeledit_jax.types import Array, Examples, Key, Params
 
@@ -100,7 +102,7 @@ def _decayed(params: Params) -> Params:
     )
 
 
-@partial(jax.jit, static_argnames=("module", "config", "at_once"))
+@partial(jax.jit, static_argnames=("module", "config", "at_once", "spread"))
 def train_classifiers(
     module: nn.Module,
     examples: Examples,
@@ -109,6 +111,7 @@ def train_classifiers(
     weights: Float[Array, "b n"] | None = None,
     *,
     at_once: int | None = None,
+    spread: Spread | None = None,
 ) -> Params:
     """Trains ``B`` classifiers in one compiled call.
 
@@ -121,27 +124,59 @@ def train_classifiers(
       at_once: how many train side by side (`jax.vmap`); the rest follow in turn. None: all. Side
         by side is faster for dense layers; on CPU XLA runs convolutions of stacked networks
         slowly, so 1 is better there.
+      spread: over which devices; keys and weights then are as `Spread.place` has put them, and what
+        is returned is for `Spread.gather`. None: one device.
 
     Returns:
       Parameters whose leaves have a leading axis ``B``.
     """
     if weights is None:
         weights = jnp.ones((keys.shape[0], len(examples)))
-    return jax.lax.map(
-        lambda one: train_classifier(module, examples, config, one[0], one[1]),
-        (keys, weights),
-        batch_size=at_once or keys.shape[0],
+
+    def train(examples: Examples, keys: Key, weights: Array) -> Params:
+        return jax.lax.map(
+            lambda one: train_classifier(module, examples, config, one[0], one[1]),
+            (keys, weights),
+            batch_size=at_once or keys.shape[0],
+        )
+
+    train = train if spread is None else spread.each(train, shared=1)
+    return train(examples, keys, weights)
+
+
+def train_spread(
+    module: nn.Module,
+    examples: Examples,
+    config: TrainingConfig,
+    keys: Key,
+    weights: Float[Array, "b n"] | None,
+    mesh: Mesh,
+    *,
+    at_once: int | None = None,
+) -> Params:
+    """`train_classifiers`, the ``B`` networks spread over the axis ``tasks`` of a mesh."""
+    spread = Spread(mesh, keys.shape[0])
+    keys, weights = spread.place((keys, weights))
+    trained = train_classifiers(
+        module, examples, config, keys, weights, at_once=at_once, spread=spread
     )
+    return spread.gather(trained)
 
 
 def train_subjects(
-    module: nn.Module, examples: Examples, config: TrainingConfig, keys: Key
+    module: nn.Module,
+    examples: Examples,
+    config: TrainingConfig,
+    keys: Key,
+    *,
+    mesh: Mesh | None = None,
 ) -> list[Subject]:
     """Trains one subject per key, all side by side in one compiled call.
 
     Args:
       module, examples, config: see `train_classifier`.
       keys: ``[B]`` typed keys.
+      mesh: devices that the networks are spread over (axis ``tasks``); None: one device.
 
     Raises:
       ValueError: labels that are no integers in 0…C − 1, where ``C`` is the number of the module's
@@ -149,13 +184,20 @@ def train_subjects(
         not take such inputs.
     """
     check_training_examples(module, examples)
-    return _trained(module, examples, config, keys)
+    return _trained(module, examples, config, keys, mesh)
 
 
 def _trained(
-    module: nn.Module, examples: Examples, config: TrainingConfig, keys: Key
+    module: nn.Module,
+    examples: Examples,
+    config: TrainingConfig,
+    keys: Key,
+    mesh: Mesh | None = None,
 ) -> list[Subject]:
-    params = train_classifiers(module, examples, config, keys)
+    if mesh is None:
+        params = train_classifiers(module, examples, config, keys)
+    else:
+        params = train_spread(module, examples, config, keys, None, mesh)
     for leaf in jax.tree.leaves(params):
         if not np.isfinite(np.asarray(leaf, np.float32)).all():
             raise ValueError(

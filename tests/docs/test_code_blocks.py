@@ -101,7 +101,7 @@ def check_command(words):
                     check_options(target.replace("-", "_"), shlex.split(value))
         case ["pip", "install", *what]:
             check_extras(" ".join(what))
-        case ["git" | "cd" | "jupyter", *_]:
+        case ["git" | "cd" | "export" | "jupyter", *_]:
             pass
         case _:
             raise AssertionError(f"what is {words[0]!r}? Teach check_command about it")

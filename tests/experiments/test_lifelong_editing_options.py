@@ -29,6 +29,9 @@ ROWS = [
     GIVEN | {"corpus": "counterfact"},
     GIVEN | {"corpus": "zsre"},
     GIVEN | {"corpus": "own.json", "train_edits": "0", "seeds": "2"},
+    SMALL | {"mesh": "data=2,model=4", "methods": "ft-m mend ultraedit rledit hiedit",
+             "meta_updates": "1", "memory": "1"},
+    GIVEN | {"mesh": "model=2", "corpus": "zsre"},
 ]  # fmt: skip
 ABLATIONS = [
     SMALL | {"meta_updates": "3", "memory": "1"},
@@ -58,7 +61,9 @@ def files(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.get('model')}-{row.get('corpus')}")
+@pytest.mark.parametrize(
+    "row", ROWS, ids=lambda row: "-".join(map(str, map(row.get, ("model", "corpus", "mesh"))))
+)
 def test_it_runs_to_the_report(row, files):
     run = run_row(command, row, files, files / "cache")
     found = {entry.method for entry in read_summary(run).rows}

@@ -34,6 +34,13 @@ ROWS = [
         "rank": "2",
         "seed": "7",
     },
+    {
+        "mesh": "tasks=4,population=2",
+        "forget_class": "all",
+        "methods": "ppo-shift snes-mask openes-shift ridge",
+        "retrains": "2",
+    },
+    {"mesh": "population=8", "methods": "ppo-mask random-search-shift"},
 ]
 
 

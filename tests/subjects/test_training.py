@@ -9,6 +9,7 @@ import pytest
 
 from modeledit_jax.data.images.datasets import load_images
 from modeledit_jax.data.images.splits import split_images
+from modeledit_jax.mesh import make_mesh
 from modeledit_jax.subjects.image_classifiers import CNN, MLP
 from modeledit_jax.subjects.subject import flax_apply
 from modeledit_jax.subjects.training import (
@@ -17,6 +18,7 @@ from modeledit_jax.subjects.training import (
     cross_entropy,
     train_classifier,
     train_classifiers,
+    train_spread,
     train_subjects,
 )
 from modeledit_jax.types import Examples
@@ -195,3 +197,19 @@ def test_examples_that_a_module_cannot_be_trained_on_are_refused(module, change,
     with pytest.raises(ValueError, match=message) as refused:
         check_training_examples(module, Examples(*change(examples.x, examples.y)))
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [2, 3, 8])
+def test_networks_on_several_devices_have_the_bits_of_one_by_one(clouds, devices):
+    """Three networks, which neither two nor eight devices divide; with and without weights."""
+    mesh = make_mesh({"tasks": devices})
+    rng = np.random.default_rng(0)
+    weights = jnp.asarray(rng.integers(0, 2, (3, len(clouds))), jnp.float32)
+    for given in (None, weights):
+        alone = train_classifiers(MODULE, clouds, CONFIG, KEYS, given, at_once=1)
+        there = train_spread(MODULE, clouds, CONFIG, KEYS, given, mesh, at_once=1)
+        chex.assert_trees_all_equal(there, alone)
+    subjects = train_subjects(MODULE, clouds, CONFIG, KEYS, mesh=mesh)
+    for subject, one in zip(subjects, train_subjects(MODULE, clouds, CONFIG, KEYS), strict=True):
+        chex.assert_trees_all_close(subject.params, one.params, rtol=1e-3, atol=1e-4)

@@ -6,6 +6,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from modeledit_jax.agents import grpo
 from modeledit_jax.agents.config import PPOConfig
@@ -15,6 +16,7 @@ from modeledit_jax.editors.policy.learned import WORLD_ACTIONS, LearnedEditor, n
 from modeledit_jax.envs.task_pool import TaskPool, make_pool
 from modeledit_jax.envs.world import World
 from modeledit_jax.envs.worlds import WorldName
+from modeledit_jax.mesh import TASKS, Layout, automatic, axis_size, constrained, on_every_device
 from modeledit_jax.tasks.task import Task
 from modeledit_jax.types import Array, Key
 
@@ -83,23 +85,34 @@ class PolicyTraining:
 
 @dataclass(frozen=True)
 class PolicyTrainer:
-    """Trains one policy on pools of tasks; tasks of a pool have equal shapes."""
+    """Trains one policy on pools of tasks; tasks of a pool have equal shapes.
+
+    On a mesh the tasks of every update are spread over the axis ``tasks``, and the gradient is
+    summed over devices: results are those of one device up to the order of that sum.
+    """
 
     config: PolicyTraining
     world: WorldName
     envs: tuple[World, ...]
     pools: tuple[TaskPool, ...]
+    mesh: Mesh | None = None
 
     @classmethod
     def of(
-        cls, config: PolicyTraining, world: WorldName, groups: Sequence[Sequence[Task]]
+        cls,
+        config: PolicyTraining,
+        world: WorldName,
+        groups: Sequence[Sequence[Task]],
+        mesh: Mesh | None = None,
     ) -> "PolicyTrainer":
         """Prepares tasks, grouped by the shapes of their networks.
 
         Raises:
           ValueError: an unknown world, no group, one that is smaller than the tasks of an update,
-            or tasks of a group that do not fit together.
+            tasks of a group that do not fit together, or devices that do not divide the tasks of
+            an update.
         """
+        check_devices(config.tasks, mesh)
         if world not in WORLD_ACTIONS:
             raise ValueError(f"unknown world {world!r}; choose one of {', '.join(WORLD_ACTIONS)}")
         if not groups:
@@ -113,7 +126,10 @@ class PolicyTrainer:
         network = config.network(world)
         envs = tuple(neuron_world(network, world, group[0]).static for group in groups)
         pools = tuple(make_pool(env, group) for env, group in zip(envs, groups, strict=True))
-        return cls(config, world, envs, pools)
+        if mesh is not None:
+            mesh = automatic(mesh)
+            pools = tuple(on_every_device(pool, mesh) for pool in pools)
+        return cls(config, world, envs, pools, mesh)
 
     @property
     def network(self) -> EquivariantPolicy:
@@ -124,10 +140,14 @@ class PolicyTrainer:
         """State before the first update, with the policy of ``start`` if one is given."""
         observation = self.pools[0].task(0).neurons
         state = grpo.init(self.network, self.config.ppo(), observation, key)
-        if start is None:
-            return state
-        # A copy, because training uses the state up.
-        return replace(state, params=jax.tree.map(jnp.copy, start.params))
+        if start is not None:
+            # A copy, because training uses the state up.
+            state = replace(state, params=jax.tree.map(jnp.copy, start.params))
+        return state if self.mesh is None else on_every_device(state, self.mesh)
+
+    def placement(self, state: MultitaskState) -> Layout | None:
+        """How `init` has laid out a state, for `run_chunks`."""
+        return None if self.mesh is None else Layout.of(state)
 
     def advance(
         self, state: MultitaskState, done: int, steps: int
@@ -137,25 +157,38 @@ class PolicyTrainer:
         for step in range(done, done + steps):
             turn = step % len(self.envs)
             state, metrics = _update(
-                self.config, self.envs[turn], self.pools[turn], self.network, state
+                self.config, self.envs[turn], self.pools[turn], self.network, self.mesh, state
             )
             records.append(metrics)
         return state, jax.tree.map(lambda *values: jnp.stack(values), *records)
 
     def editor(self, state: MultitaskState) -> LearnedEditor:
         """The editor with the present policy."""
-        return LearnedEditor(self.network, state.params, self.world)
+        placement = self.placement(state)
+        params = state.params if placement is None else placement.gather(state.params)
+        return LearnedEditor(self.network, params, self.world)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 3), donate_argnums=4)
+def check_devices(tasks: int, mesh: Mesh | None) -> None:
+    """Raises ValueError if the devices along ``tasks`` do not divide the tasks of an update."""
+    if tasks % (devices := axis_size(mesh, TASKS)):
+        raise ValueError(
+            f"an update draws {tasks} tasks, which {devices} devices do not divide: give a mesh "
+            "whose number along tasks does"
+        )
+
+
+@partial(jax.jit, static_argnums=(0, 1, 3, 4), donate_argnums=5)
 def _update(
     config: PolicyTraining,
     env: World,
     pool: TaskPool,
     network: EquivariantPolicy,
+    mesh: Mesh | None,
     state: MultitaskState,
 ) -> tuple[MultitaskState, dict[str, Array]]:
     def draw(key: Key) -> object:
-        return pool.draw(env, key, config.tasks, config.examples)
+        return constrained(pool.draw(env, key, config.tasks, config.examples), mesh, TASKS)
 
-    return grpo.update(env, draw, config.ppo(env.horizon), network, state)
+    updated = grpo.update(env, draw, config.ppo(env.horizon), network, state)
+    return constrained(updated, mesh, None)

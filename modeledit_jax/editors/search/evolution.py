@@ -21,6 +21,7 @@ from modeledit_jax import struct
 from modeledit_jax.editors.search.batching import candidates_at_once
 from modeledit_jax.editors.search.search import SearchEditor
 from modeledit_jax.envs.world import World, WorldParams
+from modeledit_jax.mesh import map_candidates
 from modeledit_jax.types import Array, Field, Key
 
 
@@ -46,7 +47,7 @@ def evaluate_population(
         return reward, info
 
     batch_size = batch_size or candidates_at_once(env, params, actions.shape[0])
-    rewards, info = jax.lax.map(evaluate, actions, batch_size=batch_size)
+    rewards, info = map_candidates(evaluate, actions, batch_size)
     return rewards, {
         "score": info["score"].mean(),
         "best_score": info["score"].max(),

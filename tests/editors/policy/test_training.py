@@ -1,5 +1,6 @@
 """Training on tiny networks of two widths: it helps on a third, and can be resumed."""
 
+from dataclasses import replace
 from functools import lru_cache, partial
 
 import chex
@@ -12,6 +13,8 @@ from modeledit_jax.editors.policy import training as pretraining
 from modeledit_jax.editors.policy.learned import LearnedEditor
 from modeledit_jax.editors.policy.training import PolicyTrainer, PolicyTraining
 from modeledit_jax.envs.task_pool import make_pool
+from modeledit_jax.mesh import make_mesh
+from modeledit_jax.run.resumable import run_chunks
 from tests import tiny
 
 KEY = jax.random.key(0)
@@ -156,3 +159,62 @@ def test_hyper_parameters_of_ppo(horizon):
     # Eight trials in every state, and the action taken in all but the last.
     assert CONFIG.evaluations(horizon) == 40 * 4 * {1: 8, 3: 8 + 1 + 8 + 1 + 8}[horizon]
     assert (ppo.num_epochs, ppo.num_updates, ppo.schedule) == (4, 40, "cosine")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sizes", [{"tasks": 4}, {"tasks": 2, "population": 4}], ids=str)
+def test_on_a_mesh_as_on_one_device_up_to_the_order_of_sums(sizes):
+    alone, spread = (
+        _trainer(5),
+        PolicyTrainer.of(CONFIG, "shift", [_group(5, range(4))], make_mesh(sizes)),
+    )
+    state, expected = alone.advance(alone.init(KEY), 0, 3)
+    there, found = spread.advance(spread.init(KEY), 0, 3)
+    chex.assert_trees_all_close(found, expected, rtol=1e-3, atol=1e-4)
+    assert len(jax.tree.leaves(there.params)[0].sharding.device_set) == np.prod([*sizes.values()])
+    chex.assert_trees_all_close(
+        spread.editor(there).params, alone.editor(state).params, rtol=1e-3, atol=1e-4
+    )
+    one = jax.tree.leaves(spread.editor(there).params)[0]
+    assert one.sharding.device_set == {jax.devices()[0]}
+
+
+@pytest.mark.slow
+def test_a_training_on_eight_devices_goes_on_on_four_and_on_one(tmp_path):
+    """Saved and read again by `run_chunks`, which puts the state back onto the devices."""
+    config = replace(CONFIG, tasks=8, updates=6)
+    group = [_group(5, range(4))]
+    trainers = {
+        devices: PolicyTrainer.of(config, "shift", group, mesh)
+        for devices, mesh in ((1, None), (4, make_mesh({"tasks": 4})), (8, make_mesh({"tasks": 8})))
+    }
+
+    def trained(devices, folder=None, stop=None):
+        def report(done, total, record):
+            if done == stop:
+                raise KeyboardInterrupt
+
+        trainer = trainers[devices]
+        state = trainer.init(KEY)
+        names = ("reward", "grad_norm")
+
+        def advance(state, done, steps):
+            state, metrics = trainer.advance(state, done, steps)
+            return state, {name: metrics[name] for name in names}
+
+        return run_chunks(
+            state, dict.fromkeys(names, np.zeros(6, np.float32)), advance, chunk=2, folder=folder,
+            save_every=0.0, placement=trainer.placement(state), report=report,
+        ).record  # fmt: skip
+
+    expected = trained(1)
+    for begin, then in ((8, 4), (8, 1), (1, 8)):
+        folder = tmp_path / f"{begin}-{then}"
+        with pytest.raises(KeyboardInterrupt):
+            trained(begin, folder, stop=4)
+        chex.assert_trees_all_close(trained(then, folder), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_devices_that_do_not_divide_the_tasks_of_an_update_are_refused():
+    with pytest.raises(ValueError, match="draws 4 tasks, which 3 devices do not divide"):
+        PolicyTrainer.of(CONFIG, "shift", [_group(5, range(4))], make_mesh({"tasks": 3}))
