@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "modeledit_jax"
 HELP = re.compile(r"<!-- help: ([\w.]+) -->")
 
-ALONE = ("mesh", "types")
+ALONE = ("mesh", "struct", "types")
 """Modules that are in no package."""
 
 METRICS = """# Metrics

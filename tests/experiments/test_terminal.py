@@ -47,7 +47,9 @@ def test_streams_that_are_no_files_are_left(monkeypatch):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_is_an_interrupt_and_handlers_come_back(number):
+def test_a_signal_is_an_interrupt_and_handlers_come_back(number, request):
+    outside = signal.signal(number, signal.SIG_DFL)  # tests under nohup ignore one
+    request.addfinalizer(lambda: signal.signal(number, outside))
     before = signal.getsignal(number)
     with pytest.raises(KeyboardInterrupt) as info, signals_interrupt():
         os.kill(os.getpid(), number)
