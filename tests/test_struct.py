@@ -39,6 +39,7 @@ def test_classes_with_the_same_fields_are_told_apart():
     assert one != jax.tree.structure(Pair(1, 2, name="other"))
 
 
+@pytest.mark.slow
 def test_jit_never_takes_the_program_of_another_class():
     """Of `flax.struct` classes it does, about once in fifty; of these, never in two hundred."""
     for _ in range(200):
