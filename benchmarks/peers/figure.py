@@ -51,8 +51,19 @@ def _bars(axes: Axes, rates: dict[str, dict[str, float]]) -> None:
     above = [rates[name]["high"] - rates[name]["median"] for name in shown]
     colors = [_OWN if "ours" in _NAMES[name] else _PEER for name in shown]
     axes.barh([_NAMES[n] for n in shown], middle, xerr=(below, above), color=colors, capsize=3)
-    axes.set_xscale("log")
+    if max(middle) > 5 * min(middle):
+        axes.set_xscale("log")
+        axes.set_xlim(min(middle) / 3, 3 * max(middle))
+    else:
+        axes.set_xlim(0, 1.3 * max(middle))
     for row, value in enumerate(middle):
-        axes.text(value, row + 0.42, f"{value:,.0f}", ha="center", va="center", fontsize=8)
+        axes.annotate(
+            f"{value:,.0f}",
+            (value, row),
+            (22, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
+        )
     axes.grid(axis="x", color="#DDDDDD", linewidth=0.7)
     axes.set_axisbelow(True)
