@@ -57,13 +57,7 @@ def _bars(axes: Axes, rates: dict[str, dict[str, float]]) -> None:
     else:
         axes.set_xlim(0, 1.3 * max(middle))
     for row, value in enumerate(middle):
-        axes.annotate(
-            f"{value:,.0f}",
-            (value, row),
-            (22, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=8,
-        )
+        text = f"{value:,.0f}"
+        axes.annotate(text, (value, row), (22, 0), textcoords="offset points", va="center")
     axes.grid(axis="x", color="#DDDDDD", linewidth=0.7)
     axes.set_axisbelow(True)
