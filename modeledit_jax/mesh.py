@@ -65,7 +65,7 @@ def make_mesh(sizes: Mapping[str, int]) -> Mesh:
     """A mesh of the first devices, with so many along each axis.
 
     Raises:
-      ValueError: there are fewer devices, or several processes of which one would have none.
+      ValueError: there are fewer devices; the message says how to get more of a CPU.
     """
     needed, present = math.prod(sizes.values()), jax.device_count()
     text = ",".join(f"{name}={size}" for name, size in sizes.items() if size > 1)
@@ -75,11 +75,6 @@ def make_mesh(sizes: Mapping[str, int]) -> Mesh:
         raise ValueError(
             f"the mesh {text} takes {needed} devices, there are {present}: "
             + (cure if cpu else "ask for fewer")
-        )
-    if jax.process_count() > 1 and needed < present:
-        raise ValueError(
-            f"the mesh {text} takes {needed} devices, {jax.process_count()} processes have "
-            f"{present}: name all of them, for every process takes part"
         )
     devices = np.array(jax.devices()[:needed]).reshape(tuple(sizes.values()))
     return Mesh(devices, tuple(sizes))
@@ -123,13 +118,13 @@ class Spread:
             leaf = jnp.asarray(leaf)
             if missing:
                 leaf = jnp.concatenate([leaf, jnp.repeat(leaf[-1:], missing, axis=0)])
-            return put(leaf, sharding)
+            return jax.device_put(leaf, sharding)
 
         return jax.tree.map(placed, tree)
 
     def gather(self, tree: PyTree) -> PyTree:
-        """What `place` was given, or what was made of it, on one device of this process."""
-        return jax.tree.map(lambda leaf: to_one_device(leaf)[: self.count], tree)
+        """What `place` was given, or what was made of it, on one device."""
+        return jax.tree.map(lambda leaf: leaf[: self.count], on_one_device(tree))
 
     def each(self, function: Callable[..., PyTree], shared: int = 0) -> Callable[..., PyTree]:
         """A function of arrays ``[n, ...]`` for any ``n``, run by every device on its part.
@@ -162,21 +157,26 @@ class Layout:
 
     def place(self, tree: PyTree) -> PyTree:
         """Arrays laid out so; nothing happens to those that are."""
-        return jax.tree.map(put, tree, self.shardings)
+        return jax.device_put(tree, self.shardings)
 
     def gather(self, tree: PyTree) -> PyTree:
-        """Arrays on one device of this process."""
-        return jax.tree.map(to_one_device, tree)
+        """Arrays on one device."""
+        return on_one_device(tree)
 
 
 Placement: TypeAlias = Spread | Layout
 """How a state lies on several devices."""
 
 
+def on_one_device(tree: PyTree) -> PyTree:
+    """All of every array on the first device."""
+    return jax.device_put(tree, jax.devices()[0])
+
+
 def on_every_device(tree: PyTree, mesh: Mesh) -> PyTree:
     """Arrays of which every device of a mesh has all."""
     sharding = NamedSharding(mesh, PartitionSpec())
-    return jax.tree.map(lambda leaf: put(jnp.asarray(leaf), sharding), tree)
+    return jax.tree.map(lambda leaf: jax.device_put(jnp.asarray(leaf), sharding), tree)
 
 
 def mesh_of(tree: PyTree) -> Mesh | None:
@@ -193,7 +193,7 @@ def laid_out(tree: PyTree, mesh: Mesh) -> PyTree:
 
     def there(leaf: Any) -> Array:
         on_mesh = isinstance(getattr(leaf, "sharding", None), NamedSharding)
-        return leaf if on_mesh else put(jnp.asarray(leaf), NamedSharding(mesh, PartitionSpec()))
+        return leaf if on_mesh else jax.device_put(leaf, NamedSharding(mesh, PartitionSpec()))
 
     return jax.tree.map(there, tree)
 
@@ -244,26 +244,3 @@ def _mapped(function: Callable, inputs: PyTree, batch_size: int | None) -> PyTre
     if batch_size is None:
         return jax.vmap(function)(inputs)
     return jax.lax.map(function, inputs, batch_size=batch_size)
-
-
-def put(leaf: Array, sharding: NamedSharding) -> Array:
-    """An array that every process has, laid out over the devices of all of them."""
-    if sharding.is_fully_addressable:
-        return jax.device_put(leaf, sharding)
-    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        data = put(jax.random.key_data(leaf), sharding)
-        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
-    whole = np.asarray(leaf)
-    return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
-
-
-def to_one_device(leaf: Array) -> Array:
-    """All of an array on the first device of this process."""
-    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        data = to_one_device(jax.random.key_data(leaf))
-        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
-    if not leaf.is_fully_addressable:
-        assert isinstance(leaf.sharding, NamedSharding)
-        replicated = NamedSharding(leaf.sharding.mesh, PartitionSpec())
-        leaf = jax.jit(lambda x: x, out_shardings=replicated)(leaf).addressable_data(0)
-    return jax.device_put(leaf, jax.local_devices()[0])

@@ -19,8 +19,7 @@ ROWS = [
     {"dataset": "fashion_mnist", "parts": "zero-shot sequence cost", "other_data": "digits",
      "networks": "cnn-16x8-tanh-1ep", "pairs": "2"},
     {"held_out": "all", "parts": "cost", "networks": "mlp-16x8-gelu-1ep", "pairs": "45"},
-    {"mesh": "tasks=4,population=2", "parts": "zero-shot adaptation sequence cost",
-     "training_networks": "4", "worlds": "shift mask"},
+    {"mesh": "tasks=4,population=2", "parts": "adaptation sequence", "training_networks": "2"},
 ]  # fmt: skip
 
 
