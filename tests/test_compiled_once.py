@@ -84,7 +84,15 @@ EDITORS = {
     "ridge": RidgeEditor(),
     "projection": ProjectionEditor(),
 }
-SLOW = ("ppo-mask-two-steps", "learned-mask", "learned", "openes", "random-search", "neggrad-plus")
+SLOW = (
+    "ppo-mask-two-steps",
+    "learned-mask",
+    "learned",
+    "openes",
+    "random-search",
+    "neggrad-plus",
+    "projection",
+)
 
 
 def _marked(names, slow):

@@ -66,6 +66,7 @@ def test_learning_rates_count(batched):
     assert fast > slow > 1e-6
 
 
+@pytest.mark.slow
 def test_environments_count(batched):
     loss = batched[1]["value_loss"].mean(axis=1)
     assert loss[7] > 2 * loss[6] > 4 * loss[5]

@@ -85,6 +85,7 @@ def stopped_and_continued(name, begin, then, folder):
     return found
 
 
+@pytest.mark.slow
 def test_one_device_goes_on_with_a_run_of_four(tmp_path):
     """Five tasks, which four do not divide: the last device has copies that are dropped."""
     found = stopped_and_continued("snes", {"tasks": 4}, None, tmp_path)

@@ -57,6 +57,7 @@ def test_the_threshold_is_the_equal_error_rate_of_select(task, original):
     np.testing.assert_allclose(abs(fpr - fnr), min(gaps), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_metrics_are_those_of_the_sets(task, original):
     values = debiasing_metrics(task, original, original)
     cut = threshold(task, original)

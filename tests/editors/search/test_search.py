@@ -39,7 +39,9 @@ def _bits(state):
     return jax.tree.map(lambda leaf: jax.random.key_data(leaf) if is_key(leaf) else leaf, state)
 
 
-@pytest.mark.parametrize("search", SEARCHES[:2], ids=IDS[:2])
+@pytest.mark.parametrize(
+    "search", [pytest.param(SEARCHES[0], marks=pytest.mark.slow), SEARCHES[1]], ids=IDS[:2]
+)
 def test_chunks_give_the_bits_of_one_run(search):
     env = bowl.world()
     params = env.default_params

@@ -237,6 +237,7 @@ def test_a_trained_network_forgets_and_keeps(editor, classes):
     jax.tree.map(np.testing.assert_array_equal, result.params, again)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("editor", EDITORS)
 def test_low_precision_and_single_samples_are_served(editor):
     params = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), _trained().params)
