@@ -53,39 +53,39 @@ def test_devices_that_do_not_divide_what_lies_along_them_are_refused(capsys, tmp
     assert "updates of policies draw 8 and 16 tasks, which 3 devices do not divide" in message
 
 
-class TestRuns:
-    @pytest.fixture(scope="class")
-    def config(self, tmp_path_factory):
-        return Config(
-            seeds=3, budget=130, epochs=2, methods=("snes-shift", "ridge"), retrains=1,
-            cache_dir=tmp_path_factory.mktemp("cache"),
-        )  # fmt: skip
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    cache = tmp_path_factory.mktemp("cache")
+    methods = ("snes-shift", "ridge")
+    return Config(seeds=3, budget=130, epochs=2, methods=methods, retrains=1, cache_dir=cache)
 
-    @pytest.fixture(scope="class")
-    def alone(self, config, tmp_path_factory):
-        return rows_of(replace(config, run_dir=tmp_path_factory.mktemp("run") / "alone"))
 
-    @pytest.mark.slow
-    @pytest.mark.timeout(900)
-    def test_rows_are_those_of_one_device(self, config, alone, tmp_path):
-        """Of networks trained on the mesh too: the cache is another one."""
-        spread = replace(config, mesh="tasks=8", run_dir=tmp_path / "run", cache_dir=tmp_path)
-        assert_same(rows_of(spread), alone)
+@pytest.fixture(scope="module")
+def alone(small, tmp_path_factory):
+    """The rows of one device."""
+    return rows_of(replace(small, run_dir=tmp_path_factory.mktemp("run") / "alone"))
 
-    @pytest.mark.slow
-    @pytest.mark.timeout(900)
-    @pytest.mark.parametrize("then", [None, "tasks=4"])
-    def test_a_run_on_eight_devices_is_resumed_on_others(
-        self, config, alone, then, tmp_path, monkeypatch
-    ):
-        config = replace(config, mesh="tasks=8", run_dir=tmp_path / "run")
-        saved = partial(run_module.run_search, chunk=2, save_every=0.0)
-        with monkeypatch.context() as stopped:
-            stopped.setattr(run_module, "run_search", saved)
-            stopped.setattr("experiments.common.methods.SearchProgress.__call__", interrupt)
-            assert unlearning.main(config) == 130
-        assert (tmp_path / "run" / "checkpoints" / "snes-shift" / "2").is_dir()
-        assert_same(rows_of(replace(config, mesh=then, resume=True)), alone)
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_rows_are_those_of_one_device(small, alone, tmp_path):
+    """Of networks trained on the mesh too: the cache is another one."""
+    spread = replace(small, mesh="tasks=8", run_dir=tmp_path / "run", cache_dir=tmp_path)
+    assert_same(rows_of(spread), alone)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("then", [None, "tasks=4"])
+def test_a_run_on_eight_devices_is_resumed_on_others(small, alone, then, tmp_path, monkeypatch):
+    config = replace(small, mesh="tasks=8", run_dir=tmp_path / "run")
+    saved = partial(run_module.run_search, chunk=2, save_every=0.0)
+    with monkeypatch.context() as stopped:
+        stopped.setattr(run_module, "run_search", saved)
+        stopped.setattr("experiments.common.methods.SearchProgress.__call__", interrupt)
+        assert unlearning.main(config) == 130
+    assert (tmp_path / "run" / "checkpoints" / "snes-shift" / "2").is_dir()
+    assert_same(rows_of(replace(config, mesh=then, resume=True)), alone)
 
 
 def interrupt(self, done, total, record):
