@@ -159,6 +159,10 @@ class PolicyTrainer:
             state, metrics = _update(
                 self.config, self.envs[turn], self.pools[turn], self.network, self.mesh, state
             )
+            if self.mesh is not None:
+                # Sums over the devices of one CPU may wait for each other for ever where two
+                # updates are under way at once.
+                jax.block_until_ready(state)
             records.append(metrics)
         return state, jax.tree.map(lambda *values: jnp.stack(values), *records)
 
