@@ -19,9 +19,9 @@ from benchmarks.throughput import describe_device
 from benchmarks.timing import Contestant, Rates, measure, ratio, summary
 from benchmarks.workload import make_actions, make_task, ppo_training
 from modeledit_jax.editors.search.evolution import OpenES
+from modeledit_jax.editors.search.ppo import PPO
 from modeledit_jax.editors.search.search import run_updates
 from modeledit_jax.envs.world import World
-from modeledit_jax.envs.worlds import ShiftWorld
 from modeledit_jax.report.summary import environment as software
 from modeledit_jax.run.files import atomic_write_text
 from modeledit_jax.subjects.image_classifiers import MLP
@@ -58,7 +58,7 @@ class Config:
 
 def searches(task: Task, config: Config) -> dict[str, Contestant]:
     """The contestants on one task; the work of all is counted in reward evaluations."""
-    env = ShiftWorld(task)
+    env = PPO().make_world(task)
     size = env.edit.action_size
     population = 10
     training, alone = ppo_training(env, config.evaluations // population)

@@ -133,7 +133,7 @@ def check_methods(config: MethodOptions, family: str) -> list[SearchEditor]:
     # What only the data tell is not looked at when a method is built.
     methods = make_methods(config, family, module=nn.Module(), training=TrainingConfig())
     searches = [method.editor for method in methods if isinstance(method.editor, SearchEditor)]
-    if config.observation != "weights" and not any(isinstance(s, PPO) for s in searches):
+    if config.observation is not None and not any(isinstance(s, PPO) for s in searches):
         raise ValueError(
             f"--observation {config.observation} is about what PPO sees: name one of its presets "
             "in --methods, or leave it out"

@@ -118,8 +118,9 @@ class MethodOptions(ActionOptions):
     """Methods to compare: presets by name, or paths of TOML files of your own."""
     horizon: Annotated[int, Range(1, 1_000, "edit")] = 1
     """Edits of an episode; only PPO plays more than one."""
-    observation: Literal["weights", "time"] = "weights"
-    """What the policy sees: the current weights, or the time alone."""
+    observation: Literal["weights", "time"] | None = None
+    """What the policy sees: the current weights, or the time alone; default: the weights where an
+    episode has several edits, for those of one edit all begin with the same."""
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "population 4": {"num_envs": 4},
     "population 20": {"num_envs": 20},
     "learned spread": {"std_learning_rate": 0.1},
-    "time alone observed": {"observation": "time"},
+    "weights observed": {"observation": "weights"},
     "horizon 2": {"horizon": 2},
     "horizon 2, time alone observed": {"horizon": 2, "observation": "time"},
     "horizon 4": {"horizon": 4},
@@ -82,7 +82,7 @@ def variant_search(config: AblationConfig, world: str, name: str) -> PPO:
     """PPO as a variant has it."""
     options = dict(VARIANTS[name])
     horizon = options.pop("horizon", 1)
-    observation = options.pop("observation", "weights")
+    observation = options.pop("observation", None)
     base = editing_config(config.budget, horizon, world)
     size = options.get("num_envs", base.num_envs) * horizon
     settings = replace(base, **options, num_updates=config.budget // size)

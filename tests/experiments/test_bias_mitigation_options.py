@@ -14,7 +14,8 @@ PUBLISHED = ("jigsaw", "wikipedia_toxicity", "civil_comments")
 ROWS = [
     {"methods": " ".join(preset_names("bias_mitigation")), "seeds": "2", "budget": "160"},
     {"dataset": "jigsaw", "subject": "cnn", "size": "400", "parametrization": "per-weight"},
-    {"dataset": "wikipedia_toxicity", "reward": "rates", "parametrization": "per-row"},
+    {"dataset": "wikipedia_toxicity", "reward": "rates", "parametrization": "per-row",
+     "observation": "weights"},
     {"dataset": "civil_comments", "reward": "fped", "parametrization": "per-column"},
     {"cues": "0.5", "reward": "own_reward_of_debiasing:reward", "observation": "time",
      "tensorboard": FLAG, "horizon": "2", "methods": "ppo-mask random-edit"},

@@ -28,7 +28,8 @@ FORGET = [
     {"dataset": "mnist", "parametrization": "per-weight", "observation": "time",
      "methods": "ppo-mask", "forget_class": "3"},
     {"dataset": "fashion_mnist", "parametrization": "per-row", "subject": "cnn"},
-    {"dataset": "npz", "npz_path": "own.npz", "parametrization": "per-column"},
+    {"dataset": "npz", "npz_path": "own.npz", "parametrization": "per-column",
+     "observation": "weights", "methods": "ppo-shift"},
     {"forget_class": "all", "reward": "accuracy"},
 ]  # fmt: skip
 MITIGATE = [
@@ -36,7 +37,8 @@ MITIGATE = [
     {"dataset": "jigsaw", "subject": "cnn", "size": "400", "parametrization": "per-weight"},
     {"dataset": "wikipedia_toxicity", "reward": "rates", "parametrization": "per-row",
      "observation": "time", "methods": "ppo-mask"},
-    {"dataset": "civil_comments", "reward": "fped", "parametrization": "per-column"},
+    {"dataset": "civil_comments", "reward": "fped", "parametrization": "per-column",
+     "observation": "weights", "methods": "ppo-mask"},
 ]  # fmt: skip
 TINY = {
     "edits": "3", "batch_size": "3", "train_edits": "3", "modules": "layers/1/mlp/down",

@@ -23,6 +23,7 @@ ROWS = [
         "dataset": "fashion_mnist",
         "subject": "cnn",
         "reward": "accuracy",
+        "observation": "weights",
         "parametrization": "per-row",
     },
     {"dataset": "npz", "npz_path": "own.npz", "parametrization": "per-column", "tensorboard": FLAG},

@@ -73,14 +73,15 @@ class SearchEditor:
       budget: at most so many reward evaluations; step sizes decay to zero over them.
       parametrization: how an action becomes a matrix.
       horizon: edits of an episode.
-      observation: what a policy sees (`World`).
+      observation: what a policy sees (`World`); None: the weights, but the time alone in episodes
+        of one edit, which all begin with the same weights (docs/findings.md).
     """
 
     world: WorldName = struct.field(pytree_node=False, default="shift")
     budget: int = struct.field(pytree_node=False, default=2000)
     parametrization: Parametrization = struct.field(pytree_node=False, default=LowRank())
     horizon: int = struct.field(pytree_node=False, default=1)
-    observation: Observation = struct.field(pytree_node=False, default="weights")
+    observation: Observation | None = struct.field(pytree_node=False, default=None)
 
     @property
     def evaluations_per_update(self) -> int:
@@ -130,12 +131,13 @@ class SearchEditor:
 
     def make_world(self, task: Task) -> World:
         """The world that the search plays in."""
+        alike: Observation = "time" if self.horizon == 1 else "weights"
         return make_world(
             self.world,
             task,
             parametrization=self.parametrization,
             horizon=self.horizon,
-            observation=self.observation,
+            observation=self.observation or alike,
         )
 
     def edit(self, task: Task, key: Key) -> EditResult:
