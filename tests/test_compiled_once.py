@@ -88,6 +88,7 @@ SLOW = (
     "ppo-mask-two-steps",
     "learned-mask",
     "learned",
+    "snes",
     "openes",
     "random-search",
     "neggrad-plus",

@@ -193,7 +193,9 @@ def test_equal_worlds_use_their_own_numbers(way, order):
     assert np.abs(np.subtract(expected(0), expected(1))).min() > 0.05
 
 
-@pytest.mark.parametrize("order", [(0, 1, 0), (1, 0, 1)], ids=str)
+@pytest.mark.parametrize(
+    "order", [(0, 1, 0), pytest.param((1, 0, 1), marks=pytest.mark.slow)], ids=str
+)
 def test_searches_in_equal_worlds_use_their_own_numbers(order):
     """The best that random search has met is the score of the network that it returns."""
     search = RandomSearch(population=6, budget=18, std=0.5, parametrization=PerRow())

@@ -292,6 +292,7 @@ def test_a_shifted_threshold_moves_rates_and_no_auc():
         assert here[name] == there[name]
 
 
+@pytest.mark.slow
 def test_the_report_is_complete_and_agrees_with_its_parts():
     scores, label, groups = sample(300, seed=7)
     groups[:, 3] = label * groups[:, 3]  # a term without negatives

@@ -77,7 +77,7 @@ def spoiled(llama, tmp_path):
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=[] if name in ("gpt2", "llama") else pytest.mark.slow)
+        pytest.param(name, marks=[] if name == "llama" else pytest.mark.slow)
         for name in huggingface.NETWORKS
     ],
 )

@@ -55,6 +55,7 @@ def test_training_lowers_the_loss(model, stream, rule):
     assert loss[-length:].mean() < 0.8 * loss[:length].mean()
 
 
+@pytest.mark.slow
 def test_the_gradient_is_that_of_the_reward(model, stream):
     """Finite differences of the loss of one step along a random direction of the parameters."""
     state = start_training(EDITOR, TRAINING, model, KEY)
