@@ -61,9 +61,7 @@ def _matrices(action, mean, sizes):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "action", ["low-rank", pytest.param("per-weight", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("action", ACTIONS)
 @pytest.mark.parametrize("sizes", [((D, H),), ((3, 9),), ((5, 2), (2, 3))])
 def test_the_same_parameters_fit_other_widths_and_more_layers(action, sizes):
     network, params, apply = _network(action)
