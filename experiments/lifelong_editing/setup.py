@@ -30,10 +30,11 @@ from modeledit_jax.language.training import (
     train_chunk,
 )
 from modeledit_jax.lifelong.fact_task import FactTask, encode_task
-from modeledit_jax.lifelong.language_model import LanguageModel, load_language_model
+from modeledit_jax.lifelong.language_model import LanguageModel
 from modeledit_jax.lifelong.model import EditableModel
 from modeledit_jax.mesh import Layout, on_every_device
 from modeledit_jax.run.cache import cached_tree
+from modeledit_jax.run.named_models import load_language_model, source_of
 from modeledit_jax.run.progress import Reporter
 from modeledit_jax.run.resumable import run_chunks
 from modeledit_jax.types import Params
@@ -90,7 +91,9 @@ def make_corpus(config: FactOptions, seed: int) -> FactCorpus:
     sizes: dict[str, Any] = {"edits": config.edits, "train": config.train_edits}
     if config.model is not None:
         edits, train = load_facts(config.corpus, seed=seed, **sizes)
-        notes = (*GIVEN, *train.notes)
+        source = source_of(config.model, config.cache_dir)
+        origin = () if source is None else (f"{config.model} was taken from {source}",)
+        notes = (*GIVEN, *origin, *train.notes)
         return FactCorpus(config.task, (), SENTENCES, train, edits, QUESTIONS, notes=notes)
     if config.corpus == "counterfact":
         return counterfact_corpus(seed, **sizes)
@@ -105,7 +108,7 @@ def check_modules(config: FactOptions) -> None:
     if config.model is None:
         module_names(language_config(config, 1), config.modules)
     else:
-        _given_model(config.model, config.modules, open_mesh(config))
+        _given_model(config.model, config.modules, open_mesh(config), config.cache_dir)
 
 
 def language_config(config: FactOptions, vocabulary: int) -> LanguageModelConfig:
@@ -121,8 +124,10 @@ def language_config(config: FactOptions, vocabulary: int) -> LanguageModelConfig
 
 
 @cache
-def _given_model(folder: Path, modules: tuple[str, ...], mesh: Mesh | None) -> LanguageModel:
-    return load_language_model(folder, modules, mesh=mesh)
+def _given_model(
+    model: Path, modules: tuple[str, ...], mesh: Mesh | None, cache_dir: Path | None
+) -> LanguageModel:
+    return load_language_model(model, modules, mesh=mesh, cache_dir=cache_dir)
 
 
 def language_model(
@@ -131,7 +136,7 @@ def language_model(
     """The model that is edited, on the devices of ``--mesh``."""
     mesh = open_mesh(config)
     if config.model is not None:
-        return _given_model(config.model, config.modules, mesh)
+        return _given_model(config.model, config.modules, mesh, config.cache_dir)
     network = language_config(config, corpus.tokenizer.get_vocab_size())
     params = jax.tree.map(jnp.asarray, trained(config, seed, corpus, network, reporter))
     if mesh is not None:
