@@ -34,7 +34,7 @@ from modeledit_jax.lifelong.language_model import LanguageModel
 from modeledit_jax.lifelong.model import EditableModel
 from modeledit_jax.mesh import Layout, on_every_device
 from modeledit_jax.run.cache import cached_tree
-from modeledit_jax.run.named_models import load_language_model, source_of
+from modeledit_jax.run.named_models import load_language_model
 from modeledit_jax.run.progress import Reporter
 from modeledit_jax.run.resumable import run_chunks
 from modeledit_jax.types import Params
@@ -91,9 +91,7 @@ def make_corpus(config: FactOptions, seed: int) -> FactCorpus:
     sizes: dict[str, Any] = {"edits": config.edits, "train": config.train_edits}
     if config.model is not None:
         edits, train = load_facts(config.corpus, seed=seed, **sizes)
-        source = source_of(config.model, config.cache_dir)
-        origin = () if source is None else (f"{config.model} was taken from {source}",)
-        notes = (*GIVEN, *origin, *train.notes)
+        notes = (*GIVEN, *train.notes)
         return FactCorpus(config.task, (), SENTENCES, train, edits, QUESTIONS, notes=notes)
     if config.corpus == "counterfact":
         return counterfact_corpus(seed, **sizes)

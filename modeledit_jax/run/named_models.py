@@ -18,6 +18,7 @@ from modeledit_jax.data.folders import default_cache_dir, default_data_dir, wher
 from modeledit_jax.language.huggingface.checkpoint import CONFIG
 from modeledit_jax.language.huggingface.new_folder import new_folder
 from modeledit_jax.lifelong.language_model import LanguageModel, read_language_model
+from modeledit_jax.run.digest import NAME as DIGESTS
 from modeledit_jax.run.digest import DamagedError, check_digests, write_digests
 from modeledit_jax.run.files import check_writable
 from modeledit_jax.run.lock import locked
@@ -111,12 +112,11 @@ def model_folder(model: str | Path, cache_dir: Path | None = None) -> Path:
     return cache / str(model) / _MODEL
 
 
-def source_of(model: str | Path, cache_dir: Path | None = None) -> str | None:
-    """Where a model with a name has come from; None for any folder."""
-    path = (cache_dir or default_cache_dir()) / "models" / str(model) / _SOURCE
-    if str(model) not in NAMED_MODELS or model_folder(model, cache_dir) != path.parent / _MODEL:
+def source_of(folder: Path | None) -> str | None:
+    """Where a model in the cache has come from; None for the folder of any other."""
+    if folder is None or folder.name != _MODEL or not (folder.parent / DIGESTS).exists():
         return None
-    return json.loads(path.read_text(encoding="utf-8"))["source"]
+    return json.loads((folder.parent / _SOURCE).read_text(encoding="utf-8"))["source"]
 
 
 def _kept(entry: Path, remake: bool = False) -> Path | None:

