@@ -22,13 +22,13 @@ from modeledit_jax.editors.search.ppo import PPO
 from modeledit_jax.edits.parametrization import LowRank, PerColumn, PerRow, PerWeight
 from modeledit_jax.edits.site import get_leaves, set_leaves
 from modeledit_jax.envs.worlds import MaskWorld, ShiftWorld, make, register_worlds
-from modeledit_jax.lifelong.language_model import load_language_model
 from modeledit_jax.lifelong.stream import StreamEditor
 from modeledit_jax.lifelong.stream_world import StreamWorld
 from modeledit_jax.presets.preset import preset
 from modeledit_jax.report.edits import table
 from modeledit_jax.run.edit_facts import edit_facts
 from modeledit_jax.run.edit_many import edit_many
+from modeledit_jax.run.named_models import load_language_model
 from modeledit_jax.run.programs import keep_compiled_programs
 from modeledit_jax.subjects.image_classifiers import CNN, MLP
 from modeledit_jax.subjects.subject import Subject, flax_apply

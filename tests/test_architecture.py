@@ -43,6 +43,7 @@ FAMILIES = {
         "modeledit_jax.lifelong",
         "modeledit_jax.data.facts",
         "modeledit_jax.language",
+        "experiments.convert",
         "experiments.lifelong_editing",
         "experiments.rledit_ablation",
         "experiments.tuning.lifelong_editing",

@@ -14,17 +14,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Generic, NoReturn, TypeVar
+from typing import ClassVar, Generic, NoReturn, TypeVar
 
 from experiments.common.arguments import read_options
 from experiments.common.checks import check_options
-from experiments.common.options import RunOptions, run_folder
+from experiments.common.options import RunOptions, ToolOptions, run_folder
 from experiments.common.terminal import (
     plain_warnings,
     show_what_can_be_shown,
     signals_interrupt,
 )
 
+Arguments = TypeVar("Arguments", bound=ToolOptions)
 Options = TypeVar("Options", bound=RunOptions)
 
 SIGNALED = 128
@@ -38,17 +39,19 @@ INTERRUPTED = SIGNALED + signal.SIGINT
 
 
 @dataclass(frozen=True)
-class Command(Generic[Options]):
-    """A command: ``python -m`` a package of `experiments`, or ``modeledit`` and its name.
+class Tool(Generic[Arguments]):
+    """A command without a folder of a run.
 
     Attributes:
       options: the dataclass of its options.
-      run: name of the module whose ``run(config)`` does the work in the open folder of the run and
-        returns the path of the report.
+      run: name of the module whose ``run(config)`` does the work and returns the path of what it
+        has made.
       description: what ``--help`` says first.
     """
 
-    options: type[Options]
+    made: ClassVar[str] = "written"
+
+    options: type[Arguments]
     run: str
     description: str | None = None
 
@@ -74,7 +77,7 @@ class Command(Generic[Options]):
             os._exit(code)
         sys.exit(code)
 
-    def main(self, config: Options) -> int:
+    def main(self, config: Arguments) -> int:
         """Checks the options and runs; a mistake becomes one line on the standard error.
 
         Returns:
@@ -83,7 +86,7 @@ class Command(Generic[Options]):
         """
         try:
             config = self.resolve(config)
-            print(f"report: {self._run(config)}", flush=True)
+            print(f"{self.made}: {self._run(config)}", flush=True)
         except KeyboardInterrupt as error:
             _say(f"\ninterrupted; to continue, {_again(config)}")
             return SIGNALED + getattr(error, "number", signal.SIGINT)
@@ -101,8 +104,8 @@ class Command(Generic[Options]):
             return 2
         return 0
 
-    def resolve(self, config: Options) -> Options:
-        """The options, checked, with a folder for the run.
+    def resolve(self, config: Arguments) -> Arguments:
+        """The options, checked.
 
         Raises:
           ValueError: an option out of range; the message names the cure.
@@ -110,6 +113,29 @@ class Command(Generic[Options]):
         check_options(config)
         config = config.completed()
         config.check()
+        return config
+
+    def _run(self, config: Arguments) -> Path:
+        return importlib.import_module(self.run).run(config)
+
+
+@dataclass(frozen=True)
+class Command(Tool[Options]):
+    """An experiment: ``python -m`` a package of `experiments`, or ``modeledit`` and its name.
+
+    Its ``run(config)`` does the work in the open folder of the run and returns the path of the
+    report.
+    """
+
+    made: ClassVar[str] = "report"
+
+    def resolve(self, config: Options) -> Options:
+        """The options, checked, with a folder for the run.
+
+        Raises:
+          ValueError: an option out of range; the message names the cure.
+        """
+        config = super().resolve(config)
         if config.run_dir is not None:
             return config
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
@@ -129,7 +155,7 @@ class Command(Generic[Options]):
             run_folder(config), config, resume=config.resume, free=config.may_change_on_resume
         )
         with folder, kept_programs(config.cache_dir or default_cache_dir()):
-            return importlib.import_module(self.run).run(config)
+            return super()._run(config)
 
 
 def _say(text: str) -> None:
@@ -141,7 +167,8 @@ def _out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
 
 
-def _again(config: RunOptions) -> str:
-    if config.run_dir is None or not (config.run_dir / "config.json").exists():
+def _again(config: ToolOptions) -> str:
+    folder = config.run_dir if isinstance(config, RunOptions) else None
+    if folder is None or not (folder / "config.json").exists():
         return "repeat the command"  # nothing was saved yet
-    return f"repeat the command with --resume --run-dir {config.run_dir}"
+    return f"repeat the command with --resume --run-dir {folder}"

@@ -24,25 +24,12 @@ SEARCHES = tuple(
 FIRST_TRAINING_SEED = 1000
 """Of the networks that policies are trained on; those they edit are of seeds below."""
 
-Options = TypeVar("Options", bound="RunOptions")
+Options = TypeVar("Options", bound="ToolOptions")
 
 
 @dataclass(frozen=True)
-class RunOptions:
-    """Options of every experiment."""
-
-    may_change_on_resume: ClassVar[tuple[str, ...]] = ()  # names of options
-
-    seeds: Networks = 3
-    """Networks trained from different seeds, each edited."""
-    seed: Seed = 0
-    """First seed."""
-    run_dir: Path | None = None
-    """Folder of the run; default: a new one in runs/."""
-    resume: bool = False
-    """Continue the run in --run-dir."""
-    cache_dir: Path | None = None
-    """Where trained networks and data are kept; default: the user's cache folder."""
+class ToolOptions:
+    """Options of every command."""
 
     def completed(self: Options) -> Options:
         """The options with ``~`` in paths replaced by the user's folder, as a shell does.
@@ -66,6 +53,27 @@ class RunOptions:
         Raises:
           ValueError: options that contradict each other; the message names the cure.
         """
+
+
+@dataclass(frozen=True)
+class RunOptions(ToolOptions):
+    """Options of every experiment."""
+
+    may_change_on_resume: ClassVar[tuple[str, ...]] = ()  # names of options
+
+    seeds: Networks = 3
+    """Networks trained from different seeds, each edited."""
+    seed: Seed = 0
+    """First seed."""
+    run_dir: Path | None = None
+    """Folder of the run; default: a new one in runs/."""
+    resume: bool = False
+    """Continue the run in --run-dir."""
+    cache_dir: Path | None = None
+    """Where trained networks and data are kept; default: the user's cache folder."""
+
+    def check(self) -> None:
+        """As `ToolOptions.check`."""
         if self.resume and self.run_dir is None:
             raise ValueError("--resume needs --run-dir: the folder of the run to continue")
 

@@ -13,6 +13,8 @@ LessonFacts = Annotated[int, Range(0, 1_000_000)]
 Width = Annotated[int, Range(8, 1_000_000)]
 
 CORPORA = ("fact-world", "counterfact", "zsre")
+MODELS = ("smollm2-135m",)
+"""Language models with a name, those of `modeledit_jax.run.named_models`."""
 ALL_METHODS = (
     *("original", "ft-l", "ft-m", "mend", "malmen", "ultraedit", "rledit", "hiedit"),
     *("hiedit-ste", "random-k", "fixed-k", "top-norm-k"),
@@ -29,8 +31,8 @@ class FactOptions(RunOptions):
     """Facts to edit in: fact-world (embedded, invented), counterfact or zsre (files in
     MODELEDIT_DATA_DIR), or, with --model, a JSON file of your own."""
     model: Path | None = None
-    """Hugging Face folder of the language model to edit; default: a small one is first trained to
-    know the facts that are edited."""
+    """Language model to edit: a Hugging Face folder, or smollm2-135m, taken from the network once
+    and kept; default: a small one is first trained to know the facts that are edited."""
     edits: Facts = 200
     """Facts edited, one batch after another."""
     batch_size: Facts = 10
@@ -92,8 +94,12 @@ class FactOptions(RunOptions):
         )
 
     def _check_model(self, folder: Path) -> None:
-        if not folder.expanduser().is_dir():
-            raise ValueError(f"--model must be a folder, there is none at {folder}")
+        if str(folder) not in MODELS and not folder.expanduser().is_dir():
+            made = f": make one, modeledit convert {folder} FOLDER" if folder.is_file() else ""
+            raise ValueError(
+                f"--model must be a folder or one of {', '.join(MODELS)}; there is no folder "
+                f"{folder}{made}"
+            )
         defaults = {option.name: option.default for option in fields(self)}
         for name in OF_THE_NETWORK:
             if getattr(self, name) != defaults[name]:

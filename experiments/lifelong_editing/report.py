@@ -29,6 +29,7 @@ from modeledit_jax.report.table import Row, group_by
 from modeledit_jax.run.edit_facts import FactRun
 from modeledit_jax.run.files import atomic_write_text
 from modeledit_jax.run.folder import as_json
+from modeledit_jax.run.named_models import source_of
 
 PERCENT = ("overall", *HEADLINE, "untouched_recall")
 OTHERS = {  # {metric: digits}
@@ -168,6 +169,8 @@ def _introduction(config: Config, setup: Setup) -> list[str]:
         learned = f" that had learned {len(setup.corpus.sentences):,} sentences"
     else:
         learned = f" from `{config.model}`"
+        if source := source_of(setup.model.source):
+            learned += f" (taken from {source})"
     return [
         f"# Lifelong editing on {config.task}",
         "",

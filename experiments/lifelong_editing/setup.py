@@ -30,10 +30,11 @@ from modeledit_jax.language.training import (
     train_chunk,
 )
 from modeledit_jax.lifelong.fact_task import FactTask, encode_task
-from modeledit_jax.lifelong.language_model import LanguageModel, load_language_model
+from modeledit_jax.lifelong.language_model import LanguageModel
 from modeledit_jax.lifelong.model import EditableModel
 from modeledit_jax.mesh import Layout, on_every_device
 from modeledit_jax.run.cache import cached_tree
+from modeledit_jax.run.named_models import load_language_model
 from modeledit_jax.run.progress import Reporter
 from modeledit_jax.run.resumable import run_chunks
 from modeledit_jax.types import Params
@@ -105,7 +106,7 @@ def check_modules(config: FactOptions) -> None:
     if config.model is None:
         module_names(language_config(config, 1), config.modules)
     else:
-        _given_model(config.model, config.modules, open_mesh(config))
+        _given_model(config.model, config.modules, open_mesh(config), config.cache_dir)
 
 
 def language_config(config: FactOptions, vocabulary: int) -> LanguageModelConfig:
@@ -121,8 +122,10 @@ def language_config(config: FactOptions, vocabulary: int) -> LanguageModelConfig
 
 
 @cache
-def _given_model(folder: Path, modules: tuple[str, ...], mesh: Mesh | None) -> LanguageModel:
-    return load_language_model(folder, modules, mesh=mesh)
+def _given_model(
+    model: Path, modules: tuple[str, ...], mesh: Mesh | None, cache_dir: Path | None
+) -> LanguageModel:
+    return load_language_model(model, modules, mesh=mesh, cache_dir=cache_dir)
 
 
 def language_model(
@@ -131,7 +134,7 @@ def language_model(
     """The model that is edited, on the devices of ``--mesh``."""
     mesh = open_mesh(config)
     if config.model is not None:
-        return _given_model(config.model, config.modules, mesh)
+        return _given_model(config.model, config.modules, mesh, config.cache_dir)
     network = language_config(config, corpus.tokenizer.get_vocab_size())
     params = jax.tree.map(jnp.asarray, trained(config, seed, corpus, network, reporter))
     if mesh is not None:

@@ -119,7 +119,7 @@ class LanguageModel:
         save_pretrained(folder, self.config, params, self.source, tokenizer=tokenizer)
 
 
-def load_language_model(
+def read_language_model(
     folder: str | Path,
     modules: str | Sequence[str] = "layers/*/mlp/down",
     dtype: Any = None,

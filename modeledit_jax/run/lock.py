@@ -11,8 +11,15 @@ NAME = ".lock"
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(
+    folder: Path, *, wait: float = 0.0, cure: str = "choose another --run-dir"
+) -> Iterator[None]:
     """Holds a folder that exists for this process.
+
+    Args:
+      folder: to hold.
+      wait: seconds that another process is waited for.
+      cure: what helps besides waiting, for the message.
 
     Raises:
       ValueError: another process holds it.
@@ -20,10 +27,10 @@ def locked(folder: Path) -> Iterator[None]:
     """
     lock = FileLock(folder / NAME)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=wait)
     except Timeout as error:
         raise ValueError(
-            f"another process is at work in {folder}: wait for its end, or choose another --run-dir"
+            f"another process is at work in {folder}: wait for its end, or {cure}"
         ) from error
     try:
         yield

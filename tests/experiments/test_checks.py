@@ -19,11 +19,15 @@ from experiments.common.checks import (
     check_options,
     option_name,
 )
+from experiments.common.command import Command
 from experiments.common.console import experiment_names
 
 COMMANDS = {
-    name: importlib.import_module(f"experiments.{name}.__main__").command
+    name: command
     for name in experiment_names()
+    if isinstance(
+        command := importlib.import_module(f"experiments.{name}.__main__").command, Command
+    )
 }
 
 

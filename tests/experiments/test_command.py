@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-from experiments.common.command import Command
+from experiments.common.command import Command, Tool
 from experiments.common.console import experiment_names, main
 from experiments.common.options import RunOptions, run_folder
 from tests.experiments.command_line import error_of
@@ -136,6 +136,9 @@ def test_the_process_leaves_with_the_exit_code(command, tmp_path, monkeypatch, c
 def test_every_experiment_goes_through_the_entry(name, tmp_path, capsys):
     command = importlib.import_module(f"experiments.{name}.__main__").command
     assert command.name == name
+    if not isinstance(command, Command):
+        assert isinstance(command, Tool) and importlib.import_module(command.run).run
+        return
     config = command.options(seeds=0, run_dir=tmp_path / "run")
     assert "--seeds must be at least 1" in error_of(command.main, config, capsys)
     assert importlib.import_module(command.run).run

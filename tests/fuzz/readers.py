@@ -17,14 +17,16 @@ from modeledit_jax.data.comments.files import read_jigsaw
 from modeledit_jax.data.facts.load import load_facts
 from modeledit_jax.data.images.datasets import load_images
 from modeledit_jax.editors.policy.learned import load_editor
+from modeledit_jax.language.gguf.convert import convert_gguf
 from modeledit_jax.language.huggingface.checkpoint import load_tokenizer
-from modeledit_jax.lifelong.language_model import load_language_model
+from modeledit_jax.lifelong.language_model import read_language_model
 from modeledit_jax.presets.preset import preset
 from modeledit_jax.report.summary import read_summary, write_summary
 from modeledit_jax.run.checkpoint import Checkpoints, load_tree, save_tree
 from modeledit_jax.run.folder import open_run
 from tests.editors.policies import untrained
 from tests.experiments.collections_of_facts import write_collections
+from tests.language.gguf.files import Content
 from tests.lifelong.folders import write_facts, write_folder
 from tests.report.rows import rows_of
 
@@ -95,6 +97,12 @@ def _network_right(model: Any) -> bool:
     return all(leaf.dtype.kind == "f" or leaf.dtype.name == "bfloat16" for leaf in leaves)
 
 
+def _convert(folder: Path) -> Any:
+    with tempfile.TemporaryDirectory() as place:
+        convert_gguf(folder / "tiny.gguf", Path(place) / "out")
+        return read_language_model(Path(place) / "out")
+
+
 def _write_run(folder: Path) -> None:
     open_run(folder, Config(run_dir=folder), resume=False)
 
@@ -141,13 +149,16 @@ READERS = {
         write_collections, "zsre/zsre_mend_eval.json", lambda f: load_facts("zsre", data_dir=f)
     ),
     "network config.json": Reader(
-        write_folder, "config.json", load_language_model, right=_network_right
+        write_folder, "config.json", read_language_model, right=_network_right
     ),
     "network safetensors": Reader(
-        write_folder, "model.safetensors", load_language_model, right=_network_right
+        write_folder, "model.safetensors", read_language_model, right=_network_right
     ),
     "network index": Reader(
-        _write_shards, "model.safetensors.index.json", load_language_model, right=_network_right
+        _write_shards, "model.safetensors.index.json", read_language_model, right=_network_right
+    ),
+    "network gguf": Reader(
+        lambda f: Content().write(f / "tiny.gguf"), "tiny.gguf", _convert, right=_network_right
     ),
     "tokenizer.json": Reader(write_folder, "tokenizer.json", load_tokenizer),
     "policy": Reader(

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from experiments.common.command import Command
+from experiments.common.command import Tool
 from experiments.common.console import experiment_names
 
 NASTY = (
@@ -22,7 +22,7 @@ NASTY = (
 )  # fmt: skip
 
 
-def _commands() -> dict[str, Command]:
+def _commands() -> dict[str, Tool]:
     modules = {name: f"experiments.{name}.__main__" for name in experiment_names()}
     return {name: importlib.import_module(module).command for name, module in modules.items()}
 
@@ -45,7 +45,7 @@ def arguments(draw, options: type) -> list[str]:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_options_are_checked_or_refused(name, count, monkeypatch, capsys):
     command, codes = COMMANDS[name], {0: 0, 2: 0}
-    monkeypatch.setattr(Command, "_run", lambda self, config: Path("report.md"))
+    monkeypatch.setattr(type(command), "_run", lambda self, config: Path("report.md"))
     tried: set[tuple[str, ...]] = set()
 
     @settings(max_examples=count, deadline=None, suppress_health_check=list(HealthCheck))

@@ -9,13 +9,13 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from modeledit_jax.data.facts.load import load_facts
 from modeledit_jax.data.facts.records import Probe, encode_edits
 from modeledit_jax.lifelong.fact_task import MOST_LOGITS, encode_task
-from modeledit_jax.lifelong.language_model import load_language_model
+from modeledit_jax.lifelong.language_model import read_language_model
 from tests.lifelong.folders import write_facts, write_folder
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    return load_language_model(write_folder(tmp_path_factory.mktemp("models") / "llama"))
+    return read_language_model(write_folder(tmp_path_factory.mktemp("models") / "llama"))
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from modeledit_jax.data.facts.encoding import encode_answers, encode_sentences, 
 from modeledit_jax.evaluation.knowledge import recall
 from modeledit_jax.language.config import tiny_llama
 from modeledit_jax.language.training import LanguageTrainingConfig, init_state, train_chunk
-from modeledit_jax.lifelong.language_model import LanguageModel, load_language_model
+from modeledit_jax.lifelong.language_model import LanguageModel, read_language_model
 from modeledit_jax.lifelong.model import EditableModel
 from modeledit_jax.lifelong.scoring import predict_with
 from tests.data.facts import published_tokenizers as tokenizers
@@ -25,7 +25,7 @@ from tests.lifelong.folders import NETWORKS, write_folder
 @pytest.fixture(scope="module", params=NETWORKS)
 def model(request, tmp_path_factory):
     folder = write_folder(tmp_path_factory.mktemp("models") / request.param, request.param)
-    return load_language_model(folder, "layers/1/mlp/*")
+    return read_language_model(folder, "layers/1/mlp/*")
 
 
 def edited(model):
@@ -56,14 +56,14 @@ def test_the_edited_network_is_the_one_that_transformers_loads(model, tmp_path):
 
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "edited")
     assert tokenizer("She closed the window").input_ids == ids
-    again = load_language_model(tmp_path / "edited", "layers/1/mlp/*")
+    again = read_language_model(tmp_path / "edited", "layers/1/mlp/*")
     for name, kernel in again.editable.kernels().items():
         np.testing.assert_array_equal(kernel, kernels[name])
 
 
 @pytest.mark.slow
 def test_small_edits_of_a_bfloat16_network_survive(tmp_path):
-    model = load_language_model(
+    model = read_language_model(
         write_folder(tmp_path / "half", dtype=jnp.bfloat16), "layers/1/mlp/down"
     )
     (name,) = model.modules
@@ -78,7 +78,7 @@ def test_small_edits_of_a_bfloat16_network_survive(tmp_path):
 def test_a_network_made_here_is_saved_with_its_tokenizer(model, tmp_path):
     own = LanguageModel(model.editable, model.tokenizer)
     own.save(tmp_path / "own", own.editable.kernels())
-    again = load_language_model(tmp_path / "own")
+    again = read_language_model(tmp_path / "own")
     assert again.tokenizer.to_str() == model.tokenizer.to_str()
     chex.assert_trees_all_equal(again.params, model.params)
 
@@ -119,19 +119,19 @@ def test_padding_and_truncation_of_whoever_saved_the_tokenizer_are_ignored(model
     tokenizer.save(str(folder / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.no_truncation()
-    found = load_language_model(folder).tokenizer.encode("The old dog slept by the door").ids
+    found = read_language_model(folder).tokenizer.encode("The old dog slept by the door").ids
     assert found == expected
 
 
 def test_what_is_missing_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="hf download"):
-        load_language_model(tmp_path)
+        read_language_model(tmp_path)
     folder = write_folder(tmp_path / "model")
     with pytest.raises(ValueError, match="layers/7/mlp/down"):
-        load_language_model(folder, "layers/7/mlp/down")
+        read_language_model(folder, "layers/7/mlp/down")
     (folder / "tokenizer.json").unlink()
     with pytest.raises(FileNotFoundError, match=r"tokenizer\.json"):
-        load_language_model(folder)
+        read_language_model(folder)
 
 
 def test_what_cannot_be_continued_is_refused(model):

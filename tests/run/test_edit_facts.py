@@ -11,7 +11,7 @@ import pytest
 from modeledit_jax.data.facts.load import load_facts
 from modeledit_jax.evaluation.edit_scores import score_edits, summarize
 from modeledit_jax.lifelong.fact_task import encode_task
-from modeledit_jax.lifelong.language_model import load_language_model
+from modeledit_jax.lifelong.language_model import read_language_model
 from modeledit_jax.lifelong.methods.fine_tuning import FineTune
 from modeledit_jax.lifelong.methods.hypernetwork_editor import HypernetworkEditor
 from modeledit_jax.lifelong.scoring import predict_with
@@ -28,7 +28,7 @@ TIMES = ("ms_per_edit",)
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     folder = write_folder(tmp_path_factory.mktemp("models") / "llama")
-    return load_language_model(folder, "layers/1/mlp/down")
+    return read_language_model(folder, "layers/1/mlp/down")
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import pytest
 
 from modeledit_jax.data.facts.load import load_facts
 from modeledit_jax.lifelong.fact_task import encode_task, spread_task
-from modeledit_jax.lifelong.language_model import load_language_model
+from modeledit_jax.lifelong.language_model import read_language_model
 from modeledit_jax.lifelong.methods.fine_tuning import FineTune
 from modeledit_jax.mesh import make_mesh
 from modeledit_jax.presets.preset import preset
@@ -37,7 +37,7 @@ def facts(tmp_path_factory):
 
 def on(folder, data, model):
     mesh = None if data * model == 1 else make_mesh({"data": data, "model": model})
-    return load_language_model(folder, "layers/*/mlp/down", mesh=mesh)
+    return read_language_model(folder, "layers/*/mlp/down", mesh=mesh)
 
 
 def edit(name, model, facts, **options):

@@ -22,6 +22,7 @@ from modeledit_jax.language.config import LanguageModelConfig
 from modeledit_jax.language.huggingface.config import config_from_json, differing_fields
 from modeledit_jax.language.huggingface.config_writer import config_to_json
 from modeledit_jax.language.huggingface.names import HEAD, Stored, is_buffer, stored_tensors
+from modeledit_jax.language.huggingface.new_folder import new_folder
 from modeledit_jax.language.huggingface.tensors import (
     DAMAGED,
     LazyTensor,
@@ -199,9 +200,6 @@ def save_pretrained(
       ValueError: leaves that do not fit ``config``, a source of another network, or a network
         that the layout of ``config.family`` cannot express.
     """
-    folder = Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise FileExistsError(f"{folder} is not empty; choose another folder or delete it")
     params = unstack_layers(params) if layers_are_stacked(params) else params
     leaves = flatten_dict(params, sep="/")
     _check_leaves(config, leaves)
@@ -211,10 +209,7 @@ def save_pretrained(
     description["dtype"] = str(jnp.result_type(*leaves.values()))
     description.pop("torch_dtype", None)  # the spelling before transformers 5
 
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    partial.mkdir()
-    try:
+    with new_folder(folder) as partial:
         if source is not None:
             _copy_side_files(Path(source), partial)
         if tokenizer is not None:
@@ -223,10 +218,6 @@ def save_pretrained(
             (partial / "tokenizer_config.json").write_text(json.dumps(kind, indent=2))
         (partial / CONFIG).write_text(json.dumps(description, indent=2))
         _write_leaves(partial, config, leaves, max_shard_bytes)
-        partial.rename(folder)
-    except BaseException:
-        shutil.rmtree(partial)
-        raise
 
 
 def _check_leaves(config: LanguageModelConfig, leaves: Mapping[str, Array]) -> None:

@@ -1,0 +1,1 @@
+"""Language models in GGUF files, the format of llama.cpp."""
