@@ -53,7 +53,10 @@ def apply(
     attention: Bool[Array, "n l"] | None = None,
     hooks: Hooks | None = None,
     capture: tuple[str, ...] = (),
-) -> tuple[Float[Array, "n l vocab"], Captured]:
+    *,
+    start: tuple[int, Float[Array, "n l width"]] | None = None,
+    positions: Int[Array, "n p"] | None = None,
+) -> tuple[Float[Array, "n p vocab"], Captured]:
     """Predicts the next token at every position.
 
     Args:
@@ -62,20 +65,26 @@ def apply(
       tokens: ids, padded on the right. An id outside the vocabulary makes its row NaN.
       attention: False where padded; all True if None.
       hooks: by module name; see `Hook`.
-      capture: names of modules whose input is wanted; static.
+      capture: names of modules whose input is wanted, and of layers (``layers/3``) after which the
+        residual stream is; static. What nobody uses is left out by the compiler, logits too.
+      start: a layer, static, and the residual stream before it: of a pass whose layers below are
+        done already.
+      positions: where logits are wanted, in every row; None: everywhere, ``p = l``.
 
     Returns:
-      Logits in float32, and of each captured module the input ``[n, l, d_in]``.
+      Logits in float32, and of each captured module the input ``[n, l, d_in]``, of each captured
+      layer the residual stream after it, ``[n, l, width]``.
 
     With ``config.scan_layers`` names stay the same: layers with a hook or a capture are unrolled
     and the runs of layers between them are scanned, so that no layer carries another's hook.
 
     Raises:
       ValueError: more tokens than ``config.context``, an unknown module (the message lists the
-        modules), or stacked layers without ``scan_layers`` and the reverse.
+        modules), one below ``start``, or stacked layers without ``scan_layers`` and the reverse.
     """
     hooks = hooks or {}
-    _check(config, params, tokens.shape[1], (*hooks, *capture))
+    begin = 0 if start is None else start[0]
+    _check(config, params, tokens.shape[1], hooks, capture, begin)
     if attention is None:
         attention = jnp.ones(tokens.shape, bool)
     rotary = config.positions == "rotary"
@@ -83,8 +92,10 @@ def apply(
         causal=causal_mask(attention),
         angles=rotary_angles(config, tokens.shape[1]) if rotary else None,
     )
-    hidden = _embed(config, params, tokens)
-    hidden, captured = _layers(config, params["layers"], hidden, shared, hooks, capture)
+    hidden = _embed(config, params, tokens) if start is None else start[1]
+    hidden, captured = _layers(config, params["layers"], hidden, shared, hooks, capture, begin)
+    if positions is not None:
+        hidden = jnp.take_along_axis(hidden, positions[..., None], axis=1)
     hidden = normalize(config, params["final_norm"], hidden)
     if "head" in capture:
         captured["head"] = hidden
@@ -94,17 +105,25 @@ def apply(
 
 
 def _check(
-    config: LanguageModelConfig, params: Params, length: int, names: tuple[str, ...]
+    config: LanguageModelConfig,
+    params: Params,
+    length: int,
+    hooks: Hooks,
+    capture: tuple[str, ...],
+    begin: int,
 ) -> None:
     if length > config.context:
         raise ValueError(
             f"{length} tokens do not fit the context of {config.context}; shorten the prompt"
         )
-    known = all_modules(config)
-    if unknown := sorted(set(names) - set(known)):
+    known, layers = all_modules(config), [f"layers/{i}" for i in range(config.num_layers)]
+    if unknown := sorted((set(hooks) | set(capture) - set(layers)) - set(known)):
         raise ValueError(
             f"no module named {', '.join(unknown)}; the modules are: {', '.join(known)}"
         )
+    below = [n for n in (*hooks, *capture) if n != "head" and int(n.split("/")[1]) < begin]
+    if below:
+        raise ValueError(f"the pass starts at layer {begin}, above {', '.join(sorted(below))}")
     if layers_are_stacked(params) != config.scan_layers:
         cure = "stack_layers(params)" if config.scan_layers else "unstack_layers(params)"
         raise ValueError(
@@ -128,11 +147,12 @@ def _layers(
     shared: Shared,
     hooks: Hooks,
     capture: tuple[str, ...],
+    begin: int,
 ) -> tuple[Array, Captured]:
-    """All layers in turn; with ``scan_layers``, runs of plain ones in a scan."""
+    """All layers from ``begin`` on in turn; with ``scan_layers``, runs of plain ones in a scan."""
     captured: Captured = {}
     special = {int(name.split("/")[1]) for name in (*hooks, *capture) if name != "head"}
-    index = 0
+    index = begin
     while index < config.num_layers:
         if config.scan_layers and index not in special:
             end = min((i for i in special if i > index), default=config.num_layers)
@@ -152,6 +172,8 @@ def _layers(
             tuple(name.removeprefix(prefix) for name in capture if name.startswith(prefix)),
         )
         captured |= {prefix + name: value for name, value in inputs.items()}
+        if f"layers/{index}" in capture:
+            captured[f"layers/{index}"] = hidden
         index += 1
     return hidden, captured
 

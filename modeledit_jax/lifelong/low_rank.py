@@ -8,6 +8,8 @@ MALMEN's released code writes by hand, that of the ridge included, are those of 
 Rows where a mask is False contribute nothing.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float
@@ -56,6 +58,63 @@ def ridge_shift(
     # A masked row leaves only c on the diagonal, hence zero in M.
     system = _gram(keys) + ridge * jnp.eye(keys.shape[0], dtype=keys.dtype)
     return LowRankUpdate(keys, jnp.linalg.solve(system, targets))
+
+
+def preconditioned_shift(
+    keys: Float[Array, "n d_in"],
+    targets: Float[Array, "n d_out"],
+    preconditioner: Float[Array, "d_in d_in"],
+    ridge: float | Float[Array, ""],
+    mask: Bool[Array, " n"] | None = None,
+) -> LowRankUpdate:
+    """The Δ that minimizes ``‖K Δ − D‖² + c tr(Δᵀ H⁻¹ Δ)``: `ridge_shift` is that of ``H = I``.
+
+    MEMIT (arXiv 2210.07229, equation 14) has ``H = (λC)⁻¹``, AlphaEdit (2410.02355, equation 14)
+    the pseudo-inverse that a projector leaves; their d_in × d_in systems become n × n by the
+    push-through identity ``(H⁻¹ + KᵀK/c)⁻¹ Kᵀ/c = H Kᵀ (cI + K H Kᵀ)⁻¹``.
+
+    Args:
+      keys: K, inputs of the layer.
+      targets: D, wanted changes of its outputs.
+      preconditioner: H, symmetric, positive semidefinite.
+      ridge: c; 0 asks for ``K Δ = D`` exactly, which takes independent keys.
+      mask: rows that count; all if None.
+
+    Returns:
+      ``K H`` and ``M = (cI + K H Kᵀ)⁻¹ D``.
+    """
+    keys, targets = _masked(keys, mask), _masked(targets, mask)
+    spread = jnp.matmul(keys, preconditioner, precision=_HIGHEST)
+    return LowRankUpdate(spread, _solve(_system(keys, spread, ridge, mask), targets))
+
+
+def remember(
+    preconditioner: Float[Array, "d_in d_in"],
+    keys: Float[Array, "n d_in"],
+    ridge: float | Float[Array, ""],
+    mask: Bool[Array, " n"] | None = None,
+) -> Float[Array, "d_in d_in"]:
+    """``(H⁻¹ + KᵀK/c)⁻¹`` by a change of rank n: what was edited costs later changes.
+
+    Recursive least squares: batches edited one after another end where all of them edited at once
+    do. Rounding makes it lose its symmetry, which is restored.
+    """
+    keys = _masked(keys, mask)
+    spread = jnp.matmul(keys, preconditioner, precision=_HIGHEST)
+    down = _solve(_system(keys, spread, ridge, mask), spread)
+    after = preconditioner - jnp.matmul(spread.T, down, precision=_HIGHEST)
+    return (after + after.T) / 2
+
+
+def _system(keys: Array, spread: Array, ridge: Any, mask: Array | None) -> Array:
+    """``cI + K H Kᵀ``, with ones on the diagonal of masked rows, which are zero otherwise."""
+    system = jnp.matmul(spread, keys.T, precision=_HIGHEST)
+    counted = jnp.ones(len(keys), bool) if mask is None else mask
+    return (system + system.T) / 2 + jnp.diag(jnp.where(counted, ridge, 1.0).astype(system.dtype))
+
+
+def _solve(system: Array, targets: Array) -> Array:
+    return jax.scipy.linalg.solve(system, targets, assume_a="pos")
 
 
 def malmen_shift(

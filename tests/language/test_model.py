@@ -11,6 +11,7 @@ import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from modeledit_jax.language.hooked_linear import Hook
+from modeledit_jax.language.layer import normalize
 from modeledit_jax.language.model import (
     apply,
     init_params,
@@ -213,3 +214,36 @@ def test_bad_input_is_named():
         apply(dataclasses.replace(LLAMA, scan_layers=True), params, TOKENS)
     outside, _ = forward(LLAMA, params, jnp.full(TOKENS.shape, VOCAB), ATTENTION)
     assert np.isnan(outside).all()
+
+
+@pytest.mark.parametrize("scan", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_pass_may_start_above_and_end_where_answers_are(scan):
+    config, params = dataclasses.replace(LLAMA, scan_layers=scan), random_params(LLAMA)
+    params = stack_layers(params) if scan else params
+    whole, seen = forward(config, params, TOKENS, ATTENTION, capture=("layers/0", "layers/1"))
+    positions = jnp.tile(jnp.array([[2, 0, 2]]), (len(TOKENS), 1))
+
+    @jax.jit
+    def above(hidden):
+        name = ("layers/1",)
+        return apply(
+            config, params, TOKENS, ATTENTION, None, name, start=(1, hidden), positions=positions
+        )
+
+    logits, again = above(seen["layers/0"])
+    np.testing.assert_allclose(again["layers/1"], seen["layers/1"], rtol=1e-5, atol=1e-5)
+    picked = jnp.take_along_axis(whole, positions[..., None], axis=1)
+    np.testing.assert_allclose(logits, picked, rtol=1e-4, atol=1e-4)
+    last = f"layers/{config.num_layers - 1}"
+    _, seen = forward(config, params, TOKENS, ATTENTION, capture=(last, "head"))
+    normal = normalize(config, params["final_norm"], seen[last])
+    np.testing.assert_allclose(normal, seen["head"], rtol=1e-5, atol=1e-5)
+
+
+def test_hooks_below_the_start_are_refused():
+    hidden = jnp.zeros((*TOKENS.shape, LLAMA.width))
+    hooks = {"layers/0/mlp/down": Hook(tap=jnp.zeros(LLAMA.width))}
+    with pytest.raises(ValueError, match="starts at layer 1, above layers/0/mlp/down"):
+        apply(LLAMA, random_params(LLAMA), TOKENS, hooks=hooks, start=(1, hidden))
+    with pytest.raises(ValueError, match="no module named layers/9"):
+        apply(LLAMA, random_params(LLAMA), TOKENS, capture=("layers/9",))
