@@ -110,7 +110,7 @@ class FactOptions(RunOptions):
 
 
 @dataclass(frozen=True)
-class Config(MeshOptions, FactOptions):
+class Config(FactOptions, MeshOptions):
     """Edit a long sequence of facts into a language model and see what it learns and forgets."""
 
     may_change_on_resume: ClassVar[tuple[str, ...]] = (
