@@ -26,7 +26,7 @@ from benchmarks.workload import make_actions, make_task
 from modeledit_jax.editors.search.evolution import evaluate_population
 from modeledit_jax.editors.search.ppo import PPO
 from modeledit_jax.editors.search.search import run_updates
-from modeledit_jax.envs.world import WorldParams
+from modeledit_jax.envs.params import WorldParams
 from modeledit_jax.envs.worlds import ShiftWorld
 from modeledit_jax.report.style import DPI
 from modeledit_jax.report.summary import environment as software

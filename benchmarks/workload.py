@@ -18,7 +18,8 @@ from modeledit_jax.data.images.splits import Splits
 from modeledit_jax.editors.search.evolution import evaluate_population
 from modeledit_jax.editors.search.ppo import PPO, editing_config
 from modeledit_jax.edits.site import set_leaves
-from modeledit_jax.envs.world import World, WorldParams
+from modeledit_jax.envs.params import WorldParams
+from modeledit_jax.envs.world import World
 from modeledit_jax.subjects.image_classifiers import unfold
 from modeledit_jax.subjects.subject import Subject, flax_apply
 from modeledit_jax.tasks.reward import EditedWeights, SetOutputs

@@ -8,7 +8,7 @@ resumed one gives the same bits as one that was never stopped.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
@@ -20,35 +20,21 @@ import numpy as np
 from jax.sharding import Mesh
 from tqdm import tqdm
 
-from modeledit_jax.editors.editor import Cost, Editor, EditResult, checked
-from modeledit_jax.editors.search.search import (
-    SearchEditor,
-    SearchTrace,
-    StaticForm,
-    check_rewards,
-    from_static_form,
-    run_update,
-    static_form,
-)
+from modeledit_jax.editors.editor import Editor, EditResult, checked
+from modeledit_jax.editors.search.search import SearchEditor, static_form
 from modeledit_jax.edits.site import get_leaves, leaf_paths, set_leaves
-from modeledit_jax.envs.stacking import difference, stack_params
-from modeledit_jax.envs.world import World, WorldParams
-from modeledit_jax.mesh import Spread
+from modeledit_jax.envs.stacking import UnlikeTasksError
+from modeledit_jax.envs.task_pool import TaskPool, make_pool
+from modeledit_jax.envs.world import World
 from modeledit_jax.reading.json_text import read_object
 from modeledit_jax.run.checkpoint import load_tree, save_tree
 from modeledit_jax.run.files import atomic_write_text
 from modeledit_jax.run.identity import identities
 from modeledit_jax.run.kept_edit import DAMAGED, read_kept_edit
 from modeledit_jax.run.plan_evaluation import PlanEvaluator
-from modeledit_jax.run.resumable import run_chunks
+from modeledit_jax.run.search_run import Searches, run_search
 from modeledit_jax.tasks.task import Task
-from modeledit_jax.types import Array, Key, Leaves, Params, PyTree, Report
-
-CHUNK = 10
-"""Updates of one compiled call."""
-
-SAVE_EVERY = 2.0
-"""Seconds between the checkpoints of a search."""
+from modeledit_jax.types import Key, Leaves, Params, Report
 
 _CLAIM = "search.json"
 
@@ -112,23 +98,35 @@ def edit_many(
 
 def _stacked(
     searches: Sequence[SearchEditor], tasks: Sequence[Task]
-) -> tuple["Searches", World, WorldParams] | None:
+) -> tuple[Searches, World, TaskPool] | None:
     """Searches, world and params of all tasks, or None where they do not fit side by side."""
     forms = [static_form(search) for search in searches]
-    worlds = [s.make_world(task).static for s, task in zip(searches, tasks, strict=True)]
-    if any(form != forms[0][0] for form, _ in forms) or any(w != worlds[0] for w in worlds):
+    if any(form != forms[0][0] for form, _ in forms):
         return None
-    params = PlanEvaluator(worlds[0], tasks).task_params()
-    if any(difference(params[0], other) for other in params):
+    env = searches[0].make_world(tasks[0]).static
+    if any(s.make_world(task).static != env for s, task in _of_networks(searches, tasks)):
+        return None
+    try:
+        pool = make_pool(env, tasks)
+    except UnlikeTasksError:
         return None
     arrays = jax.tree.map(lambda *each: jnp.stack(each), *[array for _, array in forms])
-    return Searches(searches[0], arrays), worlds[0], stack_params(params)
+    return Searches(searches[0], arrays), env, pool
+
+
+def _of_networks(
+    searches: Sequence[SearchEditor], tasks: Sequence[Task]
+) -> list[tuple[SearchEditor, Task]]:
+    """One task of every network, site and array of examples, which alone make a world."""
+    each = zip(searches, tasks, strict=True)
+    found = {(id(t.subject), t.site, id(t.roles["reward"].x)): (s, t) for s, t in each}
+    return list(found.values())
 
 
 def _side_by_side(
-    searches: "Searches",
+    searches: Searches,
     env: World,
-    params: WorldParams,
+    pool: TaskPool,
     tasks: Sequence[Task],
     keys: Key,
     folder: Path | None,
@@ -138,7 +136,7 @@ def _side_by_side(
     if folder is not None:
         _claim(folder, identities([(searches, list(tasks), keys)])[0])
     try:
-        run = run_search(searches, env, params, keys, folder=folder, mesh=mesh, report=report)
+        run = run_search(searches, env, pool, keys, folder=folder, mesh=mesh, report=report)
     except ValueError:
         if folder is not None and not _has_checkpoints(folder):
             (folder / _CLAIM).unlink(missing_ok=True)  # there is nothing to continue
@@ -221,172 +219,3 @@ def _changed(unedited: Params, edited: Params) -> Leaves:
         for path in paths
         if after[path] is not before[path] and not np.array_equal(after[path], before[path])
     }
-
-
-@dataclass(frozen=True)
-class Searches:
-    """One search for each of ``B`` tasks.
-
-    Attributes:
-      search: what they share.
-      arrays: leaves of the search that are arrays, ``[B, ...]``, in order; None for all others.
-    """
-
-    search: SearchEditor
-    arrays: list[Array | None]
-
-    @classmethod
-    def of(cls, search: SearchEditor, count: int) -> "Searches":
-        """The same search for all tasks."""
-        arrays = static_form(search)[1]
-        return cls(search, jax.tree.map(lambda x: jnp.stack([x] * count), arrays))
-
-
-@dataclass(frozen=True)
-class SearchRun:
-    """What a search over ``B`` tasks found.
-
-    Attributes:
-      trace: plans ``[B, K, T, A]`` and metrics ``{name: [B, K]}`` as NumPy arrays.
-      cost: of one task; ``seconds`` is the time of all tasks divided by ``B``.
-    """
-
-    trace: SearchTrace
-    cost: Cost
-
-
-def run_search(
-    searches: Searches,
-    env: World,
-    params: WorldParams,
-    keys: Key,
-    *,
-    folder: Path | None = None,
-    chunk: int = CHUNK,
-    save_every: float = SAVE_EVERY,
-    mesh: Mesh | None = None,
-    report: Report | None = None,
-) -> SearchRun:
-    """Searches for ``B`` tasks at once.
-
-    Args:
-      searches: of the tasks.
-      env: world of all tasks.
-      params: stacked, leading axis ``B`` (`stack_params`).
-      keys: ``[B]``.
-      folder: for checkpoints; a search found there is continued. None: keep nothing.
-      chunk: updates of one compiled call.
-      save_every: seconds between checkpoints, which follow a chunk; the last chunk is always saved.
-      mesh: see `edit_many`.
-      report: called after every chunk; see `run_chunks`. The record holds ``plans``
-        ``[steps, B, T, A]`` and the metrics of the search, ``[steps, B]``.
-
-    Raises:
-      ValueError: a budget below one update, a reward function that returned NaN, or a checkpoint
-        of another configuration.
-    """
-    search, arrays, env = searches.search, searches.arrays, env.static
-    total, form = search.updates, static_form(search)[0]
-    tasks, spread = keys.shape[0], None
-    if mesh is not None:
-        spread = Spread(mesh, tasks)
-        arrays, params, keys = spread.place((arrays, params, keys))
-    state = _init(form, env, spread, arrays, params, keys)
-    shapes = jax.eval_shape(partial(_update, form, env), arrays, params, state)[1]
-    record = _room(total, tasks, shapes)
-
-    def advance(state: PyTree, done: int, steps: int) -> tuple[PyTree, dict[str, Any]]:
-        state, trace = _advance(form, env, chunk, spread, arrays, params, state, jnp.int32(steps))
-        trace = trace if spread is None else spread.gather(trace)
-        check_rewards(trace.metrics)
-        values = {"plans": trace.plans, **trace.metrics}
-        return state, {name: np.asarray(x).swapaxes(0, 1)[:steps] for name, x in values.items()}
-
-    run = run_chunks(
-        state,
-        record,
-        advance,
-        chunk=chunk,
-        folder=folder,
-        save_every=save_every,
-        placement=spread,
-        report=report,
-    )
-    by_task = {name: np.swapaxes(values, 0, 1) for name, values in run.record.items()}
-    cost = replace(search.cost, seconds=run.seconds / tasks)
-    return SearchRun(SearchTrace(by_task.pop("plans"), by_task), cost)
-
-
-def _room(total: int, tasks: int, shapes: SearchTrace) -> dict[str, np.ndarray]:
-    """Zeros ``[total, tasks, ...]`` for the traces of all updates."""
-    found = {"plans": shapes.plans, **shapes.metrics}
-    return {name: np.zeros((total, tasks, *x.shape[1:]), x.dtype) for name, x in found.items()}
-
-
-@partial(jax.jit, static_argnums=(0, 1, 2))
-def _init(
-    form: StaticForm,
-    env: World,
-    spread: Spread | None,
-    arrays: list[Array | None],
-    params: WorldParams,
-    keys: Key,
-) -> PyTree:
-    """The first states of all tasks."""
-
-    def one(arrays: list[Array | None], params: WorldParams, key: Key) -> PyTree:
-        state = from_static_form(form, arrays).init(env, params, key)
-        # Of definite types, as after an update: else the second chunk would be compiled anew.
-        return jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), state)
-
-    each = jax.vmap(one)
-    return (each if spread is None else spread.each(each))(arrays, params, keys)
-
-
-@partial(jax.jit, static_argnums=(0, 1))
-def _update(
-    form: StaticForm, env: World, arrays: list[Array | None], params: WorldParams, state: PyTree
-) -> tuple[PyTree, SearchTrace]:
-    """One update of all tasks; jitted, so that its trace, which takes long, is made once for all
-    who ask for shapes or call it, and never compiled alone."""
-
-    def one(
-        arrays: list[Array | None], params: WorldParams, state: PyTree
-    ) -> tuple[PyTree, SearchTrace]:
-        return run_update(from_static_form(form, arrays), env, params, state)
-
-    return jax.vmap(one)(arrays, params, state)
-
-
-@partial(jax.jit, static_argnums=(0, 1, 2, 3), donate_argnums=6)
-def _advance(
-    form: StaticForm,
-    env: World,
-    chunk: int,
-    spread: Spread | None,
-    arrays: list[Array | None],
-    params: WorldParams,
-    state: PyTree,
-    length: Array,
-) -> tuple[PyTree, SearchTrace]:
-    """Makes ``length`` updates for all tasks: their states, and traces ``[B, chunk, ...]``.
-
-    ``length`` is a number at run time, at most ``chunk``, so that a shorter last chunk is not
-    compiled anew. The traces have room for ``chunk`` updates.
-    """
-
-    def many(
-        length: Array, arrays: list[Array | None], params: WorldParams, state: PyTree
-    ) -> tuple[PyTree, SearchTrace]:
-        shapes = jax.eval_shape(partial(_update, form, env), arrays, params, state)[1]
-        room = jax.tree.map(lambda s: jnp.zeros((s.shape[0], chunk, *s.shape[1:]), s.dtype), shapes)
-
-        def step(index: Array, carry: Any) -> Any:
-            state, trace = carry
-            state, last = _update(form, env, arrays, params, state)
-            return state, jax.tree.map(lambda every, one: every.at[:, index].set(one), trace, last)
-
-        return jax.lax.fori_loop(0, length, step, (state, room))
-
-    run = many if spread is None else spread.each(many, shared=1)
-    return run(length, arrays, params, state)

@@ -20,7 +20,8 @@ from jaxtyping import Float
 from modeledit_jax import struct
 from modeledit_jax.editors.search.batching import candidates_at_once
 from modeledit_jax.editors.search.search import SearchEditor
-from modeledit_jax.envs.world import World, WorldParams
+from modeledit_jax.envs.params import WorldParams
+from modeledit_jax.envs.world import World
 from modeledit_jax.mesh import map_candidates
 from modeledit_jax.types import Array, Field, Key
 

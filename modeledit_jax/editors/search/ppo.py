@@ -10,7 +10,8 @@ from modeledit_jax.agents import ppo
 from modeledit_jax.agents.config import PPOConfig
 from modeledit_jax.agents.networks import Network, default_network
 from modeledit_jax.editors.search.search import SearchEditor
-from modeledit_jax.envs.world import World, WorldParams
+from modeledit_jax.envs.params import WorldParams
+from modeledit_jax.envs.world import World
 from modeledit_jax.types import Array, Field, Key
 
 

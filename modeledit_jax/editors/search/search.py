@@ -17,7 +17,8 @@ from modeledit_jax import struct
 from modeledit_jax.editors.editor import Cost, EditResult, checked
 from modeledit_jax.edits.parametrization import LowRank, Parametrization
 from modeledit_jax.edits.site import set_leaves
-from modeledit_jax.envs.world import Observation, World, WorldParams
+from modeledit_jax.envs.params import WorldParams
+from modeledit_jax.envs.world import Observation, World
 from modeledit_jax.envs.worlds import WorldName, make_world
 from modeledit_jax.tasks.task import Task
 from modeledit_jax.types import Array, Field, Key, Leaves, PyTree
