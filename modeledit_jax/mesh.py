@@ -9,7 +9,7 @@ for another number of tasks. What is summed over devices is equal up to the orde
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -164,6 +164,7 @@ class Layout:
         return on_one_device(tree)
 
 
+@runtime_checkable
 class Placement(Protocol):
     """How a state lies on devices, where it is computed."""
 

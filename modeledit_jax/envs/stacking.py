@@ -50,3 +50,13 @@ def difference(first: WorldParams, other: WorldParams) -> str | None:
         if jnp.shape(one) != jnp.shape(two):
             return f"its {path} has shape {jnp.shape(two)} in place of {jnp.shape(one)}"
     return None
+
+
+def shapes_differ(first: PyTree, other: PyTree) -> bool:
+    """Whether two pytrees have other structures, shapes or dtypes."""
+
+    def about(tree: PyTree) -> list[Any]:
+        leaves, structure = jax.tree.flatten(tree)
+        return [structure, *((np.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)]
+
+    return about(first) != about(other)

@@ -101,21 +101,30 @@ def make_pool(env: World, tasks: Sequence[Task]) -> TaskPool:
     """
     if not tasks:
         raise ValueError("a pool needs at least one task")
+    first, subject = networks_of(tasks)
+    requests = stack_params([env.request_params(task) for task in tasks])
+    subjects, of_task = _networks(env, tasks, first), jnp.asarray(subject, jnp.int32)
+    found, invalid = _unedited(env.static, TaskPool(subjects, requests, of_task))
+    check_unedited(invalid)
+    return TaskPool(subjects, requests.replace(**found), of_task)
+
+
+def networks_of(tasks: Sequence[Task]) -> tuple[list[int], list[int]]:
+    """A task of every network, and the number of the network of every task.
+
+    Networks count as one where tasks share their examples and site too.
+    """
     places: dict[Any, int] = {}
     first: list[int] = []
-    subject: list[int] = []
+    network: list[int] = []
     for index, task in enumerate(tasks):
         sets = task.roles["reward"]
         about = (task.subject, sets.x, *jax.tree.leaves(sets.targets))
         place = places.setdefault((task.site, *map(id, about)), len(places))
         if place == len(first):
             first.append(index)
-        subject.append(place)
-    requests = stack_params([env.request_params(task) for task in tasks])
-    subjects, of_task = _networks(env, tasks, first), jnp.asarray(subject, jnp.int32)
-    found, invalid = _unedited(env.static, TaskPool(subjects, requests, of_task))
-    check_unedited(invalid)
-    return TaskPool(subjects, requests.replace(**found), of_task)
+        network.append(place)
+    return first, network
 
 
 def _networks(env: World, tasks: Sequence[Task], chosen: Sequence[int]) -> WorldParams:

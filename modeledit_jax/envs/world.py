@@ -203,14 +203,18 @@ class World(Environment[WorldState, WorldParams]):
         sets = task.roles["reward"]
         leaves = {path: jnp.asarray(leaf) for path, leaf in task.leaves.items()}
         features = self.features(task.subject, sets) if features is None else features
-        outputs = run_suffix(self.split, leaves, features)
-        if len(rows := nonfinite_rows(outputs)):
+        params = self.of_features(leaves, features, jax.tree.map(jnp.asarray, sets.targets))
+        if len(rows := nonfinite_rows(params.original_outputs)):
             raise NonFiniteError(nonfinite_outputs(rows))
+        return params
+
+    def of_features(self, leaves: Leaves, features: Features, targets: Any) -> WorldParams:
+        """The fields `OF_NETWORK` of `params`, unchecked; pure."""
         return WorldParams(
             original=leaves,
             features=features,
-            targets=jax.tree.map(jnp.asarray, sets.targets),
-            original_outputs=outputs,
+            targets=targets,
+            original_outputs=run_suffix(self.split, leaves, features),
             products=self._low_rank.products(leaves, features),
             max_steps_in_episode=None,
         )

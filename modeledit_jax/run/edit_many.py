@@ -7,8 +7,8 @@ resumed one gives the same bits as one that was never stopped.
 """
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
@@ -23,20 +23,33 @@ from tqdm import tqdm
 from modeledit_jax.editors.editor import Editor, EditResult, checked
 from modeledit_jax.editors.search.search import SearchEditor, static_form
 from modeledit_jax.edits.site import get_leaves, leaf_paths, set_leaves
-from modeledit_jax.envs.stacking import UnlikeTasksError
-from modeledit_jax.envs.task_pool import TaskPool, make_pool
+from modeledit_jax.envs.stacking import difference, shapes_differ
+from modeledit_jax.envs.task_pool import make_pool, networks_of
 from modeledit_jax.envs.world import World
+from modeledit_jax.memory import default_budget
+from modeledit_jax.mesh import TASKS, axis_size
 from modeledit_jax.reading.json_text import read_object
 from modeledit_jax.run.checkpoint import load_tree, save_tree
 from modeledit_jax.run.files import atomic_write_text
 from modeledit_jax.run.identity import identities
 from modeledit_jax.run.kept_edit import DAMAGED, read_kept_edit
-from modeledit_jax.run.plan_evaluation import PlanEvaluator
-from modeledit_jax.run.search_run import Searches, run_search
+from modeledit_jax.run.memory_plan import MemoryPlan, plan_memory
+from modeledit_jax.run.plan_evaluation import apply_plan
+from modeledit_jax.run.search_run import Searches, SearchRun, run_search
 from modeledit_jax.tasks.task import Task
 from modeledit_jax.types import Key, Leaves, Params, Report
 
 _CLAIM = "search.json"
+
+
+@dataclass(frozen=True)
+class Options:
+    """Of `edit_many`, for searches."""
+
+    mesh: Mesh | None
+    memory: int | None
+    report: Report
+    announce: Callable[[str], None] | None
 
 
 def edit_many(
@@ -46,7 +59,9 @@ def edit_many(
     folder: str | Path | None = None,
     *,
     mesh: Mesh | None = None,
+    memory: int | None = None,
     report: Report | None = None,
+    announce: Callable[[str], None] | None = None,
 ) -> list[EditResult]:
     """Edits one network per task.
 
@@ -59,8 +74,11 @@ def edit_many(
       folder: where the work is kept; a run found there is continued. None: keep nothing.
       mesh: devices that a search spreads its tasks over (axis ``tasks``), and its candidates
         (``population``); a folder may be continued on others. None: one device.
+      memory: bytes that a search may take on each device; it takes fewer tasks and candidates at a
+        time where all do not fit (`run.memory_plan`). None: `default_budget`.
       report: called as the work proceeds with ``(done, of, {name: [steps, B, ...]})`` by a search,
-        and without numbers by other editors; None: a progress bar.
+        without numbers by other editors and where tasks are taken in parts; None: a progress bar.
+      announce: called with a line that says how a search fits into the memory.
 
     Returns:
       The edited network of each task. A search's trace has the axes ``[K, ...]``, its seconds are
@@ -68,7 +86,7 @@ def edit_many(
 
     Raises:
       ValueError: no task, one that does not fit the editor, a reward function that returned a value
-        that is not finite, or a folder with other work in it.
+        that is not finite, a folder with other work in it, or a memory too small for one candidate.
     """
     if not tasks:
         raise ValueError("there is nothing to edit: give at least one task")
@@ -77,11 +95,7 @@ def edit_many(
         raise ValueError(
             f"{len(editors)} editors for {len(tasks)} tasks: give one, or one for each"
         )
-    keys = key
-    if not key.shape:
-        keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(len(tasks)))
-    if keys.shape != (len(tasks),):
-        raise ValueError(f"keys of shape {keys.shape} for {len(tasks)} tasks: give one for each")
+    keys = _keys(key, len(tasks))
     path = None if folder is None else Path(folder)
     with tqdm(desc=type(editors[0]).__name__, disable=report is not None, leave=False) as bar:
 
@@ -91,73 +105,129 @@ def edit_many(
 
         shown = show if report is None else report
         searches = [editor for editor in editors if isinstance(editor, SearchEditor)]
-        if len(searches) == len(editors) and (stacked := _stacked(searches, tasks)):
-            return _side_by_side(*stacked, tasks, keys, path, mesh, shown)
+        if len(searches) == len(editors) and (alike := _alike(searches, tasks)):
+            options = Options(mesh, memory, shown, announce)
+            return _side_by_side(*alike, tasks, keys, path, options)
         return _in_turn(editors, tasks, keys, path, shown)
 
 
-def _stacked(
+def _keys(key: Key, count: int) -> Key:
+    """One for each task."""
+    keys = key if key.shape else jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(count))
+    if keys.shape != (count,):
+        raise ValueError(f"keys of shape {keys.shape} for {count} tasks: give one for each")
+    return keys
+
+
+def _alike(
     searches: Sequence[SearchEditor], tasks: Sequence[Task]
-) -> tuple[Searches, World, TaskPool] | None:
-    """Searches, world and params of all tasks, or None where they do not fit side by side."""
+) -> tuple[Searches, World] | None:
+    """Searches and world of all tasks, or None where they do not fit side by side."""
     forms = [static_form(search) for search in searches]
     if any(form != forms[0][0] for form, _ in forms):
         return None
     env = searches[0].make_world(tasks[0]).static
-    if any(s.make_world(task).static != env for s, task in _of_networks(searches, tasks)):
+    chosen = networks_of(tasks)[0]
+    if any(searches[i].make_world(tasks[i]).static != env for i in chosen):
         return None
-    try:
-        pool = make_pool(env, tasks)
-    except UnlikeTasksError:
+    examples = [(tasks[i].roles["reward"].x, tasks[i].roles["reward"].targets) for i in chosen]
+    if any(shapes_differ(examples[0], other) for other in examples):
+        return None
+    requests = [env.request_params(task) for task in tasks]
+    if any(difference(requests[0], other) for other in requests):
         return None
     arrays = jax.tree.map(lambda *each: jnp.stack(each), *[array for _, array in forms])
-    return Searches(searches[0], arrays), env, pool
-
-
-def _of_networks(
-    searches: Sequence[SearchEditor], tasks: Sequence[Task]
-) -> list[tuple[SearchEditor, Task]]:
-    """One task of every network, site and array of examples, which alone make a world."""
-    each = zip(searches, tasks, strict=True)
-    found = {(id(t.subject), t.site, id(t.roles["reward"].x)): (s, t) for s, t in each}
-    return list(found.values())
+    return Searches(searches[0], arrays), env
 
 
 def _side_by_side(
     searches: Searches,
     env: World,
-    pool: TaskPool,
     tasks: Sequence[Task],
     keys: Key,
     folder: Path | None,
-    mesh: Mesh | None,
-    report: Report,
+    options: Options,
 ) -> list[EditResult]:
+    stored = None
     if folder is not None:
-        _claim(folder, identities([(searches, list(tasks), keys)])[0])
-    try:
-        run = run_search(searches, env, pool, keys, folder=folder, mesh=mesh, report=report)
-    except ValueError:
-        if folder is not None and not _has_checkpoints(folder):
-            (folder / _CLAIM).unlink(missing_ok=True)  # there is nothing to continue
-        raise
-    evaluator = PlanEvaluator(env, tasks)
-    results = []
-    for index, task in enumerate(tasks):
-        edited = evaluator.edited(index, run.trace.plans[index, -1])
-        params = set_leaves(task.subject.params, edited)
-        trace = jax.tree.map(itemgetter(index), run.trace)
-        results.append(checked(task, EditResult(params, run.cost, trace)))
-    return results
+        identity = identities([(searches, list(tasks), keys)])[0]
+        stored = _claimed(folder, identity)
+    budget = default_budget() if options.memory is None else options.memory
+    devices = axis_size(options.mesh, TASKS)
+    plan = plan_memory(searches.search, env, tasks, budget, devices, parts=stored)
+    if options.announce is not None:
+        options.announce(str(plan))
+    if folder is not None:
+        _claim(folder, identity, len(plan.parts))
+    results: dict[int, EditResult] = {}
+    for number, part in enumerate(plan.parts):
+        try:
+            run = _run_part(searches, env, tasks, keys, folder, options, plan, number)
+        except ValueError:
+            if folder is not None and not _has_checkpoints(folder):
+                (folder / _CLAIM).unlink(missing_ok=True)  # there is nothing to continue
+            raise
+        for row, index in enumerate(part):
+            trace = jax.tree.map(itemgetter(row), run.trace)
+            results[index] = _edited(env, tasks[index], replace(run, trace=trace))
+    return [results[index] for index in range(len(tasks))]
 
 
-def _claim(folder: Path, identity: str) -> None:
-    """Notes whose checkpoints are in a folder; ValueError if there are those of other work."""
+def _run_part(
+    searches: Searches,
+    env: World,
+    tasks: Sequence[Task],
+    keys: Key,
+    folder: Path | None,
+    options: Options,
+    plan: MemoryPlan,
+    number: int,
+) -> SearchRun:
+    """The search over the tasks of one part."""
+    part, parts = np.asarray(plan.parts[number]), len(plan.parts)
+    report = options.report
+    if parts > 1:
+        folder = None if folder is None else folder / f"part-{number}"
+        # Numbers of some of the tasks would say nothing to who expects those of all.
+        report = lambda done, total, _: options.report(number * total + done, parts * total, {})  # noqa: E731
+    return run_search(
+        searches.take(part, plan.candidates if plan.fewer_candidates else None),
+        env,
+        make_pool(env, [tasks[index] for index in part]),
+        keys[part],
+        folder=folder,
+        at_once=plan.tasks,
+        mesh=options.mesh,
+        report=report,
+    )
+
+
+def _edited(env: World, task: Task, run: SearchRun) -> EditResult:
+    """The result of one task, whose trace the run holds."""
+    original = {path: jnp.asarray(leaf) for path, leaf in task.leaves.items()}
+    leaves = apply_plan(env, jnp.asarray(run.trace.plans[-1]), original)
+    return checked(task, EditResult(set_leaves(task.subject.params, leaves), run.cost, run.trace))
+
+
+def _claimed(folder: Path, identity: str) -> int | None:
+    """In how many parts a folder holds this work; None: it holds none.
+
+    Raises:
+      ValueError: it holds other work.
+    """
     about = folder / _CLAIM
+    if not about.is_file() or not _has_checkpoints(folder):
+        return None
+    stored = read_object(about, DAMAGED)
+    _check_same(stored.get("identity"), identity, folder)
+    return int(stored.get("parts", 1))
+
+
+def _claim(folder: Path, identity: str, parts: int) -> None:
+    """Notes whose checkpoints are in a folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    if about.is_file() and _has_checkpoints(folder):
-        _check_same(read_object(about, DAMAGED).get("identity"), identity, folder)
-    atomic_write_text(about, json.dumps({"identity": identity}))
+    content = {"identity": identity, "parts": parts}
+    atomic_write_text(folder / _CLAIM, json.dumps(content))
 
 
 def _has_checkpoints(folder: Path) -> bool:

@@ -31,8 +31,8 @@ from modeledit_jax.envs.params import WorldParams
 from modeledit_jax.envs.task_pool import TaskPool
 from modeledit_jax.envs.world import World
 from modeledit_jax.mesh import Spread
-from modeledit_jax.run.resumable import run_chunks
-from modeledit_jax.run.task_layout import Group, task_layout
+from modeledit_jax.run.resumable import CompletedRun, run_chunks
+from modeledit_jax.run.task_layout import Group, TaskLayout, task_layout
 from modeledit_jax.types import Array, Key, PyTree, Report
 
 CHUNK = 10
@@ -53,6 +53,13 @@ class Searches:
 
     search: SearchEditor
     arrays: list[Array | None]
+
+    def take(self, rows: np.ndarray, batch_size: int | None = None) -> "Searches":
+        """Those of some of the tasks, which evaluate so many candidates at a time, if given."""
+        search, arrays = self.search, jax.tree.map(lambda leaf: leaf[rows], self.arrays)
+        if batch_size is not None:
+            search = replace(search, batch_size=batch_size)
+        return Searches(search, arrays)
 
     @classmethod
     def of(cls, search: SearchEditor, count: int) -> "Searches":
@@ -108,14 +115,8 @@ def run_search(
     """
     search, env, total = searches.search, env.static, searches.search.updates
     form = static_form(search)[0]
-    at_once = at_once or tasks_at_once(env, pool, search.evaluations_per_update)
-    layout = task_layout(np.asarray(pool.subject), at_once, mesh)
-    group, spread = layout.group, layout.spread
-    data = (
-        layout.put(jnp.asarray(layout.network), np.arange(len(layout.network))),
-        layout.put(pool.subjects, layout.networks),
-        *layout.place({"arrays": searches.arrays, "requests": pool.requests}).values(),
-    )
+    layout = task_layout(np.asarray(pool.subject), at_once or _at_once(search, env, pool), mesh)
+    group, spread, data = layout.group, layout.spread, _arranged(layout, searches, pool)
     state = _init(form, env, group, spread, *data, layout.place(keys))
     shapes = jax.eval_shape(partial(_one_update, form, env, group), *data, state)[1]
     record = _room(total, len(pool), shapes)
@@ -138,8 +139,24 @@ def run_search(
         placement=layout,
         report=report,
     )
+    return _result(run, search, len(pool))
+
+
+def _at_once(search: SearchEditor, env: World, pool: TaskPool) -> int:
+    one = jax.eval_shape(TaskPool.task, pool, jnp.int32(0))
+    return tasks_at_once(env, one, search.evaluations_per_update // search.horizon)
+
+
+def _arranged(layout: TaskLayout, searches: Searches, pool: TaskPool) -> tuple[PyTree, ...]:
+    """What the compiled functions are given, where they look for it."""
+    network = layout.put(jnp.asarray(layout.network), np.arange(len(layout.network)))
+    subjects = layout.put(pool.subjects, layout.networks)
+    return network, subjects, layout.place(searches.arrays), layout.place(pool.requests)
+
+
+def _result(run: CompletedRun, search: SearchEditor, tasks: int) -> SearchRun:
     by_task = {name: np.swapaxes(values, 0, 1) for name, values in run.record.items()}
-    cost = replace(search.cost, seconds=run.seconds / len(pool))
+    cost = replace(search.cost, seconds=run.seconds / tasks)
     return SearchRun(SearchTrace(by_task.pop("plans"), by_task), cost)
 
 

@@ -5,7 +5,6 @@ import math
 import jax
 
 from modeledit_jax.envs.params import WorldParams
-from modeledit_jax.envs.task_pool import TaskPool
 from modeledit_jax.envs.world import World
 
 # Largest intermediate of an evaluation, in array elements. On CPU an edited layer's outputs that
@@ -32,15 +31,15 @@ def candidates_at_once(env: World, params: WorldParams, total: int) -> int:
     return math.ceil(total / math.ceil(total / limit))
 
 
-def tasks_at_once(env: World, pool: TaskPool, candidates: int) -> int:
+def tasks_at_once(env: World, params: WorldParams, candidates: int) -> int:
     """Returns how many tasks to search for side by side, for speed and memory.
 
     Args:
       env: the world.
-      pool: the tasks.
+      params: of one task, or their shapes.
       candidates: of one update of one task, at least 1.
     """
-    elements = _intermediate(env, pool.subjects.original_outputs.shape[1])
+    elements = _intermediate(env, params.original_outputs.shape[0])
     return max(_largest() // (elements * candidates), 1)
 
 

@@ -39,6 +39,12 @@ class PPO(SearchEditor):
     @property
     def hyperparameters(self) -> PPOConfig:
         """The configuration of PPO for this world, budget and horizon."""
+        if self.batch_size is None:
+            return self._hyperparameters
+        return replace(self._hyperparameters, env_batch_size=self.batch_size)
+
+    @property
+    def _hyperparameters(self) -> PPOConfig:
         if self.config is not None:
             return self.config
         config = editing_config(self.budget, self.horizon, self.world)

@@ -75,6 +75,7 @@ class SearchEditor:
       parametrization: how an action becomes a matrix.
       horizon: edits of an episode.
       observation: what a policy sees (`World`).
+      batch_size: candidates evaluated at a time, on each device; None: as many as are fast.
     """
 
     world: WorldName = struct.field(pytree_node=False, default="shift")
@@ -82,6 +83,7 @@ class SearchEditor:
     parametrization: Parametrization = struct.field(pytree_node=False, default=LowRank())
     horizon: int = struct.field(pytree_node=False, default=1)
     observation: Observation = struct.field(pytree_node=False, default="weights")
+    batch_size: int | None = struct.field(pytree_node=False, default=None)
 
     @property
     def evaluations_per_update(self) -> int:
