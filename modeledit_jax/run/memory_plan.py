@@ -110,10 +110,13 @@ def plan_memory(
         )
     order = np.argsort(networks, kind="stable")
     one = sizes.network + sizes.update
+    # Half as many candidates as one task could have alone are worth having fewer parts.
+    alone = (budget - sizes.network - sizes.task - one) // max(2 * sizes.candidate, 1)
+    wanted = max(min(fast, alone), 1)
     for count in range(1, len(tasks) + 1) if parts is None else [parts]:
         split = np.array_split(order, count)
         stored = max(_stored(sizes, networks[part], devices) for part in split)
-        if stored + one + fast * sizes.candidate <= budget:
+        if stored + one + wanted * sizes.candidate <= budget:
             break
     free = budget - stored
     candidates = min(max((free - one) // max(sizes.candidate, 1), 1), fast)
