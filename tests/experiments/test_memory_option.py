@@ -22,7 +22,7 @@ def test_what_names_no_size_is_refused(command, memory, capsys, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_small_memory_takes_parts_and_finds_the_same(tmp_path, capsys):
+def test_a_small_memory_takes_less_at_a_time_and_finds_the_same(tmp_path, capsys):
     config = unlearning.options(
         seeds=2,
         forget_class="all",
@@ -41,7 +41,9 @@ def test_a_small_memory_takes_parts_and_finds_the_same(tmp_path, capsys):
             continue
         assert code == 0
         (line,) = [line for line in said.out.splitlines() if "memory: at most" in line]
-        assert line.startswith("snes-shift: ") and ("in 1 part," in line) == (name == "much")
+        assert line.startswith("snes-shift: ") and (", 1 side by side, 5 cand" in line) == (
+            name == "little"
+        )
         rows.append(read_summary(tmp_path / name).rows)
     assert len(rows[0]) == len(rows[1])
     for one, other in zip(*rows, strict=True):

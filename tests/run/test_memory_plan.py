@@ -148,10 +148,10 @@ def test_a_run_in_parts_goes_on_with_its_parts_under_another_budget(tmp_path):
     budgets = np.geomspace(least(search), 20 * least(search), 60).astype(int)
     budget = next(int(b) for b in budgets if len(plan(int(b), search).parts) == 3)
     with pytest.raises(KeyboardInterrupt):
-        planned(budget, search, folder=tmp_path, report=Reports(interrupt_at=12))
+        planned(budget, search, folder=tmp_path, report=Reports(interrupt_at=22))
     reports = Reports()
     found, line = planned(10**9, search, folder=tmp_path, report=reports)
-    assert "in 3 parts" in line and reports.done == [22, 24, 34, 36]  # of 12 updates each
+    assert "in 3 parts" in line and reports.done == [22, 24, 34, 36]  # of 12 each
     assert_equal(found, at_ease(search)[0])  # as many candidates at a time
     with pytest.raises(ValueError, match=OTHER_WORK):
         planned(10**9, replace(search, std=0.5), folder=tmp_path)
