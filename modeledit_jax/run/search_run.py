@@ -168,18 +168,22 @@ def _room(total: int, tasks: int, shapes: SearchTrace) -> dict[str, np.ndarray]:
 
 def _own(group: Group, index: Array | int, tree: PyTree) -> PyTree:
     """The rows of one group, of arrays that have one for each task."""
-    if group.count == 1:
-        return tree
     size = group.tasks
-    return jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, index * size, size), tree)
+
+    def own(leaf: Array) -> Array:
+        if leaf.shape[0] == size:
+            return leaf
+        return jax.lax.dynamic_slice_in_dim(leaf, index * size, size)
+
+    return jax.tree.map(own, tree)
 
 
 def _own_networks(
     group: Group, index: Array | int, network: Array, subjects: WorldParams
 ) -> WorldParams:
     """What belongs to the networks of one group, ``[networks, ...]``."""
-    if group.all_networks:
-        return subjects
+    if group.all_networks:  # of this device; outside of `Spread.each` there are those of others
+        return jax.tree.map(lambda leaf: leaf[: group.networks], subjects)
     return jax.tree.map(lambda leaf: leaf[network[index]], subjects)
 
 
