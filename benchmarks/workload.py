@@ -71,7 +71,8 @@ def make_task(module: nn.Module, examples: int, reward: str = "accuracy", seed: 
 
 def make_tasks(module: nn.Module, examples: int, number: int, reward: str) -> list[Task]:
     """Tasks to forget each of ten classes of a network, then of the next, on the same images."""
-    splits, found = _splits(examples, 0), []
+    splits = _splits(examples, 0)
+    found: list[Task] = []
     for seed in range(-(-number // CLASSES)):
         subject = _subject(module, splits, seed)
         found += [
