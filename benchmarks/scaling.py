@@ -15,24 +15,26 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import tyro
 from matplotlib.figure import Figure
 
 from benchmarks.throughput import describe_device
 from benchmarks.timing import Contestant, measure, summary
-from benchmarks.workload import make_actions, make_task
+from benchmarks.workload import make_actions, make_task, make_tasks
 from modeledit_jax.editors.search.evolution import evaluate_population
 from modeledit_jax.editors.search.ppo import PPO
-from modeledit_jax.editors.search.search import run_updates
-from modeledit_jax.envs.world import WorldParams
+from modeledit_jax.envs.task_pool import TaskPool, make_pool, networks_of
+from modeledit_jax.envs.world import World
 from modeledit_jax.envs.worlds import ShiftWorld
+from modeledit_jax.memory import default_budget
 from modeledit_jax.report.style import DPI
 from modeledit_jax.report.summary import environment as software
 from modeledit_jax.run.files import atomic_write_bytes, atomic_write_text
+from modeledit_jax.run.memory_plan import plan_memory
+from modeledit_jax.run.search_run import Searches, run_search
 from modeledit_jax.subjects.image_classifiers import MLP
-from modeledit_jax.types import Array, Key
+from modeledit_jax.types import Key
 
 SCHEMA = 1
 
@@ -46,7 +48,8 @@ class Config:
       rounds: turns of every contestant.
       examples: images that every candidate is scored on.
       candidates: of one evaluation.
-      tasks: searched side by side, two updates each.
+      tasks: searched for together, two updates each.
+      budgets: bytes, for the plans of the most tasks.
       output: folder of the results.
     """
 
@@ -55,6 +58,7 @@ class Config:
     examples: int = 256
     candidates: tuple[int, ...] = (64, 256, 1024, 4096, 16384, 65536)
     tasks: tuple[int, ...] = (1, 10, 100, 1000)
+    budgets: tuple[int, ...] = (10**7, 10**8, 10**9)
     output: Path = Path("benchmarks/results")
 
 
@@ -72,24 +76,41 @@ def compare_candidates(config: Config) -> dict[str, Any]:
 
 
 def compare_tasks(config: Config) -> dict[str, Any]:
-    """Tasks per second of two updates of PPO on each."""
-    env = ShiftWorld(make_task(MLP(), config.examples, "soft"))
+    """Tasks per second of two updates of PPO on each, ten classes of a network; and their bytes.
+
+    ``stored_bytes`` are the params of all tasks, ``networks`` how many networks they are of, and
+    ``planned_bytes`` what the memory plan says that the search takes in all.
+    """
     search = PPO(budget=20)
-
-    def one(params: WorldParams, key: Key) -> Array:
-        state = search.init(env, params, key)
-        return run_updates(search, env, params, state, search.updates)[1].plans
-
-    many = jax.jit(jax.vmap(one))
-    contestants = {}
+    contestants, stored, planned, networks = {}, {}, {}, {}
     for number in config.tasks:
-        params = jax.tree.map(
-            lambda leaf, number=number: jnp.repeat(jnp.asarray(leaf)[None], number, axis=0),
-            env.default_params,
-        )
-        keys = jax.random.split(jax.random.key(0), number)
-        contestants[str(number)] = Contestant(partial(many, params, keys), work=number)
-    return _section(contestants, config)
+        tasks = make_tasks(MLP(), config.examples, number, "soft")
+        env = search.make_world(tasks[0]).static
+        plan = plan_memory(search, env, tasks, default_budget())
+        pool, keys = make_pool(env, tasks), jax.random.split(jax.random.key(0), number)
+        searches = Searches.of(search, number)
+        run = partial(_searched, searches, env, pool, keys, plan.tasks)
+        contestants[str(number)] = Contestant(run, work=number)
+        stored[str(number)], planned[str(number)] = pool.nbytes, plan.needed
+        networks[str(number)] = len(networks_of(tasks)[0])
+    about = {"networks": networks, "stored_bytes": stored, "planned_bytes": planned}
+    return _section(contestants, config) | about
+
+
+def _searched(searches: Searches, env: World, pool: TaskPool, keys: Key, at_once: int) -> Any:
+    return run_search(searches, env, pool, keys, at_once=at_once).trace.plans
+
+
+def compare_budgets(config: Config) -> dict[str, Any]:
+    """Of the most tasks, what the plan takes of several budgets, and in how many parts."""
+    search, number = PPO(budget=20), max(config.tasks)
+    tasks = make_tasks(MLP(), config.examples, number, "soft")
+    env = search.make_world(tasks[0]).static
+    found = {}
+    for budget in config.budgets:
+        plan = plan_memory(search, env, tasks, budget)
+        found[str(budget)] = {"planned_bytes": plan.needed, "parts": len(plan.parts)}
+    return found
 
 
 def slope(numbers: list[int], seconds: list[float]) -> float:
@@ -120,6 +141,7 @@ def run(config: Config) -> dict[str, Any]:
         "settings": {**asdict(config), "output": str(config.output)},
         "candidates": compare_candidates(config),
         "tasks": compare_tasks(config),
+        "budgets": compare_budgets(config),
         "notes": ["slope: of the logarithm of seconds over that of the number; medians"],
     }
 
@@ -157,6 +179,8 @@ def main(config: Config) -> None:
     for kind in ("candidates", "tasks"):
         print(f"{kind:11s} slope {results[kind]['slope']:.3f}")
     print(f"temporary bytes: {results['candidates']['temporary_bytes']}")
+    print(f"stored bytes of tasks: {results['tasks']['stored_bytes']}")
+    print(f"budgets: {results['budgets']}")
     print(f"written: {path} and {path.with_suffix('.png')}")
 
 

@@ -18,7 +18,8 @@ from modeledit_jax.data.images.splits import Splits
 from modeledit_jax.editors.search.evolution import evaluate_population
 from modeledit_jax.editors.search.ppo import PPO, editing_config
 from modeledit_jax.edits.site import set_leaves
-from modeledit_jax.envs.world import World, WorldParams
+from modeledit_jax.envs.params import WorldParams
+from modeledit_jax.envs.world import World
 from modeledit_jax.subjects.image_classifiers import unfold
 from modeledit_jax.subjects.subject import Subject, flax_apply
 from modeledit_jax.tasks.reward import EditedWeights, SetOutputs
@@ -63,13 +64,34 @@ def make_task(module: nn.Module, examples: int, reward: str = "accuracy", seed: 
       reward: kind of `unlearning_reward`.
       seed: of images and weights.
     """
+    splits = _splits(examples, seed)
+    subject = _subject(module, splits, seed)
+    return forget_classes(subject, splits, FORGOTTEN_CLASS, reward=unlearning_reward(reward))
+
+
+def make_tasks(module: nn.Module, examples: int, number: int, reward: str) -> list[Task]:
+    """Tasks to forget each of ten classes of a network, then of the next, on the same images."""
+    splits = _splits(examples, 0)
+    found: list[Task] = []
+    for seed in range(-(-number // CLASSES)):
+        subject = _subject(module, splits, seed)
+        found += [
+            forget_classes(subject, splits, index, reward=unlearning_reward(reward))
+            for index in range(CLASSES)
+        ]
+    return found[:number]
+
+
+def _splits(examples: int, seed: int) -> Splits:
     rng = np.random.default_rng(seed)
     images = rng.standard_normal((examples, 28, 28, 1), dtype=np.float32)
     batch = Examples(images, np.arange(examples, dtype=np.int32) % CLASSES)
-    params = module.init(jax.random.key(seed), jnp.asarray(images[:1]))["params"]
-    splits = Splits(train=batch, reward=batch, select=batch, test=batch, num_classes=CLASSES)
-    subject = Subject(params, flax_apply(module))
-    return forget_classes(subject, splits, FORGOTTEN_CLASS, reward=unlearning_reward(reward))
+    return Splits(train=batch, reward=batch, select=batch, test=batch, num_classes=CLASSES)
+
+
+def _subject(module: nn.Module, splits: Splits, seed: int) -> Subject:
+    key, images = jax.random.key(seed), jnp.asarray(splits.reward.x[:1])
+    return Subject(module.init(key, images)["params"], flax_apply(module))
 
 
 def make_actions(env: World, number: int, seed: int = 1) -> Float[Array, "e a"]:

@@ -9,7 +9,7 @@ for another number of tasks. What is summed over devices is equal up to the orde
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -164,8 +164,15 @@ class Layout:
         return on_one_device(tree)
 
 
-Placement: TypeAlias = Spread | Layout
-"""How a state lies on several devices."""
+@runtime_checkable
+class Placement(Protocol):
+    """How a state lies on devices, where it is computed."""
+
+    def place(self, tree: PyTree) -> PyTree:
+        """Arrays as they are kept, laid out so."""
+
+    def gather(self, tree: PyTree) -> PyTree:
+        """What `place` was given, on one device."""
 
 
 def on_one_device(tree: PyTree) -> PyTree:

@@ -6,7 +6,7 @@ FLOORS = (
     ("reading",),
     ("struct",),
     ("types", "presets"),
-    ("mesh",),
+    ("mesh", "memory"),
     ("edits", "data", "agents"),
     ("subjects", "language", "evaluation"),
     ("tasks", "lifelong"),

@@ -17,6 +17,7 @@ from experiments.common.options import (
     ActionOptions,
     MethodOptions,
     SearchOptions,
+    memory_budget,
     open_mesh,
     run_folder,
 )
@@ -204,7 +205,9 @@ def _searched(
             jax.random.key(config.seed),
             run_folder(config) / "checkpoints" / method.name,
             mesh=open_mesh(config),
+            memory=memory_budget(config),
             report=report,
+            announce=lambda line: tqdm.write(f"{method.name}: {line}"),
         )
     plans = np.stack([result.trace.plans for result in found])
     leaves = [get_leaves(one.params, task.site) for one, task in zip(found, tasks, strict=True)]
@@ -282,11 +285,14 @@ class SearchProgress:
 
     def __call__(self, done: int, total: int, record: Mapping[str, np.ndarray]) -> None:
         """Shows the reward of the last update and how the present edit does on ``select``."""
+        self._bar.total = total
+        self._bar.n = done
+        if not record:  # some tasks at a time: there are no numbers of all yet
+            self._bar.refresh()
+            return
         found = self._evaluator.curves(record["plans"][-1][:, None], "select")
         values = {"score": float(record["score"][-1].mean())}
         values |= {name: float(value.mean()) for name, value in found.items()}
-        self._bar.total = total
-        self._bar.n = done
         self._bar.set_postfix({name: f"{value:.3f}" for name, value in values.items()})
         for name, value in values.items():
             self._scalars.write(f"{self._name}/{name}", value, done)

@@ -135,8 +135,11 @@ class MethodOptions(ActionOptions):
 class SearchOptions(MeshOptions, MethodOptions):
     """Options of every experiment that shows the progress of searches."""
 
-    may_change_on_resume: ClassVar[tuple[str, ...]] = ("mesh", "tensorboard")
+    may_change_on_resume: ClassVar[tuple[str, ...]] = ("mesh", "memory", "tensorboard")
 
+    memory: str | None = None
+    """Memory that a search may take on each device, e.g. 8GB; less takes longer. Default: most of
+    what the device has."""
     tensorboard: bool = False
     """Write TensorBoard scalars as well (needs the extra 'tensorboard')."""
 
@@ -146,6 +149,7 @@ class SearchOptions(MeshOptions, MethodOptions):
             raise ValueError(
                 "--tensorboard needs tensorboardX: pip install 'modeledit-jax[tensorboard]'"
             )
+        memory_budget(self)
         super().check()
 
 
@@ -160,6 +164,22 @@ def open_mesh(options: RunOptions) -> "Mesh | None":
     from modeledit_jax.mesh import read_mesh  # imports JAX
 
     return read_mesh(options.mesh, options.mesh_axes)
+
+
+def memory_budget(options: SearchOptions) -> int | None:
+    """Bytes of ``--memory``; None: `default_budget`.
+
+    Raises:
+      ValueError: a text that names no size.
+    """
+    if options.memory is None:
+        return None
+    from modeledit_jax.memory import parse_memory  # imports JAX
+
+    try:
+        return parse_memory(options.memory)
+    except ValueError as error:
+        raise ValueError(f"--memory {options.memory}: {error}") from error
 
 
 def check_training_seeds(options: RunOptions, number: int) -> None:

@@ -7,11 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.common.memory import FLOAT, check_memory, memory
+from experiments.common.memory import FLOAT, check_memory
 from experiments.common.options import ActionOptions
 from modeledit_jax.editors.search.search import SearchEditor
 from modeledit_jax.edits.parametrization import matrix_shape
 from modeledit_jax.edits.site import leaf_paths, match_paths
+from modeledit_jax.memory import machine_memory
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -50,15 +51,16 @@ def check_search_memory(
     for search in searches:
         size = sum(search.parametrization.size(shape) for shape in shapes.values())
         population = search.evaluations_per_update
-        # Candidates, their noise and their gradient; of the course, one copy to save.
-        numbers = 3 * population * size + 2 * search.updates * search.horizon * size
-        needed = float(FLOAT) * tasks * numbers
+        # Candidates of one task, their noise and their gradient; of the course of all, one copy to
+        # save. Tasks are taken in parts where not all fit, their courses are kept.
+        course = 2 * search.updates * search.horizon * size
+        needed = float(FLOAT) * (3 * population * size + tasks * course)
         rank = max(min(matrix_shape(shape)) for shape in shapes.values())
         if config.parametrization == "low-rank" and config.rank > rank:
             cure = f"lower --rank {config.rank}; {rank} reaches every edit of these layers already"
         else:
             # Sizes grow at least as the budget does.
-            fits = max(1, int(config.budget * memory() / needed))
+            fits = max(1, int(config.budget * machine_memory() / needed))
             cure = f"lower --budget {config.budget} (to {fits}) or --seeds {config.seeds}"
         what = f"{type(search).__name__} with actions of {size:,} numbers on {tasks} task(s)"
         check_memory(needed, what, cure)

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import jax
 import numpy as np
 
 from modeledit_jax.editors.editor import Cost
 from modeledit_jax.editors.policy.learned import LearnedEditor, planned
-from modeledit_jax.envs.world import World, WorldParams
+from modeledit_jax.envs.task_pool import TaskPool, make_pool
+from modeledit_jax.envs.world import World
 from modeledit_jax.evaluation.forgetting import relative_edit_size
 from modeledit_jax.report.table import Row
 from modeledit_jax.run.plan_evaluation import PlanEvaluator
@@ -43,9 +43,9 @@ class TaskBatch:
         return PlanEvaluator(self.env, self.tasks)
 
     @cached_property
-    def params(self) -> WorldParams:
-        """Stacked, leading axis ``B``."""
-        return self.evaluator.stacked_params()
+    def pool(self) -> TaskPool:
+        """Their params."""
+        return make_pool(self.env, self.tasks)
 
     @cached_property
     def original(self) -> list[dict[str, float]]:
@@ -63,8 +63,7 @@ class TaskBatch:
     def plans(self, editor: LearnedEditor) -> np.ndarray:
         """The policy's edits ``[B, T, A]``."""
         each = [
-            planned(editor, self.env, jax.tree.map(lambda leaf, i=index: leaf[i], self.params))[0]
-            for index in range(len(self.tasks))
+            planned(editor, self.env, self.pool.task(index))[0] for index in range(len(self.tasks))
         ]
         return np.stack(each)
 

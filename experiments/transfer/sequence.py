@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -78,7 +77,7 @@ def _right_answers(
 ) -> list[np.ndarray]:
     """Which test examples are answered rightly, before and after every request."""
     env, features = batch.env, batch.evaluator.features(index, "test")
-    leaves = jax.tree.map(lambda leaf: leaf[index], batch.params.original)
+    leaves = batch.pool.task(index).original
     original, label = leaves, np.asarray(family.splits.test.y)
     right = [np.asarray(env.outputs(leaves, features)).argmax(-1) == label]
     for action in jnp.asarray(plan):

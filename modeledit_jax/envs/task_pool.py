@@ -1,4 +1,4 @@
-"""Many tasks to train one policy on: networks and requests, drawn in compiled code.
+"""Many tasks side by side: networks and requests, stacked apart, or drawn in compiled code.
 
 Tasks of one pool share shapes, not numbers. What belongs to a network (cached features of its
 examples) is kept once, however many requests are made of it.
@@ -6,17 +6,17 @@ examples) is kept once, however many requests are made of it.
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from modeledit_jax import struct
-from modeledit_jax.envs.stacking import stack_params
-from modeledit_jax.envs.world import World, WorldParams
+from modeledit_jax.envs.params import WorldParams
+from modeledit_jax.envs.stacking import check_alike, stack_params
+from modeledit_jax.envs.world import World, check_unedited
 from modeledit_jax.tasks.task import Task
-from modeledit_jax.types import Field, Key
-
-_OF_SUBJECT = ("original", "features", "targets", "original_outputs", "products")
+from modeledit_jax.types import Array, Field, Key
 
 
 @struct.dataclass
@@ -30,11 +30,16 @@ class TaskPool:
     def __len__(self) -> int:
         return int(self.subject.shape[0])
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        return sum(leaf.nbytes for leaf in jax.tree.leaves(self))
+
     def task(self, index: Field) -> WorldParams:
         """The params of one task; ``index`` may be traced."""
         shared = jax.tree.map(lambda leaf: leaf[self.subject[index]], self.subjects)
         request = jax.tree.map(lambda leaf: leaf[index], self.requests)
-        return request.replace(**{name: getattr(shared, name) for name in _OF_SUBJECT})
+        return request.joined(shared)
 
     def draw(self, env: World, key: Key, count: int, examples: int | None = None) -> WorldParams:
         """Draws tasks without replacement, and examples to reward them on.
@@ -86,31 +91,60 @@ def _rescored(env: World, params: WorldParams) -> WorldParams:
 def make_pool(env: World, tasks: Sequence[Task]) -> TaskPool:
     """Prepares tasks whose site and example shapes are those of a world.
 
+    Networks are prepared one after another, each straight into its place, so that no second copy of
+    all features is ever made; the requests are scored in one compiled call.
+
     Raises:
-      ValueError: no tasks, or a task that does not fit the world or beside the others.
+      ValueError: no tasks, a task that does not fit the world, or an unedited network whose outputs
+        or reward are not finite.
+      UnlikeTasksError: a task that does not fit beside the others.
     """
     if not tasks:
         raise ValueError("a pool needs at least one task")
-    subjects: list[WorldParams] = []
-    places: dict[tuple[int, ...], int] = {}
-    params: list[tuple[int, WorldParams]] = []
-    for task in tasks:
+    first, subject = networks_of(tasks)
+    requests = stack_params([env.request_params(task) for task in tasks])
+    subjects, of_task = _networks(env, tasks, first), jnp.asarray(subject, jnp.int32)
+    found, invalid = _unedited(env.static, TaskPool(subjects, requests, of_task))
+    check_unedited(invalid)
+    return TaskPool(subjects, requests.replace(**found), of_task)
+
+
+def networks_of(tasks: Sequence[Task]) -> tuple[list[int], list[int]]:
+    """A task of every network, and the number of the network of every task.
+
+    Networks count as one where tasks share their examples and site too.
+    """
+    places: dict[Any, int] = {}
+    first: list[int] = []
+    network: list[int] = []
+    for index, task in enumerate(tasks):
         sets = task.roles["reward"]
-        whose = tuple(map(id, (task.subject, sets.x, *jax.tree.leaves(sets.targets))))
-        index = places.get(whose)
-        features = None if index is None else subjects[index].features
-        prepared = env.params(task, features)
-        if index is None:
-            index = places[whose] = len(subjects)
-            subjects.append(_only(prepared, _OF_SUBJECT))
-        params.append((index, prepared.replace(**dict.fromkeys(_OF_SUBJECT))))
-    return TaskPool(
-        subjects=stack_params(subjects),
-        requests=stack_params([prepared for _, prepared in params]),
-        subject=jnp.asarray([index for index, _ in params], jnp.int32),
-    )
+        about = (task.subject, sets.x, *jax.tree.leaves(sets.targets))
+        place = places.setdefault((task.site, *map(id, about)), len(places))
+        if place == len(first):
+            first.append(index)
+        network.append(place)
+    return first, network
 
 
-def _only(params: WorldParams, names: Sequence[str]) -> WorldParams:
-    others = [name for name in WorldParams.__dataclass_fields__ if name not in names]
-    return params.replace(**dict.fromkeys(others))
+def _networks(env: World, tasks: Sequence[Task], chosen: Sequence[int]) -> WorldParams:
+    """What belongs to the networks of the chosen tasks, ``[S, ...]``."""
+    one = first = env.network_params(tasks[chosen[0]])
+    room = jax.tree.map(lambda leaf: jnp.zeros((len(chosen), *leaf.shape), leaf.dtype), first)
+    for place, index in enumerate(chosen):
+        if place:
+            one = env.network_params(tasks[index])
+            check_alike(first, one, index)
+        room = _put(room, place, one)
+    return room
+
+
+@partial(jax.jit, donate_argnums=0)
+def _put(room: WorldParams, place: Array | int, one: WorldParams) -> WorldParams:
+    return jax.tree.map(lambda every, own: every.at[place].set(own), room, one)
+
+
+@partial(jax.jit, static_argnums=0)
+def _unedited(env: World, pool: TaskPool) -> tuple[dict[str, Any], Array]:
+    """`World.unedited` of all tasks, one after another: it is done once."""
+    return jax.lax.map(lambda index: env.unedited(pool.task(index)), jnp.arange(len(pool)))

@@ -14,11 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from gymnax.environments import spaces
-from gymnax.environments.environment import Environment, EnvParams, EnvState
+from gymnax.environments.environment import Environment
 from jax.typing import ArrayLike
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
-from modeledit_jax import struct
 from modeledit_jax.data.arrays import nonfinite_rows
 from modeledit_jax.edits.edit import Edit
 from modeledit_jax.edits.operator import Operator
@@ -34,43 +33,14 @@ from modeledit_jax.envs.judgement import judged, requested
 from modeledit_jax.envs.low_rank import LowRankEdits
 from modeledit_jax.envs.neurons import Neurons, observe_neurons
 from modeledit_jax.envs.observation import unbounded_space, weights_and_parts
+from modeledit_jax.envs.params import WorldParams, WorldState
 from modeledit_jax.subjects.subject import Subject
 from modeledit_jax.tasks.network import NonFiniteError, nonfinite_outputs
 from modeledit_jax.tasks.reward import EditedWeights, PerExample, SetOutputs
 from modeledit_jax.tasks.task import EvaluationSets, Task
-from modeledit_jax.types import Array, Field, Key, Leaves, PyTree
+from modeledit_jax.types import Array, Key, Leaves, PyTree
 
 Observation = Literal["weights", "time", "neurons"]
-
-
-@struct.dataclass
-class WorldParams(EnvParams):
-    """Everything that may differ between tasks trained side by side."""
-
-    original: Field = None  # {path: unedited leaf}
-    features: Field = None  # `Features`, cached prefix of the reward examples
-    targets: Field = None  # [N] int32, or a pytree of arrays (`EvaluationSets`)
-    weights: Field = None  # {set name: [N] float32}, or [T, N]: a request for every step
-    original_outputs: Field = None  # [N, C] float32
-    products: Field = None  # {path: outputs of an unedited layer} (`SplitApply.products`)
-    reward: Field = None  # `Reward`
-    score: Field = None  # [] float32, score of the unedited network
-    parts: Field = None  # {part name: [] float32}, parts of that score
-    neurons: Field = None  # first observation, where neurons are observed
-    max_steps_in_episode: Field = 1  # T, edits of an episode
-    # Its class, which the structure of a reward does not tell where a user took `flax.struct`.
-    reward_class: type | None = struct.field(pytree_node=False, default=None)
-
-
-@struct.dataclass
-class WorldState(EnvState):
-    """The network under edit."""
-
-    time: Field  # [] int32, edits made
-    leaves: Field  # {path: current leaf}
-    score: Field  # [] float32
-    parts: Field  # {part name: [] float32}
-    added: Field = None  # `Added`: factors of the edits so far
 
 
 class World(Environment[WorldState, WorldParams]):
@@ -219,36 +189,55 @@ class World(Environment[WorldState, WorldParams]):
           ValueError: other leaves than this environment edits, or outputs or a reward that are not
             finite on the unedited network.
         """
+        params = self.request_params(task).joined(self.network_params(task, features))
+        params = jax.tree.map(jnp.asarray, params)
+        found, invalid = _unedited(self.static, params)
+        check_unedited(invalid)
+        return params.replace(**found)
+
+    def network_params(self, task: Task, features: Features | None = None) -> WorldParams:
+        """The fields `OF_NETWORK` of `params`; arguments and errors as there."""
         shapes = tuple((path, tuple(leaf.shape)) for path, leaf in task.leaves.items())
         if shapes != self.edit.shapes:
             raise ValueError(f"the task edits {shapes}, the environment {self.edit.shapes}")
         sets = task.roles["reward"]
         leaves = {path: jnp.asarray(leaf) for path, leaf in task.leaves.items()}
         features = self.features(task.subject, sets) if features is None else features
-        params = WorldParams(
-            original=leaves,
-            features=features,
-            targets=jax.tree.map(jnp.asarray, sets.targets),
-            weights={name: jnp.asarray(weight) for name, weight in sets.weights.items()},
-            original_outputs=run_suffix(self.split, leaves, features),
-            products=self._low_rank.products(leaves, features),
-            reward=task.reward,
-            reward_class=type(task.reward),
-            max_steps_in_episode=jnp.int32(self.horizon),
-        )
+        params = self.of_features(leaves, features, jax.tree.map(jnp.asarray, sets.targets))
         if len(rows := nonfinite_rows(params.original_outputs)):
             raise NonFiniteError(nonfinite_outputs(rows))
-        score, parts, invalid = _evaluate(self.static, leaves, params, jnp.int32(0))
-        if bool(invalid):
-            raise ValueError(
-                "the reward function returned a value that is not finite for the unedited network; "
-                "guard its logarithms and divisions (an empty set has mean NaN)"
-            )
-        params = params.replace(score=score, parts=parts)
+        return params
+
+    def of_features(self, leaves: Leaves, features: Features, targets: Any) -> WorldParams:
+        """The fields `OF_NETWORK` of `params`, unchecked; pure."""
+        return WorldParams(
+            original=leaves,
+            features=features,
+            targets=targets,
+            original_outputs=run_suffix(self.split, leaves, features),
+            products=self._low_rank.products(leaves, features),
+            max_steps_in_episode=None,
+        )
+
+    def request_params(self, task: Task) -> WorldParams:
+        """The other fields of `params` but for those of `unedited`; sets as NumPy arrays."""
+        weights = task.roles["reward"].weights
+        return WorldParams(
+            weights={name: np.asarray(weight) for name, weight in weights.items()},
+            reward=task.reward,
+            reward_class=type(task.reward),
+            max_steps_in_episode=np.int32(self.horizon),
+        )
+
+    def unedited(self, params: WorldParams) -> tuple[dict[str, Any], Bool[Array, ""]]:
+        """Fields of the params that tell of the unedited network, and whether its reward is not
+        finite; pure, for `jax.jit` and `jax.vmap`."""
+        score, parts, invalid = self.evaluate(params.original, params, jnp.int32(0))
+        found: dict[str, Any] = {"score": score, "parts": parts}
         if self.observation == "neurons":
             state = WorldState(jnp.int32(0), params.original, score, parts)
-            params = params.replace(neurons=_observe_neurons(self.static, state, params))
-        return params
+            found["neurons"] = self._neurons(state, params)
+        return found, invalid
 
     def outputs(self, leaves: Leaves, features: Features) -> Float[Array, "n c"]:
         """Outputs of the network with these leaves on cached features (`features`)."""
@@ -389,10 +378,18 @@ class World(Environment[WorldState, WorldParams]):
 _COMPARED = {"edit", "horizon", "observation", "split", "_low_rank", "_default_params"}
 """Attributes of a world that are compared by value, and the params, which its task determines."""
 
-_evaluate = jax.jit(World.evaluate, static_argnums=0)
-_observe_neurons = jax.jit(World._neurons, static_argnums=0)
+_unedited = jax.jit(World.unedited, static_argnums=0)
 
 
 def _keep(over: Array, before: PyTree, after: PyTree) -> Any:
     """``before`` where an episode is over."""
     return jax.tree.map(lambda old, new: jnp.where(over, old, new), before, after)
+
+
+def check_unedited(invalid: ArrayLike) -> None:
+    """Raises ValueError where the reward of an unedited network is not finite."""
+    if np.any(np.asarray(invalid)):
+        raise ValueError(
+            "the reward function returned a value that is not finite for the unedited network; "
+            "guard its logarithms and divisions (an empty set has mean NaN)"
+        )

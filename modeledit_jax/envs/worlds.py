@@ -6,7 +6,8 @@ from typing import Any, TypeAlias
 import gymnax
 
 from modeledit_jax.edits.operator import mask, shift
-from modeledit_jax.envs.world import World, WorldParams
+from modeledit_jax.envs.params import WorldParams
+from modeledit_jax.envs.world import World
 from modeledit_jax.lifelong.stream_world import StreamWorld
 from modeledit_jax.tasks.task import Task
 

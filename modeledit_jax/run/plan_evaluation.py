@@ -15,8 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from modeledit_jax.edits.split_apply import Features, run_suffix
-from modeledit_jax.envs.stacking import stack_params
-from modeledit_jax.envs.world import World, WorldParams
+from modeledit_jax.envs.world import World
 from modeledit_jax.evaluation.accuracy import accuracy
 from modeledit_jax.tasks.task import Task
 from modeledit_jax.types import Array, Leaves
@@ -42,17 +41,6 @@ class PlanEvaluator:
     def __init__(self, env: World, tasks: Sequence[Task], measure: Measure = set_accuracies):
         self._env, self._tasks, self._measure = env.static, list(tasks), measure
         self._features: dict[tuple[int, str, int], Features] = {}
-
-    def task_params(self) -> list[WorldParams]:
-        """The world's params of every task; tasks of one subject share its features."""
-        return [
-            self._env.params(task, self.features(index, "reward"))
-            for index, task in enumerate(self._tasks)
-        ]
-
-    def stacked_params(self) -> WorldParams:
-        """`task_params`, stacked."""
-        return stack_params(self.task_params())
 
     def edited(self, index: int, plan: Float[Any, "t a"]) -> Leaves:
         """The leaves of task ``index``'s network after the edits of a plan."""

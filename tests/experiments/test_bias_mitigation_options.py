@@ -19,7 +19,12 @@ ROWS = [
     {"dataset": "civil_comments", "reward": "fped", "parametrization": "per-column"},
     {"cues": "0.5", "reward": "own_reward_of_debiasing:reward", "observation": "time",
      "tensorboard": FLAG, "horizon": "2", "methods": "ppo-mask random-edit"},
-    {"mesh": "tasks=4,population=2", "seeds": "3", "methods": "ppo-shift snes-mask leace"},
+    {
+        "mesh": "tasks=4,population=2",
+        "memory": "2GB",
+        "seeds": "3",
+        "methods": "ppo-shift snes-mask leace",
+    },
 ]  # fmt: skip
 
 

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.common import memory as memory_module
+import modeledit_jax.memory as memory_module
 from experiments.common import sizes
-from experiments.common.memory import check_memory, memory
+from experiments.common.memory import check_memory
 from experiments.common.options import ActionOptions
 from experiments.lifelong_editing.config import Config as Lifelong
 from experiments.transfer.config import Config as Transfer
@@ -77,10 +77,8 @@ def test_networks_too_large(options, message):
 
 
 def test_the_limit_of_a_container_counts(tmp_path, monkeypatch):
-    assert memory() > 1e8
     (tmp_path / "max").write_text("1000000\n")
     monkeypatch.setattr(memory_module, "CGROUPS", (str(tmp_path / "max"),))
-    assert memory() == 1_000_000
     with pytest.raises(ValueError, match=r"it takes some 0 GB of memory, .*: ask for less"):
         check_memory(2e6, "it", "ask for less")
     (tmp_path / "max").write_text("max\n")

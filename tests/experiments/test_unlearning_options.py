@@ -41,7 +41,7 @@ ROWS = [
         "methods": "ppo-shift snes-mask openes-shift ridge",
         "retrains": "2",
     },
-    {"mesh": "population=8", "methods": "ppo-mask random-search-shift"},
+    {"mesh": "population=8", "methods": "ppo-mask random-search-shift", "memory": "5MB"},
 ]
 
 

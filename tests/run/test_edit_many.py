@@ -16,10 +16,11 @@ from modeledit_jax.editors.unlearning.neggrad import NegGradPlus
 from modeledit_jax.editors.unlearning.references import LogitMask, Original
 from modeledit_jax.edits.parametrization import PerRow
 from modeledit_jax.edits.site import get_leaves, leaf_paths
-from modeledit_jax.envs.stacking import stack_params
+from modeledit_jax.envs.task_pool import make_pool
 from modeledit_jax.envs.worlds import ShiftWorld
 from modeledit_jax.run.checkpoint import load_tree
-from modeledit_jax.run.edit_many import Searches, edit_many, run_search
+from modeledit_jax.run.edit_many import edit_many
+from modeledit_jax.run.search_run import Searches, run_search
 from modeledit_jax.tasks.unlearning import unlearning_reward
 from tests import tiny
 
@@ -263,9 +264,9 @@ def test_what_does_not_fit_together_is_named(tasks):
 
 TASKS = [tiny.task(0), tiny.task(2, base=tiny.subject(1))]
 ENV = ShiftWorld(TASKS[0], parametrization=PerRow())
-PARAMS = stack_params([ENV.params(task) for task in TASKS])
+POOL = make_pool(ENV, TASKS)
 KEYS = jax.random.split(jax.random.key(0), 2)
-run = partial(run_search, Searches.of(SNES_OF_NINE, 2), ENV, PARAMS, KEYS, chunk=3)
+run = partial(run_search, Searches.of(SNES_OF_NINE, 2), ENV, POOL, KEYS, chunk=3)
 
 
 @pytest.fixture(scope="module")
@@ -340,22 +341,24 @@ class TestRunSearch:
     )
     def test_another_configuration_does_not_resume(self, uninterrupted, search):
         with pytest.raises(ValueError, match="of another configuration; choose another --run-dir"):
-            run_search(Searches.of(search, 2), ENV, PARAMS, KEYS, folder=uninterrupted[0])
+            run_search(Searches.of(search, 2), ENV, POOL, KEYS, folder=uninterrupted[0])
 
     def test_a_budget_below_one_update_is_refused(self):
         searches = Searches.of(replace(SNES_OF_NINE, budget=3), 2)
         with pytest.raises(ValueError, match="does not pay for one update"):
-            run_search(searches, ENV, PARAMS, KEYS)
+            run_search(searches, ENV, POOL, KEYS)
 
     def test_a_reward_that_is_no_number_stops_the_search_and_is_not_saved(self, tmp_path):
         def reward(sets, edit):
             return jnp.where(edit.size() == 0, 0.0, jnp.nan)
 
-        env = ShiftWorld(tiny.task(0, reward=reward), parametrization=PerRow())
-        params = stack_params([env.default_params])
+        task = tiny.task(0, reward=reward)
+        env = ShiftWorld(task, parametrization=PerRow())
         reports, searches = Reports(), Searches.of(replace(SNES_OF_NINE, budget=200), 1)
         with pytest.raises(ValueError, match="not finite"):
-            run_search(searches, env, params, KEYS[:1], folder=tmp_path, report=reports)
+            run_search(
+                searches, env, make_pool(env, [task]), KEYS[:1], folder=tmp_path, report=reports
+            )
         assert not reports and not list(tmp_path.iterdir())
 
     @pytest.mark.slow

@@ -7,7 +7,6 @@ import pytest
 
 from modeledit_jax.edits.parametrization import LowRank
 from modeledit_jax.edits.site import set_leaves
-from modeledit_jax.envs.stacking import stack_params
 from modeledit_jax.envs.worlds import MaskWorld
 from modeledit_jax.run.plan_evaluation import PlanEvaluator, apply_plan
 from tests import tiny
@@ -87,15 +86,6 @@ def test_a_measure_of_ones_own(situation):
         lead = outputs[np.arange(len(outputs)), sets.targets] - outputs.max(axis=1)
         expected = np.average(lead, weights=sets.weights["retain"])
         np.testing.assert_allclose(found["lead"][index, 4], expected, rtol=1e-4, atol=1e-5)
-
-
-def test_params_of_the_tasks_are_those_of_the_world(situation):
-    env, _, evaluator = situation
-    expected = [env.params(task) for task in TASKS]
-    compare = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)  # noqa: E731
-    for found, own in zip(evaluator.task_params(), expected, strict=True):
-        jax.tree.map(compare, found, own)
-    jax.tree.map(compare, evaluator.stacked_params(), stack_params(expected))
 
 
 def test_a_plan_is_applied_as_by_the_world(situation):

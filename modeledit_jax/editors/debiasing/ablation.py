@@ -15,7 +15,8 @@ from modeledit_jax.editors.search.batching import candidates_at_once
 from modeledit_jax.editors.search.search import check_rewards
 from modeledit_jax.edits.operator import mask
 from modeledit_jax.edits.site import set_leaves
-from modeledit_jax.envs.world import World, WorldParams
+from modeledit_jax.envs.params import WorldParams
+from modeledit_jax.envs.world import World
 from modeledit_jax.tasks.task import Task
 from modeledit_jax.types import Array, Key, Leaves
 

@@ -23,7 +23,8 @@ from modeledit_jax.editors.search.ppo import PPO
 from modeledit_jax.edits.parametrization import LowRank, Parametrization, PerWeight
 from modeledit_jax.edits.site import set_leaves
 from modeledit_jax.envs.neurons import Neurons
-from modeledit_jax.envs.world import World, WorldParams, WorldState
+from modeledit_jax.envs.params import WorldParams, WorldState
+from modeledit_jax.envs.world import World
 from modeledit_jax.envs.worlds import WORLDS, WorldName, gymnax_id, make_world
 from modeledit_jax.tasks.task import Task
 from modeledit_jax.types import Array, Key, Leaves, Params

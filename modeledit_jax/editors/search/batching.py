@@ -4,7 +4,8 @@ import math
 
 import jax
 
-from modeledit_jax.envs.world import World, WorldParams
+from modeledit_jax.envs.params import WorldParams
+from modeledit_jax.envs.world import World
 
 # Largest intermediate of an evaluation, in array elements. On CPU an edited layer's outputs that
 # outgrow the last-level cache (and are then paged in anew at every call) cost a factor of three:
@@ -26,7 +27,26 @@ def candidates_at_once(env: World, params: WorldParams, total: int) -> int:
       params: its params, which may be traced; the shape of the reward examples gives ``N``.
       total: number of candidates, at least 1.
     """
-    columns = max(shape[-1] for _, shape in env.edit.shapes)
-    largest = _LARGEST.get(jax.default_backend(), _LARGEST_ELSEWHERE)
-    limit = max(largest // max(params.original_outputs.shape[0] * columns, 1), 1)
+    limit = max(_largest() // _intermediate(env, params.original_outputs.shape[0]), 1)
     return math.ceil(total / math.ceil(total / limit))
+
+
+def tasks_at_once(env: World, params: WorldParams, candidates: int) -> int:
+    """Returns how many tasks to search for side by side, for speed and memory.
+
+    Args:
+      env: the world.
+      params: of one task, or their shapes.
+      candidates: of one update of one task, at least 1.
+    """
+    elements = _intermediate(env, params.original_outputs.shape[0])
+    return max(_largest() // (elements * candidates), 1)
+
+
+def _largest() -> int:
+    return _LARGEST.get(jax.default_backend(), _LARGEST_ELSEWHERE)
+
+
+def _intermediate(env: World, examples: int) -> int:
+    """Elements of the outputs of the widest edited layer."""
+    return max(examples * max(shape[-1] for _, shape in env.edit.shapes), 1)

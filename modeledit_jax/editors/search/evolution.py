@@ -20,7 +20,8 @@ from jaxtyping import Float
 from modeledit_jax import struct
 from modeledit_jax.editors.search.batching import candidates_at_once
 from modeledit_jax.editors.search.search import SearchEditor
-from modeledit_jax.envs.world import World, WorldParams
+from modeledit_jax.envs.params import WorldParams
+from modeledit_jax.envs.world import World
 from modeledit_jax.mesh import map_candidates
 from modeledit_jax.types import Array, Field, Key
 
@@ -121,12 +122,10 @@ class RandomSearch(SearchEditor):
     Attributes:
       population: reward evaluations of an update.
       std: spread of the candidates.
-      batch_size: candidates evaluated side by side; None: `candidates_at_once`.
     """
 
     population: int = struct.field(pytree_node=False, default=20)
     std: Field = 1.0
-    batch_size: int | None = struct.field(pytree_node=False, default=None)
 
     @property
     def evaluations_per_update(self) -> int:
@@ -166,14 +165,12 @@ class OpenES(SearchEditor):
       population: reward evaluations of an update, an even number.
       std: spread of the candidates.
       learning_rate: of Adam at first; it falls to zero along a parabola.
-      batch_size: candidates evaluated side by side; None: `candidates_at_once`.
       start: ``[A]``, center at first; None: `Edit.start`.
     """
 
     population: int = struct.field(pytree_node=False, default=20)
     std: Field = 0.3
     learning_rate: Field = 0.1
-    batch_size: int | None = struct.field(pytree_node=False, default=None)
     start: Field = None
 
     def __post_init__(self) -> None:
@@ -219,7 +216,6 @@ class SNES(SearchEditor):
       std: spread at first.
       learning_rate: of the mean at first, in units of the spread; it falls to zero likewise.
       std_learning_rate: of the log spread; None: ``(3 + ln A) / (5 √A)``.
-      batch_size: candidates evaluated side by side; None: `candidates_at_once`.
       start: ``[A]``, center at first; None: `Edit.start`.
     """
 
@@ -227,7 +223,6 @@ class SNES(SearchEditor):
     std: Field = 0.3
     learning_rate: Field = 1.0
     std_learning_rate: Field = None
-    batch_size: int | None = struct.field(pytree_node=False, default=None)
     start: Field = None
 
     def __post_init__(self) -> None:

@@ -10,7 +10,8 @@ from modeledit_jax.agents import ppo
 from modeledit_jax.agents.config import PPOConfig
 from modeledit_jax.agents.networks import Network, default_network
 from modeledit_jax.editors.search.search import SearchEditor
-from modeledit_jax.envs.world import World, WorldParams
+from modeledit_jax.envs.params import WorldParams
+from modeledit_jax.envs.world import World
 from modeledit_jax.types import Array, Field, Key
 
 
@@ -38,6 +39,12 @@ class PPO(SearchEditor):
     @property
     def hyperparameters(self) -> PPOConfig:
         """The configuration of PPO for this world, budget and horizon."""
+        if self.batch_size is None:
+            return self._hyperparameters
+        return replace(self._hyperparameters, env_batch_size=self.batch_size)
+
+    @property
+    def _hyperparameters(self) -> PPOConfig:
         if self.config is not None:
             return self.config
         config = editing_config(self.budget, self.horizon, self.world)

@@ -17,7 +17,8 @@ from modeledit_jax import struct
 from modeledit_jax.editors.editor import Cost, EditResult, checked
 from modeledit_jax.edits.parametrization import LowRank, Parametrization
 from modeledit_jax.edits.site import set_leaves
-from modeledit_jax.envs.world import Observation, World, WorldParams
+from modeledit_jax.envs.params import WorldParams
+from modeledit_jax.envs.world import Observation, World
 from modeledit_jax.envs.worlds import WorldName, make_world
 from modeledit_jax.tasks.task import Task
 from modeledit_jax.types import Array, Field, Key, Leaves, PyTree
@@ -75,6 +76,7 @@ class SearchEditor:
       horizon: edits of an episode.
       observation: what a policy sees (`World`); None: the weights, but the time alone in episodes
         of one edit, which all begin with the same weights (docs/findings.md).
+      batch_size: candidates evaluated at a time, on each device; None: as many as are fast.
     """
 
     world: WorldName = struct.field(pytree_node=False, default="shift")
@@ -82,6 +84,7 @@ class SearchEditor:
     parametrization: Parametrization = struct.field(pytree_node=False, default=LowRank())
     horizon: int = struct.field(pytree_node=False, default=1)
     observation: Observation | None = struct.field(pytree_node=False, default=None)
+    batch_size: int | None = struct.field(pytree_node=False, default=None)
 
     @property
     def evaluations_per_update(self) -> int:
