@@ -120,6 +120,8 @@ class MethodOptions(ActionOptions):
     """Edits of an episode; only PPO plays more than one."""
     observation: Literal["weights", "time"] = "weights"
     """What the policy sees: the current weights, or the time alone."""
+    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
+    """Of the products by which searches score candidates; edited networks are float32."""
 
 
 @dataclass(frozen=True)

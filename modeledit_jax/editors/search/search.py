@@ -16,8 +16,10 @@ import jax.numpy as jnp
 from modeledit_jax import struct
 from modeledit_jax.editors.editor import Cost, EditResult, checked
 from modeledit_jax.edits.parametrization import LowRank, Parametrization
+from modeledit_jax.edits.precision import Precision
 from modeledit_jax.edits.site import set_leaves
-from modeledit_jax.envs.world import Observation, World, WorldParams
+from modeledit_jax.envs.options import Observation
+from modeledit_jax.envs.world import World, WorldParams
 from modeledit_jax.envs.worlds import WorldName, make_world
 from modeledit_jax.tasks.task import Task
 from modeledit_jax.types import Array, Field, Key, Leaves, PyTree
@@ -74,6 +76,7 @@ class SearchEditor:
       parametrization: how an action becomes a matrix.
       horizon: edits of an episode.
       observation: what a policy sees (`World`).
+      precision: of scoring candidates (`edits.precision`).
     """
 
     world: WorldName = struct.field(pytree_node=False, default="shift")
@@ -81,6 +84,7 @@ class SearchEditor:
     parametrization: Parametrization = struct.field(pytree_node=False, default=LowRank())
     horizon: int = struct.field(pytree_node=False, default=1)
     observation: Observation = struct.field(pytree_node=False, default="weights")
+    precision: Precision = struct.field(pytree_node=False, default="float32")
 
     @property
     def evaluations_per_update(self) -> int:
@@ -136,6 +140,7 @@ class SearchEditor:
             parametrization=self.parametrization,
             horizon=self.horizon,
             observation=self.observation,
+            precision=self.precision,
         )
 
     def edit(self, task: Task, key: Key) -> EditResult:
