@@ -61,11 +61,11 @@ class Equation:
 
     def __call__(self, *inputs: Any, precision: Precision = "float32") -> list[Array]:
         """The results for these inputs."""
-        given, inputs = self.prepared(inputs, precision)
+        given, values = self.prepared(inputs, precision)
         bound = self.primitive.get_bind_params(given)
         # JAX 0.10.2 returns the parameters alone; other releases lead with callables to bind.
         functions, params = bound if isinstance(bound, tuple) else ((), bound)
-        results = self.primitive.bind(*functions, *inputs, **params)
+        results = self.primitive.bind(*functions, *values, **params)
         return results if self.primitive.multiple_results else [results]
 
 
@@ -203,7 +203,8 @@ class Program:
         if not self.by_columns or not any(vary):
             return equation(*inputs, precision=precision)
         if equation.primitive.name == "dot_general":
-            return [self._product(equation, *inputs, precision)]
+            row, kernel = inputs
+            return [self._product(equation, row, kernel, precision)]
         axes = [-1 if varies else None for varies in vary]
         call = lambda *inputs: equation(*inputs, precision=precision)  # noqa: E731
         return jax.vmap(call, axes, -1)(*inputs)
