@@ -2,29 +2,52 @@
 
 python -m benchmarks.precision --dataset mnist --seeds 2
 
-Networks are trained from ``--seeds`` seeds and made to forget each class in turn, by PPO in both
-worlds, once with rewards of float32 and once of the other precision; all edited networks are
-measured in float32 on test images.
+Networks are trained from ``--seeds`` seeds and made to forget each class in turn, by PPO, once with
+rewards of float32 and once of the other precision; all edited networks are measured in float32 on
+test images.
 """
 
-import argparse
 import json
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import tyro
 
 import modeledit_jax as me
+from modeledit_jax.edits.precision import Precision
 from modeledit_jax.subjects.training import image_recipe, train_subjects
 
-WORLDS = ("shift", "mask")
+
+@dataclass(frozen=True)
+class Config:
+    """Sizes of the benchmark.
+
+    Attributes:
+      dataset: of the networks.
+      seeds: networks, each of which forgets each of ten classes.
+      worlds: of the searches.
+      budget: reward evaluations of each task.
+      precision: beside float32.
+    """
+
+    dataset: Literal["digits", "mnist"] = "digits"
+    seeds: int = 2
+    worlds: tuple[str, ...] = ("shift", "mask")
+    budget: int = 2000
+    precision: Precision = "bfloat16"
 
 
-def reward_differences(task, precision: str, count: int = 256) -> dict[str, dict[str, float]]:
+def reward_differences(
+    task, worlds: Sequence[str], precision: str, count: int = 256
+) -> dict[str, dict[str, float]]:
     """Largest and mean difference of rewards, by world and spread of random actions."""
     found = {}
-    for world in WORLDS:
+    for world in worlds:
         exact, near = (me.make(world, task, precision=p)[0] for p in ("float32", precision))
         for scale in (0.3, 1.0, 3.0):
             normal = jax.random.normal(jax.random.key(0), (count, exact.num_actions))
@@ -49,44 +72,39 @@ def _rewards(env, actions) -> np.ndarray:
     return np.asarray(run(params, jnp.asarray(actions)))
 
 
-def edits(tasks, precision: str, budget: int) -> dict[str, dict[str, float]]:
-    """Forget accuracy and loss of retained accuracy on test images, in percent, by world."""
-    found = {}
-    for world in WORLDS:
-        begin = time.perf_counter()
-        search = me.PPO(world=world, budget=budget, precision=precision)
-        results = me.edit_many(search, tasks, jax.random.key(1))
-        table = 100 * me.table(tasks, {"ppo": results})
-        before, after = table.loc["original"], table.loc["ppo"]
-        drop = before.retain_accuracy_test - after.retain_accuracy_test
-        found[world] = {
-            "forget_mean": after.forget_accuracy_test.mean(),
-            "forget_worst": after.forget_accuracy_test.max(),
-            "retain_drop_mean": drop.mean(),
-            "retain_drop_worst": drop.max(),
-            "seconds_with_compilation": time.perf_counter() - begin,
-        }
-    return found
+def edits(tasks, world: str, precision: str, budget: int) -> dict[str, float]:
+    """Forget accuracy and loss of retained accuracy on test images, in percent."""
+    begin = time.perf_counter()
+    search = me.PPO(world=world, budget=budget, precision=precision)
+    results = me.edit_many(search, tasks, jax.random.key(1))
+    table = 100 * me.table(tasks, {"ppo": results})
+    before, after = table.loc["original"], table.loc["ppo"]
+    drop = before.retain_accuracy_test - after.retain_accuracy_test
+    return {
+        "forget_mean": after.forget_accuracy_test.mean(),
+        "forget_worst": after.forget_accuracy_test.max(),
+        "retain_drop_mean": drop.mean(),
+        "retain_drop_worst": drop.max(),
+        "seconds_with_compilation": time.perf_counter() - begin,
+    }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--dataset", default="digits", choices=("digits", "mnist"))
-    parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--budget", type=int, default=2000)
-    parser.add_argument("--precision", default="bfloat16", choices=("tf32", "bfloat16"))
-    options = parser.parse_args()
-    splits = me.split_images(me.load_images(options.dataset))
+    config = tyro.cli(Config)
+    splits = me.split_images(me.load_images(config.dataset))
     module = me.MLP(splits.num_classes)
-    keys = jax.random.split(jax.random.key(0), options.seeds)
+    keys = jax.random.split(jax.random.key(0), config.seeds)
     recipe = image_recipe(module, len(splits.train))
     subjects = train_subjects(module, splits.train, recipe, keys)
     tasks = [
         me.forget_classes(subject, splits, digit) for subject in subjects for digit in range(10)
     ]
-    print(json.dumps({"rewards": reward_differences(tasks[7], options.precision)}, indent=1))
-    for precision in ("float32", options.precision):
-        print(json.dumps({precision: edits(tasks, precision, options.budget)}, indent=1))
+    changes = reward_differences(tasks[7], config.worlds, config.precision)
+    print(json.dumps({"rewards": changes}, indent=1), flush=True)
+    for world in config.worlds:
+        for precision in ("float32", config.precision):
+            found = edits(tasks, world, precision, config.budget)
+            print(json.dumps({f"{world}, {precision}": found}, indent=1), flush=True)
 
 
 if __name__ == "__main__":

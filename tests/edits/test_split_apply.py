@@ -592,6 +592,15 @@ def test_what_is_added_to_a_kernel_is_part_of_it(chosen, arranged):
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
+@jax.custom_jvp
+def _centered(x):
+    """Has a derivative rule of its own, as activations have, but looks at whole rows."""
+    return x - x.mean(-1, keepdims=True)
+
+
+_centered.defjvp(lambda x, t: (_centered(*x), _centered(*t)))
+
+
 def _of_columns(second):
     """A network whose second of two layers is some function of the first and the parameters."""
     w, a, b = _weights((6, 4), (4, 4), (4, 3))
@@ -604,8 +613,10 @@ def _of_columns(second):
         (lambda h, p: jax.nn.relu(h @ p["a"]) @ p["b"], -1),
         (lambda h, p: jax.nn.softmax(h @ p["a"]) @ p["b"], 0),  # sums a row
         (lambda h, p: jax.nn.logsumexp(h @ p["a"], axis=-1, keepdims=True), 0),
-        (lambda h, p: (h.reshape(len(h), 2, 2) @ p["a"][:2]).mean(1) @ p["b"], 0),  # two rows
+        (lambda h, p: jax.nn.relu(h.reshape(len(h), 2, 2) @ p["a"][:2]), 0),  # two rows
         (lambda h, p: jnp.einsum("nd,nde->ne", h, h[:, :, None] * p["a"]), 0),  # own kernels
+        (lambda h, p: (h @ p["a"]) @ (h.T * p["a"]), 0),  # likewise, of a single example
+        (lambda h, p: _centered(h @ p["a"]), 0),
         (lambda h, p: jax.nn.relu(h) * p["a"][0], -1),
     ],
 )
@@ -615,4 +626,5 @@ def test_examples_are_columns_where_rows_are_mapped_to_rows(second, axis):
     features = split.arranged(split.prefix(params, x))
     assert features.axis == axis
     found = split.suffix(get_leaves(params, (path,)), features)
-    np.testing.assert_allclose(found, apply(params, x), rtol=1e-5, atol=1e-6)
+    expected = jnp.concatenate([apply(params, one[None]) for one in x])
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
