@@ -20,7 +20,10 @@ import tyro
 
 import modeledit_jax as me
 from modeledit_jax.edits.precision import Precision
+from modeledit_jax.envs.world import World, WorldParams
 from modeledit_jax.subjects.training import image_recipe, train_subjects
+from modeledit_jax.tasks.task import Task
+from modeledit_jax.types import Array
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class Config:
 
 
 def reward_differences(
-    task, worlds: Sequence[str], precision: str, count: int = 256
+    task: Task, worlds: Sequence[str], precision: Precision, count: int = 256
 ) -> dict[str, dict[str, float]]:
     """Largest and mean difference of rewards, by world and spread of random actions."""
     found = {}
@@ -61,18 +64,18 @@ def reward_differences(
     return found
 
 
-def _rewards(env, actions) -> np.ndarray:
+def _rewards(env: World, actions: Array) -> np.ndarray:
     params = env.default_params
     _, state = env.reset_env(jax.random.key(0), params)
 
-    def one(params, action):
+    def one(params: WorldParams, action: Array) -> Array:
         return env.step_env(jax.random.key(0), state, action, params)[2]
 
     run = jax.jit(lambda params, xs: jax.lax.map(lambda x: one(params, x), xs, batch_size=8))
     return np.asarray(run(params, jnp.asarray(actions)))
 
 
-def edits(tasks, world: str, precision: str, budget: int) -> dict[str, float]:
+def edits(tasks: Sequence[Task], world: str, precision: Precision, budget: int) -> dict[str, float]:
     """Forget accuracy and loss of retained accuracy on test images, in percent."""
     begin = time.perf_counter()
     search = me.PPO(world=world, budget=budget, precision=precision)
