@@ -12,6 +12,11 @@ The rest is imported from the module that is about it: ``subjects``, ``language`
 ``report``.
 """
 
+# First, because what is imported afterwards imports gymnax too.
+import modeledit_jax.imports as _imports  # noqa: F401
+
+# isort: split
+
 from modeledit_jax.data.facts.load import load_facts
 from modeledit_jax.data.images.datasets import load_images
 from modeledit_jax.data.images.splits import split_images

@@ -3,7 +3,7 @@
 from tests.architecture import ROOT, circles, imports, modules
 
 FLOORS = (
-    ("reading",),
+    ("reading", "imports"),
     ("struct",),
     ("types", "presets"),
     ("mesh", "memory"),

@@ -73,6 +73,9 @@ def test_it_is_the_pytree_that_flax_makes():
     paths = [jax.tree_util.tree_flatten_with_path(x)[0] for x in (own, theirs)]
     assert paths[0] == paths[1]
     assert jax.tree.map(lambda x: x + 1, own) == Pair({"a": 2}, [3, 4])
+    other = dataclasses.replace(own, name="other")
+    found = jax.tree_util.tree_map_with_path(lambda path, x: x + 1, other)
+    assert found == Pair({"a": 2}, [3, 4], name="other")
 
 
 def test_instances_are_frozen_replaced_and_checked_where_they_are_made():

@@ -4,15 +4,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.stats
 
 from experiments.common.methods import Result
 from modeledit_jax.evaluation.block_bootstrap import paired_block_bootstrap
 from modeledit_jax.evaluation.statistics import Interval, holm, mean_interval
+from modeledit_jax.imports import executed_at_first_use
 from modeledit_jax.report.aggregates import paired
 from modeledit_jax.report.table import Row
 from modeledit_jax.tasks.debiasing import DebiasingTask
 from modeledit_jax.tasks.debiasing_metrics import Gate, Outputs, gates, threshold
+
+with executed_at_first_use("scipy.stats"):
+    import scipy.stats
 
 PRIMARY = ("fped", "fned", "bpsn_m5", "bnsp_m5")
 """Metrics that are tested, with Holm's correction for their number."""

@@ -129,7 +129,7 @@ def check_methods(config: MethodOptions, family: str) -> list[SearchEditor]:
     """Raises as `make_methods`, before any data is read or network trained; returns the searches.
 
     Raises:
-      ValueError: besides, an ``--observation`` that no method looks at.
+      ValueError: besides, an ``--observation`` or ``--precision`` that no method looks at.
     """
     # What only the data tell is not looked at when a method is built.
     methods = make_methods(config, family, module=nn.Module(), training=TrainingConfig())
@@ -138,6 +138,11 @@ def check_methods(config: MethodOptions, family: str) -> list[SearchEditor]:
         raise ValueError(
             f"--observation {config.observation} is about what PPO sees: name one of its presets "
             "in --methods, or leave it out"
+        )
+    if config.precision != "float32" and not searches:
+        raise ValueError(
+            f"--precision {config.precision} is about how searches score candidates: name one in "
+            "--methods, or leave it out"
         )
     return searches
 
@@ -150,7 +155,8 @@ def method_context(config: ActionOptions) -> dict[str, Any]:
         "rank": config.rank,
     }
     if isinstance(config, MethodOptions):
-        context |= {"horizon": config.horizon, "observation": config.observation}
+        names = ("horizon", "observation", "precision")
+        context |= {name: getattr(config, name) for name in names}
     return context
 
 

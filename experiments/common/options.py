@@ -129,6 +129,8 @@ class MethodOptions(ActionOptions):
     observation: Literal["weights", "time"] | None = None
     """What the policy sees: the current weights, or the time alone; default: the weights where an
     episode has several edits, for those of one edit all begin with the same."""
+    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
+    """Of the products by which searches score candidates; edited networks are float32."""
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ so they may cross `vmap`, `scan` and `jit`; each method builds the distrax distr
 is used. All describe *one* action: batches come from `jax.vmap` around the caller.
 """
 
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
-import distrax
+import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
@@ -43,7 +43,8 @@ class Gaussian:
     mean: Field  # [*action] float32
     log_std: Field  # [*action] float32
 
-    def _distribution(self) -> distrax.Independent:
+    def _distribution(self) -> Any:
+        distrax = _distrax()
         normal = distrax.Normal(self.mean, jnp.exp(self.log_std))
         return distrax.Independent(normal, reinterpreted_batch_ndims=self.mean.ndim)
 
@@ -70,8 +71,8 @@ class Categorical:
 
     logits: Field  # [n] float32, unnormalised
 
-    def _distribution(self) -> distrax.Categorical:
-        return distrax.Categorical(logits=self.logits)
+    def _distribution(self) -> Any:
+        return _distrax().Categorical(logits=self.logits)
 
     def sample(self, key: Key) -> Int[Array, ""]:
         """An int32 action; `key` is consumed."""
@@ -88,3 +89,10 @@ class Categorical:
     def mode(self) -> Int[Array, ""]:
         """The action of the largest logit, int32."""
         return self._distribution().mode().astype(jnp.int32)
+
+
+def _distrax() -> Any:
+    """distrax, imported where a policy is first asked: it imports all of TensorFlow Probability."""
+    with jax.ensure_compile_time_eval():  # the constants of its modules outlive a trace
+        import distrax
+    return distrax

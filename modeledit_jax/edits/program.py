@@ -9,7 +9,7 @@ the classes, few as they are, never are the innermost loop.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from types import MappingProxyType
 from typing import Any
 
@@ -19,6 +19,7 @@ from jax.extend.core import ClosedJaxpr, Literal
 from jaxtyping import Float
 
 from modeledit_jax.edits.parametrization import Factors
+from modeledit_jax.edits.precision import Precision, is_product, prepared
 from modeledit_jax.types import Array
 
 _INLINED = ("jit", "pjit", "closed_call", "core_call")
@@ -46,12 +47,25 @@ class Equation:
         """Of the values it reads."""
         return [name for name in self.inputs if not isinstance(name, Literal)]
 
-    def __call__(self, *inputs: Any) -> list[Array]:
+    @property
+    def is_product(self) -> bool:
+        """Whether it multiplies matrices of float32."""
+        return is_product(self.primitive.name, [_aval(name).dtype for name in self.inputs])
+
+    def prepared(
+        self, inputs: Sequence[Any], precision: Precision
+    ) -> tuple[dict[str, Any], list[Any]]:
+        """Parameters of the primitive, and its inputs, in some precision."""
+        dtypes = [_aval(name).dtype for name in self.inputs]
+        return prepared(precision, self.primitive.name, self.params, inputs, dtypes)
+
+    def __call__(self, *inputs: Any, precision: Precision = "float32") -> list[Array]:
         """The results for these inputs."""
-        bound = self.primitive.get_bind_params(self.params)
+        given, values = self.prepared(inputs, precision)
+        bound = self.primitive.get_bind_params(given)
         # JAX 0.10.2 returns the parameters alone; other releases lead with callables to bind.
         functions, params = bound if isinstance(bound, tuple) else ((), bound)
-        results = self.primitive.bind(*functions, *inputs, **params)
+        results = self.primitive.bind(*functions, *values, **params)
         return results if self.primitive.multiple_results else [results]
 
 
@@ -97,6 +111,7 @@ class Program:
         shared: Sequence[Array],
         varying: Sequence[Array],
         added: Mapping[int, tuple[Factors, Array]] = MappingProxyType({}),
+        precision: Precision = "float32",
     ) -> Array:
         """The outputs ``[N, ...]`` of all examples.
 
@@ -107,7 +122,9 @@ class Program:
           added: by index of an edited leaf that is in `entries`, what is added to its kernel, and
             what the layer puts out with the kernel alone, the examples along `axis` again. The leaf
             of that index is not read.
+          precision: of products.
         """
+        call = partial(self._call, precision=precision)
         layers = [(self.layers[self.edited_vars[i]], *pair) for i, pair in added.items()]
         names = [*self.varying_names, *(layer.outputs[0] for layer, *_ in layers)]
         values = [*varying, *(product for *_, product in layers)]
@@ -119,20 +136,25 @@ class Program:
             for layer, factors, _ in layers:
                 name, read = layer.outputs[0], known[layer.inputs[0]]
                 for factor in (factors.left, factors.right.T):
-                    read = self._product(layer, read, factor)
+                    read = self._product(layer, read, factor, precision)
                 known[name] = known[name] + read
-            return _evaluate(self.late, known, [self.output], call=self._call)[0]
+            return _evaluate(self.late, known, [self.output], call=call)[0]
 
         if self.by_columns:
             return jnp.moveaxis(finish(values)[0], -1, 0)
         return jax.vmap(lambda values: finish(values)[0])(values)
 
     def products(
-        self, edited: Sequence[Array], shared: Sequence[Array], varying: Sequence[Array]
+        self,
+        edited: Sequence[Array],
+        shared: Sequence[Array],
+        varying: Sequence[Array],
+        precision: Precision = "float32",
     ) -> list[Array]:
         """What the layers of `entries` put out for one example, in their order."""
         names = [self.layers[self.edited_vars[index]].outputs[0] for index in self.entries]
-        return list(_evaluate(self.late, self._known(edited, shared, varying), names))
+        known = self._known(edited, shared, varying)
+        return list(_evaluate(self.late, known, names, call=partial(_call, precision=precision)))
 
     def finish_tapped(
         self,
@@ -160,9 +182,12 @@ class Program:
             **dict(zip(self.varying_names, varying, strict=True)),
         }
 
-    def _product(self, layer: "Equation", read: Array, kernel: Float[Array, "d h"]) -> Array:
+    def _product(
+        self, layer: "Equation", read: Array, kernel: Float[Array, "d h"], precision: Precision
+    ) -> Array:
         """``read @ kernel``, as a layer computes it: of one example, or of all as columns."""
-        options = {name: layer.params[name] for name in ("precision", "preferred_element_type")}
+        params, (read, kernel) = layer.prepared((read, kernel), precision)
+        options = {name: params[name] for name in ("precision", "preferred_element_type")}
         if not self.by_columns:
             axes = (((read.ndim - 1,), (0,)), ((), ()))
             return jax.lax.dot_general(read, kernel, axes, **options)
@@ -170,15 +195,19 @@ class Program:
         product = jax.lax.dot_general(kernel, columns, (((0,), (0,)), ((), ())), **options)
         return product.reshape(*read.shape[:-2], *product.shape)
 
-    def _call(self, equation: "Equation", inputs: Sequence[Any]) -> list[Array]:
+    def _call(
+        self, equation: "Equation", inputs: Sequence[Any], precision: Precision
+    ) -> list[Array]:
         """Evaluates one equation of the suffix, with the examples along the last axis."""
         vary = [not isinstance(n, Literal) and n in self.per_example for n in equation.inputs]
         if not self.by_columns or not any(vary):
-            return equation(*inputs)
+            return equation(*inputs, precision=precision)
         if equation.primitive.name == "dot_general":
-            return [self._product(equation, *inputs)]
+            row, kernel = inputs
+            return [self._product(equation, row, kernel, precision)]
         axes = [-1 if varies else None for varies in vary]
-        return jax.vmap(lambda *inputs: equation(*inputs), axes, -1)(*inputs)
+        call = lambda *inputs: equation(*inputs, precision=precision)  # noqa: E731
+        return jax.vmap(call, axes, -1)(*inputs)
 
     @property
     def axis(self) -> int:
@@ -200,6 +229,12 @@ class Program:
         row, kernel = equation.inputs
         alone = math.prod(_shape(row)[:-1]) == 1 and len(_shape(kernel)) == 2
         return alone and row in self.per_example and kernel not in self.per_example
+
+    @cached_property
+    def factors(self) -> set[Any]:
+        """Names of the values that products in the suffix read, and nothing else does."""
+        others = {name for e in self.late if not e.is_product for name in e.names}
+        return {name for e in self.late for name in e.names} - others - {self.output}
 
     @cached_property
     def entries(self) -> list[int]:
@@ -243,10 +278,17 @@ def _is_dense(equation: Equation, kernel: Any) -> bool:
     return (tuple(left), tuple(right), batch) == ((axes - 1,), (0,), ((), ()))
 
 
+def _aval(name: Any) -> Any:
+    """Shape and dtype of a value, for one example."""
+    return (name[1] if isinstance(name, tuple) else name).aval  # a scope's name: (_, variable)
+
+
 def _shape(name: Any) -> tuple[int, ...]:
-    """Of a value, for one example."""
-    var = name[1] if isinstance(name, tuple) else name  # a scope's name: (_, variable)
-    return tuple(var.aval.shape)
+    return tuple(_aval(name).shape)
+
+
+def _call(equation: Equation, inputs: Sequence[Any], precision: Precision) -> list[Array]:
+    return equation(*inputs, precision=precision)
 
 
 def _is_elementwise(equation: Any) -> bool:

@@ -26,6 +26,7 @@ from jaxtyping import Float, Int
 
 from modeledit_jax import struct
 from modeledit_jax.edits.parametrization import Factors
+from modeledit_jax.edits.precision import Precision, stored
 from modeledit_jax.edits.program import Program
 from modeledit_jax.edits.site import leaf_paths
 from modeledit_jax.types import Apply, Array, Field, Leaves, Params
@@ -59,6 +60,7 @@ class SplitApply:
       example: shape ``[1, ...]`` and dtype of an input.
       paths: of the edited leaves, in the order of the parameters.
       context: settings of JAX that a trace depends on.
+      precision: of the products in `suffix` and `products`; `prefix` and `tapped` have float32.
     """
 
     apply: Apply
@@ -67,6 +69,7 @@ class SplitApply:
     example: jax.ShapeDtypeStruct
     paths: tuple[str, ...]
     context: tuple[Any, ...]
+    precision: Precision = "float32"
 
     def prefix(self, params: Params, x: Float[Array, "n ..."] | Int[Array, "n ..."]) -> Features:
         """What does not depend on the edited leaves; run once for every evaluation set."""
@@ -85,13 +88,27 @@ class SplitApply:
         per_example = [jnp.moveaxis(x, features.axis, axis) for x in features.per_example]
         return Features(features.shared, tuple(per_example), axis)
 
+    def stored(self, features: Features) -> Features:
+        """The same as it is kept for `suffix`: what products alone read is rounded."""
+        program = _program(self)
+
+        def keep(names: Sequence[Any], values: Sequence[Array]) -> tuple[Array, ...]:
+            pairs = zip(names, values, strict=True)
+            return tuple(stored(self.precision, x) if n in program.factors else x for n, x in pairs)
+
+        shared = keep(program.shared_names, features.shared)
+        return Features(shared, keep(program.varying_names, features.per_example), features.axis)
+
     def products(self, leaves: Leaves, features: Features) -> Leaves:
         """What the layers of `entries` put out with these kernels, ``{path: [N, 1, ..., H]}``.
 
         The examples are along the axis of ``features``.
         """
         program, values = _program(self), [leaves[path] for path in self.paths]
-        one = lambda varying: program.products(values, features.shared, varying)  # noqa: E731
+
+        def one(varying: tuple[Array, ...]) -> list[Array]:
+            return program.products(values, features.shared, varying, self.precision)
+
         found = jax.vmap(one, features.axis, features.axis)(features.per_example)
         return dict(zip(self.entries, found, strict=True))
 
@@ -117,7 +134,8 @@ class SplitApply:
             }
             features = self.arranged(features)
         pairs = {self.paths.index(path): (f, products[path]) for path, f in added.items()}
-        return program.finish(values, features.shared, features.per_example, pairs)
+        inputs = values, features.shared, features.per_example
+        return program.finish(*inputs, pairs, self.precision)
 
     def tapped(self, leaves: Leaves, features: Features, taps: Leaves) -> tuple[Array, Leaves]:
         """The outputs with something added behind every edited layer, and what the layers read.

@@ -1,11 +1,13 @@
 """What is judged at a step, and what a score counts for where something is broken."""
 
 from collections.abc import Mapping
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int
 
-from modeledit_jax.types import Array
+from modeledit_jax.types import Array, PyTree
 
 
 def judged(
@@ -44,3 +46,8 @@ def requested(
         name: weight if weight.ndim == 1 else weight[jnp.minimum(time, weight.shape[0] - 1)]
         for name, weight in weights.items()
     }
+
+
+def kept(over: Array, before: PyTree, after: PyTree) -> Any:
+    """``before`` where an episode is over."""
+    return jax.tree.map(lambda old, new: jnp.where(over, old, new), before, after)

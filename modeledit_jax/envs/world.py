@@ -8,7 +8,7 @@ leaves alone, never the whole network.
 
 import copy
 from dataclasses import replace
-from typing import Any, Literal, get_args
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,7 @@ from modeledit_jax.data.arrays import nonfinite_rows
 from modeledit_jax.edits.edit import Edit
 from modeledit_jax.edits.operator import Operator
 from modeledit_jax.edits.parametrization import Parametrization
+from modeledit_jax.edits.precision import Precision
 from modeledit_jax.edits.split_apply import (
     Features,
     run_arranged,
@@ -29,18 +30,17 @@ from modeledit_jax.edits.split_apply import (
     run_suffix,
     split_apply,
 )
-from modeledit_jax.envs.judgement import judged, requested
+from modeledit_jax.envs.judgement import judged, kept, requested
 from modeledit_jax.envs.low_rank import LowRankEdits
 from modeledit_jax.envs.neurons import Neurons, observe_neurons
 from modeledit_jax.envs.observation import unbounded_space, weights_and_parts
+from modeledit_jax.envs.options import Observation, check_length, check_options
 from modeledit_jax.envs.params import WorldParams, WorldState
 from modeledit_jax.subjects.subject import Subject
 from modeledit_jax.tasks.network import NonFiniteError, nonfinite_outputs
 from modeledit_jax.tasks.reward import EditedWeights, PerExample, SetOutputs
 from modeledit_jax.tasks.task import EvaluationSets, Task
-from modeledit_jax.types import Array, Key, Leaves, PyTree
-
-Observation = Literal["weights", "time", "neurons"]
+from modeledit_jax.types import Array, Key, Leaves
 
 
 class World(Environment[WorldState, WorldParams]):
@@ -54,7 +54,8 @@ class World(Environment[WorldState, WorldParams]):
     |             | leaves and parts in the order of their names; finite: weights are clipped at |
     |             | ±``observation_bound`` units, far beyond useful edits, and NaN shows as 0 |
     | reward | score after the edit minus score before; sums to the final improvement |
-    | termination | after ``max_steps_in_episode`` edits, the horizon at most; there is no |
+    | termination | after ``max_steps_in_episode`` edits, the horizon at most: `reset` refuses |
+    |             | params that ask for more, and what is traced ends there; there is no |
     |             | truncation; a step beyond the end changes nothing and pays nothing |
     | info | ``score``, every part as ``part_<name>``, ``invalid_reward`` (0 or 1) |
 
@@ -75,6 +76,7 @@ class World(Environment[WorldState, WorldParams]):
         parametrization: Parametrization | None = None,
         horizon: int = 1,
         observation: Observation = "weights",
+        precision: Precision = "float32",
     ):
         """Builds the environment of ``task``.
 
@@ -85,22 +87,20 @@ class World(Environment[WorldState, WorldParams]):
           parametrization: action → matrix; default ``LowRank(4)``.
           horizon: edits of an episode.
           observation: ``"weights"`` as above, or ``"time"`` to show the fraction of time alone.
+          precision: of scoring (`edits.precision`); the edited network is float32 all the same.
 
         Raises:
-          ValueError: a horizon below 1, an unknown observation, or a site without effect.
+          ValueError: as `check_options`, or a site without effect.
         """
-        if horizon < 1:
-            raise ValueError(f"an episode needs at least one edit, got horizon={horizon}")
-        if observation not in get_args(Observation):
-            known = ", ".join(get_args(Observation))
-            raise ValueError(f"observation must be one of {known}, got {observation!r}")
+        check_options(horizon, observation, precision)
         self.edit = Edit.of(task.leaves, operator, parametrization)
         self.horizon = horizon
         self.observation = observation
         self.split = split_apply(
             task.subject.apply, task.subject.params, jnp.asarray(task.roles["reward"].x), task.site
         )
-        self._low_rank = LowRankEdits.of(self.edit, self.split, task.leaves, horizon)
+        scoring = replace(self.split, precision=precision)
+        self._low_rank = LowRankEdits.of(self.edit, scoring, task.leaves, horizon)
         self._task: Task | None = task
         self._default_params: WorldParams | None = None
 
@@ -157,8 +157,9 @@ class World(Environment[WorldState, WorldParams]):
     def reset(
         self, key: Key, params: WorldParams | None = None
     ) -> tuple[Array | Neurons, WorldState]:
-        """As gymnax defines it, compiled once for all equal worlds."""
+        """As gymnax defines it, compiled once for all equal worlds; errors of `check_length`."""
         params = self.default_params if params is None else params
+        check_length(params.max_steps_in_episode, self.horizon)
         return Environment.reset(self.static, key, params)
 
     def step(
@@ -210,11 +211,12 @@ class World(Environment[WorldState, WorldParams]):
 
     def of_features(self, leaves: Leaves, features: Features, targets: Any) -> WorldParams:
         """The fields `OF_NETWORK` of `params`, unchecked; pure."""
+        features = self._low_rank.split.stored(features)
         return WorldParams(
             original=leaves,
             features=features,
             targets=targets,
-            original_outputs=run_suffix(self.split, leaves, features),
+            original_outputs=run_suffix(self._low_rank.split, leaves, features),
             products=self._low_rank.products(leaves, features),
             max_steps_in_episode=None,
         )
@@ -253,7 +255,8 @@ class World(Environment[WorldState, WorldParams]):
           params: of the task.
           time: the step whose request counts, where requests change.
         """
-        return self._judge(self.outputs(leaves, params.features), leaves, params, time)
+        outputs = self._low_rank.split.suffix(leaves, params.features)
+        return self._judge(outputs, leaves, params, time)
 
     def _judge(
         self, outputs: Array, leaves: Leaves, params: WorldParams, time: Int[Array, ""] | int
@@ -277,17 +280,17 @@ class World(Environment[WorldState, WorldParams]):
         self, key: Key, state: WorldState, action: Float[Array, " a"], params: WorldParams
     ) -> tuple[Array | Neurons, WorldState, Array, Array, dict[str, Array]]:
         """Applies one edit; see the class for what is returned."""
-        over = (state.time >= self.horizon) | self.is_terminated(state, params)
+        over = self.is_terminated(state, params)
         action = jnp.where(over, 0.0, action)
         leaves = self.edit(state.leaves, params.original, action)
         task = (params.original, params.features, params.products)
         outputs, added = self._low_rank.outputs(leaves, state.added, action, state.time, *task)
         judgement = self._judge(outputs, leaves, params, state.time)
-        score, parts, invalid = _keep(over, (state.score, state.parts, False), judgement)
+        score, parts, invalid = kept(over, (state.score, state.parts, False), judgement)
         new_state = WorldState(state.time + 1, leaves, score, parts, added)
         if any(jnp.ndim(weight) > 1 for weight in params.weights.values()):  # the request changes
             judgement = self._judge(outputs, leaves, params, new_state.time)
-            ahead = _keep(over, (state.score, state.parts, False), judgement)
+            ahead = kept(over, (state.score, state.parts, False), judgement)
             new_state = new_state.replace(score=ahead[0], parts=ahead[1])
         observation = self.observe(key, new_state, action, params)
         info = {
@@ -315,7 +318,8 @@ class World(Environment[WorldState, WorldParams]):
         del key, action
         if self.observation == "neurons":
             return self._neurons(state, params)
-        gone = jnp.asarray(state.time / params.max_steps_in_episode, jnp.float32)[None]
+        length = jnp.minimum(params.max_steps_in_episode, self.horizon)
+        gone = jnp.asarray(state.time / length, jnp.float32)[None]
         if self.observation == "time":
             return gone
         return weights_and_parts(
@@ -338,7 +342,7 @@ class World(Environment[WorldState, WorldParams]):
 
     def is_terminated(self, state: WorldState, params: WorldParams) -> Array:
         """True once all edits of the episode are made."""
-        return state.time >= params.max_steps_in_episode
+        return state.time >= jnp.minimum(params.max_steps_in_episode, self.horizon)
 
     def is_truncated(self, state: WorldState, params: WorldParams) -> Array:
         """Never: the number of edits is part of the problem and is observed."""
@@ -379,11 +383,6 @@ _COMPARED = {"edit", "horizon", "observation", "split", "_low_rank", "_default_p
 """Attributes of a world that are compared by value, and the params, which its task determines."""
 
 _unedited = jax.jit(World.unedited, static_argnums=0)
-
-
-def _keep(over: Array, before: PyTree, after: PyTree) -> Any:
-    """``before`` where an episode is over."""
-    return jax.tree.map(lambda old, new: jnp.where(over, old, new), before, after)
 
 
 def check_unedited(invalid: ArrayLike) -> None:

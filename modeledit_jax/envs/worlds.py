@@ -61,7 +61,7 @@ def make_world(name: str, task: Task, **options: Any) -> World:
     Args:
       name: ``"mask"`` or ``"shift"``, or the name that gymnax knows, ``"ShiftWorld-v0"``.
       task: what to edit and how it is judged.
-      **options: ``parametrization``, ``horizon``, ``observation`` (see `World`).
+      **options: ``parametrization``, ``horizon``, ``observation``, ``precision`` (see `World`).
 
     Raises:
       ValueError: unknown name.

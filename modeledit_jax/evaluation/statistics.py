@@ -13,9 +13,13 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-import scipy.stats
 from jaxtyping import Float
 from numpy.typing import ArrayLike
+
+from modeledit_jax.imports import executed_at_first_use
+
+with executed_at_first_use("scipy.stats"):
+    import scipy.stats
 
 Statistic: TypeAlias = Callable[..., Any]
 """``statistic(values, axis=axes)`` reducing the given axes: `interquartile_mean`, `np.mean`, ..."""

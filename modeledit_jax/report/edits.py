@@ -3,10 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
-import pandas as pd
-
 from modeledit_jax.editors.editor import EditResult
 from modeledit_jax.edits.site import get_leaves
+from modeledit_jax.imports import executed_at_first_use
 from modeledit_jax.tasks.debiasing import DebiasingTask
 from modeledit_jax.tasks.debiasing_metrics import debiasing_metrics, evaluated_roles
 from modeledit_jax.tasks.outputs import edit_metrics, role_outputs
@@ -14,8 +13,11 @@ from modeledit_jax.tasks.task import Task
 from modeledit_jax.tasks.unlearning_metrics import set_accuracies
 from modeledit_jax.types import Params
 
+with executed_at_first_use("pandas"):
+    import pandas as pd
 
-def table(tasks: Sequence[Task], results: Mapping[str, Sequence[EditResult]]) -> pd.DataFrame:
+
+def table(tasks: Sequence[Task], results: Mapping[str, Sequence[EditResult]]) -> "pd.DataFrame":
     """Measures edited networks on the ``test`` role, which no editor has seen.
 
     Args:

@@ -12,9 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
-import pandas as pd
 
 from modeledit_jax.editors.editor import Cost
+from modeledit_jax.imports import executed_at_first_use
+
+with executed_at_first_use("pandas"):
+    import pandas as pd
 
 Factor: TypeAlias = str | int | float | bool
 Curve: TypeAlias = Sequence[float | int] | np.ndarray
@@ -66,7 +69,7 @@ class Row:
             object.__setattr__(self, name, values)
 
 
-def frame(rows: Sequence[Row]) -> pd.DataFrame:
+def frame(rows: Sequence[Row]) -> "pd.DataFrame":
     """The rows as a table for pandas.
 
     Returns:
@@ -80,7 +83,7 @@ def frame(rows: Sequence[Row]) -> pd.DataFrame:
     return pd.DataFrame(records, columns=[*_KEYS, *factor_names(rows), *metrics, *_COSTS])
 
 
-def curve_frame(rows: Sequence[Row]) -> pd.DataFrame:
+def curve_frame(rows: Sequence[Row]) -> "pd.DataFrame":
     """The rows' curves in long format, a line for each point of each row.
 
     Returns:

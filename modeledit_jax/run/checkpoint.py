@@ -19,7 +19,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 
 from modeledit_jax.run.digest import DamagedError, check_digests, write_digests
 from modeledit_jax.run.files import check_writable
@@ -51,6 +50,8 @@ def save_tree(path: Path, tree: PyTree, *, replace: bool = True) -> bool:
     """
     path = path.absolute()
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    import orbax.checkpoint as ocp  # slow to import
+
     try:
         check_writable(path.parent)
         _check_room(path.parent, tree)
@@ -114,6 +115,8 @@ def load_tree(path: Path, like: PyTree | None = None) -> PyTree:
     path = path.absolute()
     if not path.is_dir():
         raise FileNotFoundError(f"no checkpoint at {path}")
+    import orbax.checkpoint as ocp
+
     cure = "delete that folder to start afresh"
     try:
         check_digests(path)
@@ -135,11 +138,13 @@ def load_tree(path: Path, like: PyTree | None = None) -> PyTree:
 
 def _abstract(leaf: Any) -> Any:
     """Shape and dtype, and where an array of JAX lies."""
+    import orbax.checkpoint as ocp
+
     concrete = isinstance(leaf, jax.Array | np.ndarray | np.generic)
     return ocp.utils.to_shape_dtype_struct(leaf) if concrete else leaf
 
 
-def _check_shapes(checkpointer: ocp.StandardCheckpointer, path: Path, like: PyTree) -> None:
+def _check_shapes(checkpointer: Any, path: Path, like: PyTree) -> None:
     """Raises ValueError unless the checkpoint has the leaves of ``like``, in their shapes.
 
     Orbax itself does not compare the shapes of NumPy arrays, and complains about the others when
@@ -159,7 +164,9 @@ def _shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
     return {jax.tree_util.keystr(path, simple=True, separator="/"): shape(x) for path, x in leaves}
 
 
-def _as_numpy(checkpointer: ocp.PyTreeCheckpointer, path: Path) -> PyTree:
+def _as_numpy(checkpointer: Any, path: Path) -> PyTree:
+    import orbax.checkpoint as ocp
+
     metadata = checkpointer.metadata(path).item_metadata.tree
     return jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), metadata)
 

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from gymnax.wrappers import LogWrapper
 
-from modeledit_jax.agents import PPOConfig, init, scan_updates
+from modeledit_jax.agents import PPOConfig, init, ppo, scan_updates
 from modeledit_jax.agents.loss import Batch, loss
 from modeledit_jax.agents.networks import ActorCritic, GaussianHead
-from modeledit_jax.agents.rollout import one_state, reset
+from modeledit_jax.agents.normalization import RunningStatistics
+from modeledit_jax.agents.rollout import Transition, one_state, reset
 from tests.agents.probes import ACTION_REWARD, Probe
 
 KEY = jax.random.key(0)
@@ -116,3 +117,50 @@ def test_a_wrapper_does_not_hand_on_the_promise():
 def test_a_random_start_is_refused_where_one_state_is_promised():
     with pytest.raises(ValueError, match=r"Random\.one_state is True, but reset draws"):
         reset(Random(), ACTION_REWARD, 3, KEY)
+
+
+def test_other_mistakes_of_a_reset_are_told_as_they_are():
+    class Broken(OneState):
+        def reset_env(self, key, params):
+            raise ValueError("no such start")
+
+    with pytest.raises(ValueError, match=r"^no such start"):
+        reset(Broken(), ACTION_REWARD, 3, KEY)
+
+
+@pytest.mark.parametrize("one", [True, False])
+def test_samples_are_taken_with_their_observations(one):
+    numbers = jnp.arange(12.0)
+    seen = jnp.array([0.5, 0.25]) if one else jnp.stack([numbers, -numbers], axis=1)
+    batch = Batch(seen, numbers[:, None], *(k * numbers for k in (1, 2, 3, 4)), one)
+    taken = batch.take(jnp.array([3, 0, 7]))
+    expected = np.array([3.0, 0.0, 7.0])
+    np.testing.assert_array_equal(taken.action[:, 0], expected)
+    fields = taken.log_prob, taken.value, taken.advantage, taken.value_target
+    for factor, values in enumerate(fields, 1):
+        np.testing.assert_array_equal(values, factor * expected)
+    other = np.stack([expected, -expected], axis=1)
+    np.testing.assert_array_equal(taken.observation, seen if one else other)
+
+
+@pytest.mark.parametrize("one", [True, False])
+def test_values_are_to_be_the_rewards_of_episodes_of_one_step(one):
+    """Whatever the values are now: the advantage is the difference, and every sample is counted."""
+    config = dataclasses.replace(CONFIG, normalize_advantage="minibatch", num_steps=2, num_envs=3)
+    shape, rng = (2, 3), np.random.default_rng(0)
+    reward, value, next_value = map(jnp.float32, rng.normal(size=(3, *shape)))
+    observation = jnp.array([0.7, -1.2]) if one else jnp.float32(rng.normal(size=(*shape, 2)))
+    ends = jnp.ones(shape, bool), jnp.zeros(shape, bool)
+    steps = (reward[..., None], 0 * reward, value, next_value, reward, *ends, one)
+    trajectory = Transition(observation, *steps)
+    empty = RunningStatistics.create(jnp.zeros(2))
+    state = ppo.PPOState(*[None] * 7)
+    batch = ppo._batch(config, state, trajectory)
+    np.testing.assert_allclose(batch.value_target, reward.ravel(), rtol=1e-5)
+    np.testing.assert_allclose(batch.advantage, (reward - value).ravel(), rtol=1e-4, atol=1e-6)
+    np.testing.assert_array_equal(batch.action[:, 0], reward.ravel())
+    found = ppo._observe(config, empty, trajectory)
+    every = np.broadcast_to(observation, (*shape, 2)).reshape(-1, 2)
+    expected = empty.update(jnp.asarray(every))
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-6), found, expected)
+    np.testing.assert_allclose(found.mean, every.mean(0), rtol=1e-3)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from modeledit_jax.edits.parametrization import Factors
 from modeledit_jax.edits.site import get_leaves, match_paths, set_leaves
 from modeledit_jax.edits.split_apply import cached_features, run_prefix, run_suffix, split_apply
 from modeledit_jax.subjects.image_classifiers import CNN
@@ -551,3 +552,79 @@ def test_a_leaf_that_is_no_dense_kernel_cannot_be_tapped(network, culprits):
     split, leaves, features, taps = _tapped(network)
     with pytest.raises(ValueError, match=f"does not use {culprits} once, as x @ W: what a layer"):
         split.tapped(leaves, features, taps)
+
+
+def _two_heads():
+    """Two layers that read the same features; the sum of what they put out is activated."""
+    w, a, b, head = _weights((6, 5), (5, 4), (5, 4), (4, 3))
+
+    def apply(params, x):
+        h = jnp.tanh(x @ params["w"])
+        return jnp.maximum(h @ params["a"] - h @ params["b"], 0.0) @ params["head"]
+
+    return apply, {"w": w, "a": a, "b": b, "head": head}, X, ("a", "b")
+
+
+@pytest.mark.parametrize("chosen", [("a",), ("b",), ("a", "b")], ids="-".join)
+@pytest.mark.parametrize("arranged", [True, False])
+def test_what_is_added_to_a_kernel_is_part_of_it(chosen, arranged):
+    """Against NumPy in float64, whichever of the layers it is and however the examples lie."""
+    apply, params, x, paths = _two_heads()
+    split, rng = split_apply(apply, params, x, paths), np.random.default_rng(1)
+    features = split.prefix(params, x)
+    features = split.arranged(features) if arranged else features
+    assert split.entries == ("a", "b") and split.arranged(features).axis == -1
+    leaves = get_leaves(params, paths)
+    added = {
+        path: Factors(*(jnp.float32(rng.normal(size=(size, 2))) for size in (5, 4)))
+        for path in chosen
+    }
+    kernels = {
+        path: leaf if path not in added else jnp.full_like(leaf, jnp.nan)  # is not read
+        for path, leaf in leaves.items()
+    }
+    found = split.suffix(kernels, features, added, split.products(leaves, features))
+    exact = {path: np.asarray(leaf, np.float64) for path, leaf in params.items()}
+    for path, (left, right) in added.items():
+        exact[path] = exact[path] + np.float64(left) @ np.float64(right).T
+    hidden = np.tanh(np.float64(x) @ exact["w"])
+    expected = np.maximum(hidden @ (exact["a"] - exact["b"]), 0.0) @ exact["head"]
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@jax.custom_jvp
+def _centered(x):
+    """Has a derivative rule of its own, as activations have, but looks at whole rows."""
+    return x - x.mean(-1, keepdims=True)
+
+
+_centered.defjvp(lambda x, t: (_centered(*x), _centered(*t)))
+
+
+def _of_columns(second):
+    """A network whose second of two layers is some function of the first and the parameters."""
+    w, a, b = _weights((6, 4), (4, 4), (4, 3))
+    return lambda p, x: second(jnp.tanh(x @ p["w"]), p), {"w": w, "a": a, "b": b}, X, "a"
+
+
+@pytest.mark.parametrize(
+    ("second", "axis"),
+    [
+        (lambda h, p: jax.nn.relu(h @ p["a"]) @ p["b"], -1),
+        (lambda h, p: jax.nn.softmax(h @ p["a"]) @ p["b"], 0),  # sums a row
+        (lambda h, p: jax.nn.logsumexp(h @ p["a"], axis=-1, keepdims=True), 0),
+        (lambda h, p: jax.nn.relu(h.reshape(len(h), 2, 2) @ p["a"][:2]), 0),  # two rows
+        (lambda h, p: jnp.einsum("nd,nde->ne", h, h[:, :, None] * p["a"]), 0),  # own kernels
+        (lambda h, p: (h @ p["a"]) @ (h.T * p["a"]), 0),  # likewise, of a single example
+        (lambda h, p: _centered(h @ p["a"]), 0),
+        (lambda h, p: jax.nn.relu(h) * p["a"][0], -1),
+    ],
+)
+def test_examples_are_columns_where_rows_are_mapped_to_rows(second, axis):
+    apply, params, x, path = _of_columns(second)
+    split = split_apply(apply, params, x, (path,))
+    features = split.arranged(split.prefix(params, x))
+    assert features.axis == axis
+    found = split.suffix(get_leaves(params, (path,)), features)
+    expected = jnp.concatenate([apply(params, one[None]) for one in x])
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)

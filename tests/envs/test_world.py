@@ -22,7 +22,7 @@ from modeledit_jax.envs.check import (
     check_step_values,
     play,
 )
-from modeledit_jax.envs.judgement import requested
+from modeledit_jax.envs.judgement import judged, requested
 from modeledit_jax.envs.worlds import MaskWorld, ShiftWorld
 from modeledit_jax.tasks.unlearning import (
     forget_classes,
@@ -270,9 +270,11 @@ def test_a_reward_may_read_the_outputs_of_the_unedited_network():
     [
         ({"horizon": 0}, "at least one edit, got horizon=0"),
         ({"parametrization": LowRank(2), "horizon": -3}, "at least one edit"),
+        ({"observation": "all"}, "observation must be one of weights, time, neurons, got 'all'"),
+        ({"precision": "half"}, "precision must be one of float32, tf32, bfloat16, got 'half'"),
     ],
 )
-def test_bad_options_are_refused(options, message):
+def test_bad_options_are_refused(options, message, unchecked_annotations):
     with pytest.raises(ValueError, match=message):
         ShiftWorld(tiny.task(), **options)
 
@@ -432,3 +434,43 @@ def test_a_request_that_never_changes_is_a_plain_task():
 def test_a_site_that_is_no_dense_kernel_cannot_be_seen_by_neurons():
     with pytest.raises(ValueError, match="does not use fc2/bias once, as x @ W"):
         _ = ShiftWorld(tiny.task(site="fc2/bias"), observation="neurons").default_params
+
+
+def test_episodes_longer_than_the_horizon_are_refused():
+    """Outside of a trace; inside, where nothing can be refused, they end at the horizon."""
+    env = ShiftWorld(tiny.task(), horizon=2, observation="time")
+    params = env.default_params.replace(max_steps_in_episode=jnp.int32(3))
+    with pytest.raises(ValueError, match=r"max_steps_in_episode=3: .* episodes of 2 at most"):
+        env.reset(KEY, params)
+    shorter = env.default_params.replace(max_steps_in_episode=jnp.int32(1))
+    assert env.reset(KEY, shorter)[0] == 0.0
+
+    @jax.jit
+    def play(params):
+        _, state = env.reset(KEY, params)
+        steps = []
+        for _ in range(3):
+            action = jnp.ones(env.num_actions)
+            observation, state, reward, ended, _ = env.step_env(KEY, state, action, params)
+            steps.append((observation[0], reward, ended))
+        return jax.tree.map(lambda *x: jnp.stack(x), *steps)
+
+    seen, rewards, ended = play(params)
+    np.testing.assert_array_equal(seen, [0.5, 1.0, 1.5])
+    np.testing.assert_array_equal(ended, [False, True, True])
+    assert rewards[1] != 0.0 == rewards[2]
+    jax.tree.map(np.testing.assert_array_equal, play(params), play(env.default_params))
+    np.testing.assert_array_equal(play(shorter)[2], [True, True, True])
+
+
+LEAST = jnp.float32(-3.0)
+
+
+@pytest.mark.parametrize("broken", [jnp.nan, -jnp.inf])
+@pytest.mark.parametrize("place", [(0, 0), (1, 2)])
+def test_one_output_that_is_not_finite_breaks_a_network(broken, place):
+    whole, scores = jnp.ones((2, 3)), (jnp.float32(2.0), {"a": jnp.float32(1.0)})
+    score, parts, blamed = judged(whole.at[place].set(broken), *scores, LEAST)
+    assert (float(score), float(parts["a"]), bool(blamed)) == (-3.0, 0.0, False)
+    score, parts, blamed = judged(whole, *scores, LEAST)
+    assert (float(score), float(parts["a"]), bool(blamed)) == (2.0, 1.0, False)

@@ -13,9 +13,10 @@ SMALL = {"seeds": "1", "epochs": "1", "budget": "20", "methods": "ppo-shift"}
 PUBLISHED = ("jigsaw", "wikipedia_toxicity", "civil_comments")
 ROWS = [
     {"methods": " ".join(preset_names("bias_mitigation")), "seeds": "2", "budget": "160"},
-    {"dataset": "jigsaw", "subject": "cnn", "size": "400", "parametrization": "per-weight"},
+    {"dataset": "jigsaw", "subject": "cnn", "size": "400", "parametrization": "per-weight",
+     "precision": "bfloat16"},
     {"dataset": "wikipedia_toxicity", "reward": "rates", "parametrization": "per-row",
-     "observation": "weights"},
+     "observation": "weights", "precision": "tf32"},
     {"dataset": "civil_comments", "reward": "fped", "parametrization": "per-column"},
     {"cues": "0.5", "reward": "own_reward_of_debiasing:reward", "observation": "time",
      "tensorboard": FLAG, "horizon": "2", "methods": "ppo-mask random-edit"},

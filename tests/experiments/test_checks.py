@@ -6,6 +6,7 @@ booleans or texts, other choices than those offered; in any option of any comman
 """
 
 import importlib
+import re
 from dataclasses import MISSING, dataclass, fields
 from typing import Annotated, Literal, get_type_hints
 
@@ -91,7 +92,7 @@ def test_every_number_of_every_command_has_a_range(name):
     hints = get_type_hints(options, include_extras=True)
     for option in fields(options):
         text = str(hints[option.name])
-        if "int" in text.replace("Uint", "") or "float" in text:
+        if re.search(r"\b(int|float)\b", text):
             assert "Range(" in text, f"{option_name(option.name)} of {name} has no range"
         assert option.default is not MISSING
 

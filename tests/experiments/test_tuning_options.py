@@ -27,18 +27,20 @@ FORGET = [
     {"methods": " ".join(SEARCHES), "budget": "40", "forget_class": "7"},
     {"dataset": "mnist", "parametrization": "per-weight", "observation": "time",
      "methods": "ppo-mask", "forget_class": "3"},
-    {"dataset": "fashion_mnist", "parametrization": "per-row", "subject": "cnn"},
+    {"dataset": "fashion_mnist", "parametrization": "per-row", "subject": "cnn",
+     "precision": "tf32"},
     {"dataset": "npz", "npz_path": "own.npz", "parametrization": "per-column",
-     "observation": "weights", "methods": "ppo-shift"},
+     "observation": "weights", "methods": "ppo-shift", "precision": "bfloat16"},
     {"forget_class": "all", "reward": "accuracy"},
 ]  # fmt: skip
 MITIGATE = [
     {"methods": " ".join(SEARCHES), "budget": "40"},
-    {"dataset": "jigsaw", "subject": "cnn", "size": "400", "parametrization": "per-weight"},
+    {"dataset": "jigsaw", "subject": "cnn", "size": "400", "parametrization": "per-weight",
+     "precision": "bfloat16"},
     {"dataset": "wikipedia_toxicity", "reward": "rates", "parametrization": "per-row",
      "observation": "time", "methods": "ppo-mask"},
     {"dataset": "civil_comments", "reward": "fped", "parametrization": "per-column",
-     "observation": "weights", "methods": "ppo-mask"},
+     "observation": "weights", "methods": "ppo-mask", "precision": "tf32"},
 ]  # fmt: skip
 TINY = {
     "edits": "3", "batch_size": "3", "train_edits": "3", "modules": "layers/1/mlp/down",

@@ -18,7 +18,12 @@ IMAGES = ("mnist", "fashion_mnist")
 ALL = " ".join(preset_names("unlearning"))
 ROWS = [
     {"methods": ALL, "forget_class": "7", "retrains": "2", "budget": "160"},
-    {"dataset": "mnist", "parametrization": "per-weight", "observation": "time"},
+    {
+        "dataset": "mnist",
+        "parametrization": "per-weight",
+        "observation": "time",
+        "precision": "tf32",
+    },
     {
         "dataset": "fashion_mnist",
         "subject": "cnn",
@@ -26,7 +31,13 @@ ROWS = [
         "observation": "weights",
         "parametrization": "per-row",
     },
-    {"dataset": "npz", "npz_path": "own.npz", "parametrization": "per-column", "tensorboard": FLAG},
+    {
+        "dataset": "npz",
+        "npz_path": "own.npz",
+        "parametrization": "per-column",
+        "tensorboard": FLAG,
+        "precision": "bfloat16",
+    },
     {"forget_class": "all", "methods": "ridge original logit-mask", "edit_size_penalty": "0.1"},
     {"forget_class": "3,5", "horizon": "2", "methods": "ppo-mask", "site": "fc1/kernel head/bias"},
     {

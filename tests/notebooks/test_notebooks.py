@@ -73,6 +73,16 @@ FACTS = {  # one expression of JSON values per notebook, evaluated after its las
         "adapted": adapted,
         "files": sorted(str(path) for path in Path().rglob("*.*")),
     }""",
+    "scale": """{
+        "devices": len(devices),
+        "mesh": None if mesh is None else dict(mesh.shape),
+        "tasks": len(tasks),
+        "before": before.to_numpy().tolist(),
+        "forgotten": forgotten.tolist(),
+        "drop": drop.tolist(),
+        "seconds": seconds,
+        "files": sorted(str(path) for path in Path().rglob("*.*")),
+    }""",
 }
 
 
@@ -223,3 +233,20 @@ def test_learn_to_edit(tmp_path):
     folder = "learn-to-edit-results"
     names = ("in_turn.png", "neurons.png", "policy.safetensors", "reward.png")
     assert facts["files"] == [f"{folder}/{name}" for name in names]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("devices", [1, 8])
+def test_scale(devices, tmp_path, monkeypatch):
+    """Six tasks on eight devices, so that two are padding."""
+    monkeypatch.setenv("XLA_FLAGS", f"--xla_force_host_platform_device_count={devices}")
+    facts = execute(ROOT / "notebooks" / "scale.ipynb", tmp_path)
+    assert facts["devices"] == devices and facts["tasks"] == 6
+    assert facts["mesh"] == (None if devices == 1 else {"tasks": devices})
+    before, forgotten, drop = map(np.array, (facts["before"], facts["forgotten"], facts["drop"]))
+    assert before.shape == (6, 2) and before.min() > 80  # percent
+    assert forgotten.shape == drop.shape == (6,)
+    assert forgotten.mean() < 15 and drop.mean() < 10
+    assert facts["seconds"].keys() == {"training", "search", "measuring"}
+    assert facts["files"] == ["scale-results/tasks.png"]

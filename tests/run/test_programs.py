@@ -4,6 +4,7 @@ Other inputs of the kind: bits of listed programs flipped, programs of a killed 
 off, the list itself damaged, a folder that cannot be written, a folder that the user chose.
 """
 
+import json
 import os
 from pathlib import Path
 
@@ -115,6 +116,33 @@ def test_the_oldest_go_first(tmp_path):
         os.utime(path, (index, index))
     programs._remove_oldest(tmp_path, limit=25)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["3-cache", "4-cache"]
+
+
+def test_a_folder_holds_a_gibibyte(tmp_path):
+    """Files without content; what is listed is not read again."""
+
+    def add(index):
+        path = tmp_path / f"{index}-cache"
+        path.touch()
+        os.truncate(path, 400 * 2**20)
+        os.utime(path, (index, index))
+        listed = programs._read_digests(tmp_path) | {path.name: str(index)}
+        (tmp_path / programs.DIGESTS).write_text(json.dumps(listed))
+        programs._write_digests(tmp_path)
+        return sorted(programs._read_digests(tmp_path)), len(list(tmp_path.glob("*-cache")))
+
+    add(0)
+    assert add(1) == (["0-cache", "1-cache"], 2)
+    assert add(2) == (["1-cache", "2-cache"], 2)
+
+
+def test_a_digest_stays_that_of_what_was_written(tmp_path):
+    path = tmp_path / "0-cache"
+    path.write_bytes(b"a program")
+    programs._write_digests(tmp_path)
+    path.write_bytes(b"A program")
+    programs._write_digests(tmp_path)
+    assert remove_damaged(tmp_path) == ["0-cache"] and not path.exists()
 
 
 def test_a_folder_that_cannot_be_made_costs_nothing(tmp_path, no_folder):

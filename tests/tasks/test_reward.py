@@ -7,6 +7,7 @@ import scipy.special
 from modeledit_jax.tasks.reward import (
     EditedWeights,
     FunctionReward,
+    PerExample,
     Reward,
     SetOutputs,
     WeightedSum,
@@ -41,6 +42,36 @@ def test_means_of_a_set_are_weighted(retain):
     of_class_1 = scipy.special.softmax(outputs.astype(np.float64), axis=-1)[:, 1]
     own = retain.mean(jax.nn.softmax(retain.outputs)[:, 1])
     np.testing.assert_allclose(own, np.average(of_class_1, weights=weights), rtol=1e-5)
+
+
+def test_what_sets_share_is_of_their_outputs_and_targets(retain):
+    """Means taken from it are those without it; none is taken of other outputs or targets."""
+    shared = PerExample.of(retain.outputs, retain.targets)
+    known = retain.replace(per_example=shared)
+    for name in ("accuracy", "probability", "cross_entropy"):
+        np.testing.assert_allclose(getattr(known, name)(), getattr(retain, name)(), rtol=1e-6)
+    others = {"outputs": retain.original, "targets": (retain.targets + 1) % C}
+    for field, value in others.items():
+        changed, expected = known.replace(**{field: value}), retain.replace(**{field: value})
+        assert changed.accuracy() == expected.accuracy() != known.accuracy()
+        np.testing.assert_allclose(changed.probability(), expected.probability(), rtol=1e-6)
+        assert abs(changed.probability() - known.probability()) > 1e-3
+    fewer = known.replace(weights=jnp.asarray(np.arange(N) < 5, jnp.float32))
+    assert fewer.accuracy() == np.mean(np.argmax(retain.outputs, -1)[:5] == retain.targets[:5])
+
+
+@pytest.mark.parametrize(
+    ("outputs", "targets"),
+    [
+        (jnp.zeros((N, C)), jnp.zeros(N)),  # numbers, not classes
+        (jnp.zeros((N, C)), {"tokens": jnp.zeros(N, jnp.int32)}),
+        (jnp.zeros((N, 2, C)), jnp.zeros(N, jnp.int32)),
+        (jnp.zeros((N, C)), jnp.zeros((N, 2), jnp.int32)),
+        (jnp.zeros(N), jnp.zeros(N, jnp.int32)),
+    ],
+)
+def test_sets_share_nothing_where_outputs_are_no_logits_of_labels(outputs, targets):
+    assert PerExample.of(outputs, targets) is None
 
 
 def test_size_of_an_edit_is_relative_over_all_leaves():

@@ -16,9 +16,11 @@ import jax.numpy as jnp
 from modeledit_jax import struct
 from modeledit_jax.editors.editor import Cost, EditResult, checked
 from modeledit_jax.edits.parametrization import LowRank, Parametrization
+from modeledit_jax.edits.precision import Precision
 from modeledit_jax.edits.site import set_leaves
+from modeledit_jax.envs.options import Observation
 from modeledit_jax.envs.params import WorldParams
-from modeledit_jax.envs.world import Observation, World
+from modeledit_jax.envs.world import World
 from modeledit_jax.envs.worlds import WorldName, make_world
 from modeledit_jax.tasks.task import Task
 from modeledit_jax.types import Array, Field, Key, Leaves, PyTree
@@ -76,6 +78,7 @@ class SearchEditor:
       horizon: edits of an episode.
       observation: what a policy sees (`World`); None: the weights, but the time alone in episodes
         of one edit, which all begin with the same weights (docs/findings.md).
+      precision: of scoring candidates (`edits.precision`).
       batch_size: candidates evaluated at a time, on each device; None: as many as are fast.
     """
 
@@ -84,6 +87,7 @@ class SearchEditor:
     parametrization: Parametrization = struct.field(pytree_node=False, default=LowRank())
     horizon: int = struct.field(pytree_node=False, default=1)
     observation: Observation | None = struct.field(pytree_node=False, default=None)
+    precision: Precision = struct.field(pytree_node=False, default="float32")
     batch_size: int | None = struct.field(pytree_node=False, default=None)
 
     @property
@@ -141,6 +145,7 @@ class SearchEditor:
             parametrization=self.parametrization,
             horizon=self.horizon,
             observation=self.observation or alike,
+            precision=self.precision,
         )
 
     def edit(self, task: Task, key: Key) -> EditResult:
