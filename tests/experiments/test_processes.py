@@ -21,11 +21,11 @@ from tests.experiments.command_line import error_of
 
 ADDRESS, COUNT, INDEX = VARIABLES
 ALL = {ADDRESS: "localhost:1234", COUNT: "2", INDEX: "1"}
-COMMANDS = {"unlearning": unlearning, "bias_mitigation": bias_mitigation}
+COMMANDS = {"unlearning": unlearning}
 SMALL = {
-    "unlearning": {"seeds": 3, "epochs": 2, "retrains": 1, "methods": ("snes-shift", "ridge")},
-    "bias_mitigation": {"seeds": 2, "epochs": 1, "methods": ("snes-shift", "leace")},
-}
+    "unlearning": {"seeds": 3, "epochs": 2, "retrains": 1, "methods": ("snes-shift", "ridge"),
+                   "budget": 2000},
+}  # fmt: skip
 SECONDS = 240
 
 
@@ -64,6 +64,7 @@ def _fail():
     ("command", "options", "said"),
     [
         (unlearning, {}, "name all their devices, e.g. --mesh tasks=8"),
+        (bias_mitigation, {"mesh": "tasks=8"}, "this command runs in one process"),
         (transfer, {"mesh": "tasks=8"}, "this command runs in one process"),
         (lifelong_editing, {"mesh": "model=8"}, "this command runs in one process"),
     ],
@@ -87,7 +88,7 @@ def start(name, config, mesh):
     flags = os.environ["XLA_FLAGS"].replace("device_count=8", "device_count=2")
     words = [sys.executable, "-m", f"experiments.{name}", "--mesh", mesh]
     for option, value in vars(config).items():
-        if option in SMALL[name] or option in ("budget", "run_dir", "cache_dir"):
+        if option in SMALL[name] or option in ("run_dir", "cache_dir"):
             values = value if isinstance(value, tuple) else (value,)
             words += [f"--{option.replace('_', '-')}", *map(str, values)]
     found = []
@@ -112,7 +113,7 @@ def finished(processes):
 
 
 def options(name, folder, **others):
-    config = COMMANDS[name].options(budget=2000, run_dir=folder / "run", cache_dir=folder / "cache")
+    config = COMMANDS[name].options(run_dir=folder / "run", cache_dir=folder / "cache")
     return replace(config, **SMALL[name], **others)
 
 
