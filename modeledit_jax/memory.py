@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
+from modeledit_jax.processes import agreed
 from modeledit_jax.types import PyTree
 
 CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
@@ -62,7 +63,7 @@ def default_budget() -> int:
     """
     stats = jax.local_devices()[0].memory_stats() or {}
     limit = stats.get("bytes_limit") or machine_memory() // jax.local_device_count()
-    return int(SHARE * limit)
+    return agreed(int(SHARE * limit))  # else processes would compile different programs
 
 
 def live_bytes(function: Callable[..., Any], *arguments: PyTree) -> int:

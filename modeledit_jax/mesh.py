@@ -14,8 +14,9 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 
+from modeledit_jax.processes import several
 from modeledit_jax.types import Array, PyTree
 
 TASKS = "tasks"
@@ -65,7 +66,8 @@ def make_mesh(sizes: Mapping[str, int]) -> Mesh:
     """A mesh of the first devices, with so many along each axis.
 
     Raises:
-      ValueError: there are fewer devices; the message says how to get more of a CPU.
+      ValueError: there are fewer devices; the message says how to get more of a CPU. Or several
+        processes run, and some of their devices would have nothing to do.
     """
     needed, present = math.prod(sizes.values()), jax.device_count()
     text = ",".join(f"{name}={size}" for name, size in sizes.items() if size > 1)
@@ -75,6 +77,11 @@ def make_mesh(sizes: Mapping[str, int]) -> Mesh:
         raise ValueError(
             f"the mesh {text} takes {needed} devices, there are {present}: "
             + (cure if cpu else "ask for fewer")
+        )
+    if several() and needed < present:
+        raise ValueError(
+            f"the mesh {text or 'of one device'} takes {needed} of the {present} devices of "
+            f"{jax.process_count()} processes: give all of them"
         )
     devices = np.array(jax.devices()[:needed]).reshape(tuple(sizes.values()))
     return Mesh(devices, tuple(sizes))
@@ -118,7 +125,7 @@ class Spread:
             leaf = jnp.asarray(leaf)
             if missing:
                 leaf = jnp.concatenate([leaf, jnp.repeat(leaf[-1:], missing, axis=0)])
-            return jax.device_put(leaf, sharding)
+            return put(leaf, sharding)
 
         return jax.tree.map(placed, tree)
 
@@ -157,7 +164,7 @@ class Layout:
 
     def place(self, tree: PyTree) -> PyTree:
         """Arrays laid out so; nothing happens to those that are."""
-        return jax.device_put(tree, self.shardings)
+        return jax.tree.map(put, tree, self.shardings)
 
     def gather(self, tree: PyTree) -> PyTree:
         """Arrays on one device."""
@@ -175,15 +182,46 @@ class Placement(Protocol):
         """What `place` was given, on one device."""
 
 
+def put(leaf: Any, sharding: Sharding) -> Array:
+    """An array laid out in some way, also on devices of other processes.
+
+    Args:
+      leaf: lies on a mesh, or every process has all of it.
+      sharding: how it is to lie.
+    """
+    if not several():
+        return jax.device_put(leaf, sharding)
+    leaf = jnp.asarray(leaf)
+    if leaf.sharding.is_equivalent_to(sharding, leaf.ndim):
+        return leaf
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):  # jax.device_put does not take such
+        numbers = put(jax.random.key_data(leaf), sharding)
+        return jax.random.wrap_key_data(numbers, impl=jax.random.key_impl(leaf))
+    if not leaf.is_fully_addressable:
+        return jax.device_put(leaf, sharding)
+    host = np.asarray(leaf)
+    return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+
 def on_one_device(tree: PyTree) -> PyTree:
-    """All of every array on the first device."""
-    return jax.device_put(tree, jax.devices()[0])
+    """All of every array on the first device of this process."""
+    if several():
+        tree = jax.tree.map(_of_this_process, tree)
+    return jax.device_put(tree, jax.local_devices()[0])
+
+
+def _of_this_process(leaf: Any) -> Any:
+    """All of an array that other processes may have parts of."""
+    sharding = getattr(leaf, "sharding", None)
+    if not isinstance(sharding, NamedSharding) or leaf.is_fully_addressable:
+        return leaf
+    return put(leaf, NamedSharding(sharding.mesh, PartitionSpec())).addressable_data(0)
 
 
 def on_every_device(tree: PyTree, mesh: Mesh) -> PyTree:
     """Arrays of which every device of a mesh has all."""
     sharding = NamedSharding(mesh, PartitionSpec())
-    return jax.tree.map(lambda leaf: jax.device_put(jnp.asarray(leaf), sharding), tree)
+    return jax.tree.map(lambda leaf: put(jnp.asarray(leaf), sharding), tree)
 
 
 def mesh_of(tree: PyTree) -> Mesh | None:
@@ -200,7 +238,7 @@ def laid_out(tree: PyTree, mesh: Mesh) -> PyTree:
 
     def there(leaf: Any) -> Array:
         on_mesh = isinstance(getattr(leaf, "sharding", None), NamedSharding)
-        return leaf if on_mesh else jax.device_put(leaf, NamedSharding(mesh, PartitionSpec()))
+        return leaf if on_mesh else put(leaf, NamedSharding(mesh, PartitionSpec()))
 
     return jax.tree.map(there, tree)
 

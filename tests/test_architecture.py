@@ -5,7 +5,7 @@ from tests.architecture import ROOT, circles, imports, modules
 FLOORS = (
     ("reading", "imports"),
     ("struct",),
-    ("types", "presets"),
+    ("types", "presets", "processes"),
     ("mesh", "memory"),
     ("edits", "data", "agents"),
     ("subjects", "language", "evaluation"),

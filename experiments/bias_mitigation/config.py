@@ -1,7 +1,7 @@
 """Options of the bias-mitigation experiment."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from experiments.common.checks import Evaluations, Range
 from experiments.common.options import SEARCHES, SearchOptions, SubjectOptions
@@ -56,6 +56,8 @@ class CommentOptions(SubjectOptions):
 @dataclass(frozen=True)
 class Config(SearchOptions, CommentOptions):
     """Reduce the identity bias of a trained toxicity classifier by editing one layer."""
+
+    joins_processes: ClassVar[bool] = False
 
     budget: Evaluations = 4000
     """Reward evaluations of each search on each task."""

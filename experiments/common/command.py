@@ -9,16 +9,19 @@ import importlib
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from io import StringIO
 from pathlib import Path
 from typing import ClassVar, Generic, NoReturn, TypeVar
 
 from experiments.common.arguments import read_options
 from experiments.common.checks import check_options
-from experiments.common.options import RunOptions, ToolOptions, run_folder
+from experiments.common.options import RunOptions, ToolOptions, check_processes, run_folder
+from experiments.common.processes import first_named, join_processes, named
 from experiments.common.terminal import (
     plain_warnings,
     show_what_can_be_shown,
@@ -71,11 +74,24 @@ class Tool(Generic[Arguments]):
         show_what_can_be_shown()
         config = read_options(self.options, arguments, prog, self.description)
         with signals_interrupt(), plain_warnings():
-            code = self.main(config)
-        if code > SIGNALED:
-            # A compiled call may still run in another thread: do not tear down around it.
+            code = self._main_of_several(config) if named() else self.main(config)
+        if code > SIGNALED or (code and named()):
+            # A compiled call may still run in another thread: do not tear down around it. And
+            # where this is one of several processes, do not wait for the others, who wait for it.
             os._exit(code)
         sys.exit(code)
+
+    def _main_of_several(self, config: Arguments) -> int:
+        """`main` of a process that others wait for: it has to end with any error.
+
+        Only the first prints; errors are those of each.
+        """
+        try:
+            with redirect_stdout(sys.stdout if first_named() else StringIO()):
+                return self.main(config)
+        except Exception:
+            traceback.print_exc()
+            return 1
 
     def main(self, config: Arguments) -> int:
         """Checks the options and runs; a mistake becomes one line on the standard error.
@@ -85,6 +101,7 @@ class Tool(Generic[Arguments]):
           after Ctrl-C, 141 where nobody reads the output.
         """
         try:
+            join_processes()
             config = self.resolve(config)
             print(f"{self.made}: {self._run(config)}", flush=True)
         except KeyboardInterrupt as error:
@@ -112,6 +129,7 @@ class Tool(Generic[Arguments]):
         """
         check_options(config)
         config = config.completed()
+        check_processes(config)
         config.check()
         return config
 
@@ -139,6 +157,10 @@ class Command(Tool[Options]):
         if config.run_dir is not None:
             return config
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+        if named():
+            from modeledit_jax.processes import agreed
+
+            stamp = agreed(stamp)
         folder = Path("runs") / f"{self.name.replace('.', '-').replace('_', '-')}-{stamp}"
         return dataclasses.replace(config, run_dir=folder)
 

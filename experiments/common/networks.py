@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from modeledit_jax.processes import agreed
 from modeledit_jax.run.cache import cached_tree
 from modeledit_jax.run.checkpoint import fingerprint
 from modeledit_jax.run.folder import as_json
@@ -92,7 +93,7 @@ class CachedTraining:
         if mesh is None:
             return
         paths = [self.folder / fingerprint(self.key(identity)) for identity in identities]
-        missing = [index for index, path in enumerate(paths) if not path.is_dir()]
+        missing = agreed([index for index, path in enumerate(paths) if not path.is_dir()])
         if not missing:
             return
         many = None if weights is None else jnp.stack([weights[index] for index in missing])
@@ -103,6 +104,7 @@ class CachedTraining:
         for place, index in enumerate(missing):
             build = partial(_one_of, trained, place)
             cached_tree(self.folder, self.key(identities[index]), build)
+        agreed(None)  # from here on, every process finds them
 
 
 def at_once_here() -> int | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypeVar
 
 from experiments.common.checks import Count, Evaluations, Networks, Range, Seed
+from experiments.common.processes import VARIABLES, named
 
 if TYPE_CHECKING:
     from jax.sharding import Mesh
@@ -84,6 +85,7 @@ class MeshOptions(RunOptions):
 
     may_change_on_resume: ClassVar[tuple[str, ...]] = ("mesh",)
     mesh_axes: ClassVar[tuple[str, ...]] = ("tasks", "population")
+    joins_processes: ClassVar[bool] = True  # whether several may run it together
 
     mesh: str | None = None
     """Devices to spread the work over, axis=devices joined by commas: tasks=4 or
@@ -182,6 +184,21 @@ def memory_budget(options: SearchOptions) -> int | None:
         return parse_memory(options.memory)
     except ValueError as error:
         raise ValueError(f"--memory {options.memory}: {error}") from error
+
+
+def check_processes(options: ToolOptions) -> None:
+    """Raises ValueError if several processes run that have nothing to share."""
+    if not named():
+        return
+    if not isinstance(options, MeshOptions) or not options.joins_processes:
+        raise ValueError(
+            f"this command runs in one process, several are named: unset {', '.join(VARIABLES)}"
+        )
+    if options.mesh is None:
+        raise ValueError(
+            f"several processes share what lies along --mesh: name all their devices, e.g. "
+            f"--mesh {options.mesh_axes[0]}=8, or unset {', '.join(VARIABLES)}"
+        )
 
 
 def check_training_seeds(options: RunOptions, number: int) -> None:

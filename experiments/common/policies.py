@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from modeledit_jax.editors.policy.learned import LearnedEditor
 from modeledit_jax.editors.policy.training import PolicyTrainer
+from modeledit_jax.processes import is_first
 from modeledit_jax.run.files import atomic_write_text
 from modeledit_jax.run.resumable import run_chunks
 
@@ -70,7 +71,8 @@ def train_policy(
             report=report,
         )
     editor = trainer.editor(progress.state)
-    editor.save(folder / "policies" / f"{name}.safetensors")
+    if is_first():
+        editor.save(folder / "policies" / f"{name}.safetensors")
     atomic_write_text(folder / "policies" / f"{name}.toml", PRESET.format(name=name))
     _write_curve(folder / "policies" / f"{name}.json", progress.record)
     evaluations = trainer.config.evaluations(trainer.envs[0].horizon)

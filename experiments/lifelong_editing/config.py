@@ -113,6 +113,7 @@ class FactOptions(RunOptions):
 class Config(FactOptions, MeshOptions):
     """Edit a long sequence of facts into a language model and see what it learns and forgets."""
 
+    joins_processes: ClassVar[bool] = False
     may_change_on_resume: ClassVar[tuple[str, ...]] = (
         "mesh",
         "save",

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from experiments.common.checks import (
     MAY_BE_EMPTY,
@@ -29,6 +29,8 @@ SHAPE = "kind-widths, e.g. mlp-128x32 or cnn-128x32; then, if you like, -gelu or
 @dataclass(frozen=True)
 class Config(MeshOptions):
     """Train policies that edit at once, and see how far they carry."""
+
+    joins_processes: ClassVar[bool] = False
 
     dataset: Data = "digits"
     """Data of the networks; digits is embedded."""

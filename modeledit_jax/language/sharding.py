@@ -7,6 +7,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from modeledit_jax.edits.site import get_leaves, set_leaves
 from modeledit_jax.language.config import LanguageModelConfig
 from modeledit_jax.language.parameters import parameter_shapes
+from modeledit_jax.mesh import put
 from modeledit_jax.types import Array, Params, PyTree
 
 AXES = ("data", "model")
@@ -46,7 +47,7 @@ def spread_parameters(config: LanguageModelConfig, params: Params, mesh: Mesh) -
     """Parameters (layers not stacked) laid out on a mesh; errors as `parameter_shardings`."""
     shardings = parameter_shardings(config, mesh)
     leaves = get_leaves(params, list(shardings))
-    spread = {path: jax.device_put(leaf, shardings[path]) for path, leaf in leaves.items()}
+    spread = {path: put(leaf, shardings[path]) for path, leaf in leaves.items()}
     return set_leaves(params, spread)
 
 
@@ -60,7 +61,7 @@ def spread_rows(tree: PyTree, mesh: Mesh, dimension: int = 0) -> PyTree:
     def there(leaf: Array) -> Array:
         cut = leaf.ndim > dimension and leaf.shape[dimension] % size == 0
         spec = PartitionSpec(*(None,) * dimension, "data") if cut else PartitionSpec()
-        return jax.device_put(leaf, NamedSharding(mesh, spec))
+        return put(leaf, NamedSharding(mesh, spec))
 
     return jax.tree.map(lambda leaf: there(jnp.asarray(leaf)), tree)
 

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from modeledit_jax.processes import is_first, several
 from modeledit_jax.run.digest import DamagedError, check_digests, write_digests
 from modeledit_jax.run.files import check_writable
 from modeledit_jax.types import Params, PyTree
@@ -37,17 +38,23 @@ def fingerprint(content: Mapping[str, Any]) -> str:
 def save_tree(path: Path, tree: PyTree, *, replace: bool = True) -> bool:
     """Writes a pytree of arrays to the folder ``path``, whole or not at all.
 
+    Of several processes of one program, the first one writes (`processes`).
+
     Args:
       path: the folder; folders above it are made.
       tree: the arrays.
       replace: what is there already; False: leave it as it is.
 
     Returns:
-      Whether it was written: False where ``path`` was there and was to be left.
+      Whether it was written: False where ``path`` was there and was to be left, and in all
+      processes but the first.
 
     Raises:
       OSError: the disk is full, or the folder cannot be written.
     """
+    if not is_first():
+        return False
+    tree = _on_host(tree)
     path = path.absolute()
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     import orbax.checkpoint as ocp  # slow to import
@@ -55,7 +62,7 @@ def save_tree(path: Path, tree: PyTree, *, replace: bool = True) -> bool:
     try:
         check_writable(path.parent)
         _check_room(path.parent, tree)
-        with ocp.StandardCheckpointer() as checkpointer:
+        with ocp.StandardCheckpointer(multiprocessing_options=_alone()) as checkpointer:
             checkpointer.save(temporary, tree)
         write_digests(temporary)
         return _rename(temporary, path, replace)
@@ -66,6 +73,25 @@ def save_tree(path: Path, tree: PyTree, *, replace: bool = True) -> bool:
     finally:
         for leftover in path.parent.glob(f"{temporary.name}*"):  # Orbax adds a suffix of its own
             shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _alone() -> Any:
+    """Orbax in this process alone: by itself it would wait for all, and not all call it."""
+    import orbax.checkpoint as ocp
+
+    if not several():
+        return ocp.options.MultiprocessingOptions()
+    me = jax.process_index()
+    return ocp.options.MultiprocessingOptions(
+        primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"process-{me}"
+    )
+
+
+def _numpy_checkpointer() -> Any:
+    import orbax.checkpoint as ocp
+
+    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=_alone())
+    return ocp.Checkpointer(handler, multiprocessing_options=_alone())
 
 
 def _check_room(folder: Path, tree: PyTree) -> None:
@@ -125,23 +151,52 @@ def load_tree(path: Path, like: PyTree | None = None) -> PyTree:
     try:
         if like is None:
             # Onto the host: a saved sharding may name devices that this machine lacks.
-            with ocp.PyTreeCheckpointer() as checkpointer:
+            with _numpy_checkpointer() as checkpointer:
                 return checkpointer.restore(path, restore_args=_as_numpy(checkpointer, path))
-        with ocp.StandardCheckpointer() as checkpointer:
+        with ocp.StandardCheckpointer(multiprocessing_options=_alone()) as checkpointer:
             _check_shapes(checkpointer, path, like)
-            return checkpointer.restore(path, jax.tree.map(_abstract, like))
+            host = checkpointer.restore(path, jax.tree.map(_room_on_host, like))
     except Exception as error:
         raise ValueError(
             f"the checkpoint at {path} is of another configuration; {cure} ({type(error).__name__})"
         ) from error
+    return jax.tree.map(_as_like, like, host)
 
 
-def _abstract(leaf: Any) -> Any:
-    """Shape and dtype, and where an array of JAX lies."""
-    import orbax.checkpoint as ocp
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(getattr(leaf, "dtype", np.float32), jax.dtypes.prng_key)
 
-    concrete = isinstance(leaf, jax.Array | np.ndarray | np.generic)
-    return ocp.utils.to_shape_dtype_struct(leaf) if concrete else leaf
+
+def _key_impl(leaf: Any) -> Any:
+    """The generator of keys, of which shape and dtype suffice."""
+    found = []
+    jax.eval_shape(lambda key: found.append(jax.random.key_impl(key)), leaf)
+    return found[0]
+
+
+def _on_host(tree: PyTree) -> PyTree:
+    """Arrays of NumPy: where arrays of JAX lie is no part of what is saved. Keys as numbers."""
+    plain = jax.tree.map(lambda x: jax.random.key_data(x) if _is_key(x) else x, tree)
+    return jax.device_get(plain)
+
+
+def _room_on_host(leaf: Any) -> np.ndarray:
+    """An array of the shape and type that `_on_host` gives a leaf; it takes no memory."""
+    if _is_key(leaf):
+        leaf = jax.eval_shape(jax.random.key_data, leaf)
+    return np.broadcast_to(
+        np.zeros((), getattr(leaf, "dtype", None) or np.asarray(leaf).dtype), np.shape(leaf)
+    )
+
+
+def _as_like(leaf: Any, host: np.ndarray) -> Any:
+    """What was saved, of the kind of ``leaf``, and where that lies."""
+    if isinstance(leaf, np.ndarray | np.generic):
+        return host
+    value = jnp.asarray(host, getattr(host, "dtype", None))
+    if _is_key(leaf):
+        value = jax.random.wrap_key_data(value, impl=_key_impl(leaf))
+    return jax.device_put(value, getattr(leaf, "sharding", None))
 
 
 def _check_shapes(checkpointer: Any, path: Path, like: PyTree) -> None:
@@ -157,8 +212,7 @@ def _check_shapes(checkpointer: Any, path: Path, like: PyTree) -> None:
 
 def _shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
     def shape(leaf: Any) -> tuple[int, ...]:
-        is_key = jnp.issubdtype(getattr(leaf, "dtype", np.float32), jax.dtypes.prng_key)
-        return jax.eval_shape(jax.random.key_data, leaf).shape if is_key else np.shape(leaf)
+        return jax.eval_shape(jax.random.key_data, leaf).shape if _is_key(leaf) else np.shape(leaf)
 
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): shape(x) for path, x in leaves}
@@ -189,6 +243,8 @@ class Checkpoints:
         Raises:
           OSError: see `save_tree`.
         """
+        if not is_first():
+            return
         save_tree(self._folder / str(step), tree)
         for old in self._steps()[:-KEPT]:
             remove_tree(self._folder / str(old))

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from modeledit_jax.processes import agreed, first_does, is_first
+
 
 def atomic_write_text(path: str | Path, text: str) -> None:
     """`atomic_write_bytes` of UTF-8 text."""
@@ -17,8 +19,11 @@ def atomic_write_bytes(path: str | Path, data: bytes) -> None:
     """Writes a file that is never seen half-written, creating its folder.
 
     The bytes go to a temporary name in the same folder, reach the disk, and replace ``path`` in
-    one step; after a crash or an error the old file stands untouched.
+    one step; after a crash or an error the old file stands untouched. Of several processes of one
+    program, the first one writes (`processes`).
     """
+    if not is_first():
+        return
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
@@ -49,14 +54,15 @@ def check_writable(folder: Path) -> None:
 def cached_json(path: Path, build: Callable[[], Any]) -> Any:
     """A JSON value from the file ``path``, or built and written there.
 
-    It comes from the file either way, so that a resumed run continues with the same value. Floats
-    keep all their bits.
+    It comes from the file either way, so that a resumed run continues with the same value, and
+    several processes with that of the first. Floats keep all their bits.
 
     Raises:
       ValueError: the file is damaged.
     """
-    if not path.exists():
-        atomic_write_text(path, json.dumps(build()))
+    if not agreed(path.exists()):
+        text = json.dumps(build())
+        first_does(lambda: atomic_write_text(path, text))
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:

@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from modeledit_jax.processes import first_does, is_first
 from modeledit_jax.reading.json_text import read_object
 from modeledit_jax.run.files import atomic_write_text
 from modeledit_jax.run.lock import NAME as LOCK
@@ -87,22 +88,27 @@ def opened_run(
     """`open_run` around the work of a run: a mistake found before anything was saved undoes it.
 
     So a corrected command may name the same folder. Interrupts and kills leave the folder: such a
-    run can be resumed. Arguments and errors are those of `open_run`.
+    run can be resumed. The first of several processes opens it for all. Arguments and errors are
+    those of `open_run`.
 
     Raises:
       ValueError: another process is at work in the folder.
     """
     with ExitStack() as stack:
-        if not resume:
-            with _errors_name_the_folder(run_dir):
-                run_dir.mkdir(parents=True, exist_ok=True)
-        if not resume or (run_dir / "config.json").exists():
-            stack.enter_context(locked(run_dir))
-        open_run(run_dir, config, resume=resume, free=free)
+
+        def opened() -> None:
+            if not resume:
+                with _errors_name_the_folder(run_dir):
+                    run_dir.mkdir(parents=True, exist_ok=True)
+            if not resume or (run_dir / "config.json").exists():
+                stack.enter_context(locked(run_dir))
+            open_run(run_dir, config, resume=resume, free=free)
+
+        first_does(opened)
         try:
             yield
         except Exception:
-            if not resume:
+            if not resume and is_first():
                 _discard(run_dir)
             raise
 

@@ -7,6 +7,7 @@ that takes it some steps on: training a language model, training an editor, a st
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import jax
 import numpy as np
 
 from modeledit_jax.mesh import Placement
+from modeledit_jax.processes import agreed, first_does, first_goes_ahead
 from modeledit_jax.run.checkpoint import Checkpoints
 from modeledit_jax.types import Advance, PyTree, Report
 
@@ -74,7 +76,7 @@ def run_chunks(
     checkpoints = Checkpoints(folder) if folder else None
     done, before = 0, 0.0
     state = start
-    if checkpoints and (newest := checkpoints.restore(_kept(gather(start), found, 0.0))):
+    if checkpoints and (newest := _newest(checkpoints, _kept(gather(start), found, 0.0))):
         done, kept = newest
         state, before = place(kept["state"]), float(kept["seconds"])
         found = {name: np.array(values) for name, values in kept["record"].items()}
@@ -88,10 +90,19 @@ def run_chunks(
         if report is not None:
             report(done, total, {name: found[name][done - size : done] for name in metrics})
         now = time.perf_counter()
-        if checkpoints and (now - last >= save_every or done == total):
-            checkpoints.save(done, _kept(gather(state), found, before + now - begin))
+        if checkpoints and agreed(now - last >= save_every or done == total):
+            kept = _kept(gather(state), found, before + now - begin)
+            first_does(partial(checkpoints.save, done, kept))
             last = time.perf_counter()
     return CompletedRun(state, found, before + time.perf_counter() - begin)
+
+
+def _newest(checkpoints: Checkpoints, like: PyTree) -> tuple[int, PyTree] | None:
+    """The newest whole checkpoint; the first of several processes removes those that are not."""
+    with first_goes_ahead():
+        newest = checkpoints.restore(like)
+    agreed(None)  # nobody saves until all have read
+    return newest
 
 
 def _kept(state: PyTree, record: dict[str, np.ndarray], seconds: float) -> dict[str, Any]:

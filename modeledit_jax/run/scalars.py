@@ -3,12 +3,15 @@
 from pathlib import Path
 from typing import Any
 
+from modeledit_jax.processes import is_first
+
 
 class ScalarWriter:
     """Writes scalars for TensorBoard, or nothing.
 
     Args:
-      folder: of the event files; None switches the writer off.
+      folder: of the event files; None switches the writer off, as it is in all processes but the
+        first.
 
     Raises:
       ValueError: a folder is given but tensorboardX is not installed.
@@ -16,7 +19,7 @@ class ScalarWriter:
 
     def __init__(self, folder: Path | None):
         self._writer: Any = None
-        if folder is None:
+        if folder is None or not is_first():
             return
         try:
             from tensorboardX import SummaryWriter
