@@ -19,6 +19,9 @@ ALL_METHODS = (
     *("original", "ft-l", "ft-m", "mend", "malmen", "ultraedit", "rledit", "hiedit"),
     *("hiedit-ste", "random-k", "fixed-k", "top-norm-k"),
 )
+CLOSED_FORM = ("rome", "emmet", "memit", "memit-seq", "alphaedit", "rect", "prune")
+"""Presets for pretrained models, to be named: their settings were not tuned on networks as small as
+those that are trained here."""
 OF_THE_NETWORK = ("width", "mlp_width", "layers", "steps", "plain")
 """Options of the language model that is trained where none is given."""
 

@@ -181,9 +181,14 @@ WAYS = (
     static_env_and_params, closure, jitted_methods, vmapped, log_wrapper, legacy_wrapper,
     gym_wrapper,
 )  # fmt: skip
+SLOW_WAYS = (with_params, static_env_and_params, closure, legacy_wrapper, gym_wrapper, vmapped)
 
 
-@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+@pytest.mark.parametrize(
+    "way",
+    [pytest.param(way, marks=[pytest.mark.slow] if way in SLOW_WAYS else []) for way in WAYS],
+    ids=lambda way: way.__name__,
+)
 @pytest.mark.parametrize(
     "order", [(0, 1, 0), pytest.param((1, 0, 1), marks=pytest.mark.slow)], ids=str
 )

@@ -94,7 +94,10 @@ def test_rewards_are_near_those_of_float32(kind, seed, scale):
 
 
 @pytest.mark.parametrize("kind", [ShiftWorld, MaskWorld])
-@pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
+@pytest.mark.parametrize(
+    "precision",
+    [*(pytest.param(p, marks=pytest.mark.slow) for p in ("float32", "tf32")), "bfloat16"],
+)
 def test_no_edit_no_reward(kind, precision):
     env = world(kind, precision)
     assert env._low_rank.paths == (("fc2/kernel",) if kind is ShiftWorld else ())

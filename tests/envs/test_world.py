@@ -50,6 +50,9 @@ def _play(env, params, plan):
     return jax.lax.scan(step, state, plan)[1]
 
 
+@pytest.mark.parametrize(
+    "world", ["shift", pytest.param("mask", marks=pytest.mark.slow)], indirect=True
+)
 def test_it_keeps_every_contract(world):
     check_env(world, key=jax.random.key(1), num_steps=7, episode_length=3)
 

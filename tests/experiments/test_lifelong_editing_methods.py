@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from experiments.lifelong_editing.config import ALL_METHODS, Config
+from experiments.lifelong_editing.config import ALL_METHODS, CLOSED_FORM, Config
 from experiments.lifelong_editing.methods import build_method, load_methods
 from modeledit_jax.lifelong.methods.fine_tuning import FineTune
 from modeledit_jax.lifelong.methods.unedited import Unedited
@@ -12,26 +12,27 @@ from modeledit_jax.lifelong.stream import StreamEditor
 from modeledit_jax.presets.preset import preset, preset_names
 
 CONFIG = Config(memory=3, meta_updates=7, fraction=0.25)
+EVERY = ALL_METHODS + CLOSED_FORM
 ROUTED = ("hiedit", "hiedit-ste", "random-k", "fixed-k", "top-norm-k")
 
 
 @pytest.fixture(scope="module")
 def methods():
-    return {own.name: build_method(own) for own in load_methods(ALL_METHODS, CONFIG)}
+    return {own.name: build_method(own) for own in load_methods(EVERY, CONFIG)}
 
 
-def test_every_preset_is_run_by_default():
-    assert sorted(ALL_METHODS) == list(preset_names("lifelong"))
+def test_every_preset_is_run_by_default_or_for_pretrained_models():
+    assert sorted(EVERY) == list(preset_names("lifelong"))
 
 
 def test_every_preset_is_a_method_with_a_style_and_a_role(methods):
-    for own in load_methods(ALL_METHODS, CONFIG):
+    for own in load_methods(EVERY, CONFIG):
         assert isinstance(methods[own.name], StreamEditor)
         hash(methods[own.name])  # it is static under jit
         assert own.style is not None
         assert (own.role == "control") == (own.name in ("original", *ROUTED[2:]))
         assert own.tuned or not own.settings
-    styles = [own.style for own in load_methods(ALL_METHODS, CONFIG)]
+    styles = [own.style for own in load_methods(EVERY, CONFIG)]
     assert len(set(styles)) == len(styles)
 
 
@@ -60,7 +61,7 @@ def test_controls_are_rledit_but_for_the_routing(methods):
 
 
 def test_the_library_builds_what_the_command_runs_by_default():
-    for name in ALL_METHODS:
+    for name in EVERY:
         (own,) = load_methods([name], Config())
         assert preset(f"lifelong/{name}") == build_method(own)
     assert preset("lifelong/rledit").training.objective.memory == 6

@@ -73,7 +73,7 @@ def adam_by_hand(model, batch, search):
     return delta
 
 
-@pytest.mark.parametrize("steps", [2, 6])
+@pytest.mark.parametrize("steps", [2, pytest.param(6, marks=pytest.mark.slow)])
 def test_values_are_those_of_a_plain_loop_over_the_whole_network(model, batch, steps):
     search = ValueSearch(steps=steps, learning_rate=0.05)
     found = find(model, model.kernels(), batch.edit, SUBJECT, REAL, LAYER, search, 2)
@@ -84,6 +84,7 @@ def test_values_are_those_of_a_plain_loop_over_the_whole_network(model, batch, s
     assert (found.delta[2] == 0).all()
 
 
+@pytest.mark.slow
 def test_every_fact_ends_on_its_own_and_stays_in_its_ball(model, batch):
     search = ValueSearch(steps=1, learning_rate=0.1, clamp=0.5)
     both = np.array([True, True, True])
@@ -114,6 +115,7 @@ def test_a_fact_that_is_known_is_left_alone(model, batch):
     assert np.isfinite(found.loss).all()
 
 
+@pytest.mark.slow
 def test_without_room_for_the_answer_given_all_positions_are_read(model, batch):
     search = ValueSearch(steps=3)
     data = (model, model.kernels(), batch.edit, SUBJECT, REAL, LAYER, search)

@@ -49,6 +49,7 @@ def test_last_layer_rows_of_answers_are_all_there_is(model, batch):
     )
 
 
+@pytest.mark.slow
 def test_room_to_spare_is_filled_with_zeros_and_masked(model, batch):
     needed = int(batch.edit.scored.sum())
     _, tight = capture(model, model.kernels(), batch.edit, needed)
@@ -66,6 +67,7 @@ def test_rows_needed_is_the_largest_batch(stream, tokens):
     assert rows_needed(stream.edit, tokens) == max(int(batch.sum()) for batch in part)
 
 
+@pytest.mark.slow
 def test_rows_follow_the_order_of_positions(model):
     labels = jnp.full((2, 4), -100).at[0, 2].set(1).at[1, 1].set(2).at[1, 3].set(3)
     batch = TokenBatch(jnp.arange(8).reshape(2, 4), jnp.ones((2, 4), bool), labels)

@@ -116,6 +116,7 @@ def test_a_budget_that_is_too_small_is_refused_with_what_it_takes():
     assert plan(least()).candidates == 1
 
 
+@pytest.mark.slow
 def test_few_candidates_and_many_parts_give_the_edits_of_all_at_once():
     """The edits have the same bits; a mean score is rounded in another order."""
     reports = Reports()

@@ -103,6 +103,7 @@ def test_settings_are_chosen_by_bias_and_by_what_accuracy_costs(task, original):
     assert values[1] > values[0] and values[2] < values[1] - 0.2
 
 
+@pytest.mark.slow
 def test_held_out_terms_are_averaged_apart(task, original):
     values, cut = debiasing_metrics(task, original, original), threshold(task, original)
     scores, label, groups = labeled_scores(task, original, "test", "counterfactuals")

@@ -170,7 +170,8 @@ def test_layers_share_the_change(deep, facts):
     np.testing.assert_allclose(after, stream + value.delta, rtol=1e-3, atol=2e-3)
 
 
-@pytest.mark.parametrize("protect", [pytest.param("text", marks=pytest.mark.slow), "null-space"])
+@pytest.mark.slow
+@pytest.mark.parametrize("protect", ["text", "null-space"])
 def test_a_stream_is_the_same_in_parts_and_filling_changes_nothing(deep, facts, protect):
     editor = ClosedForm(protect, energy=0.8, history=True, layers=(1,), values=VALUES)
     editor = editor.sized_for(deep, (facts,))

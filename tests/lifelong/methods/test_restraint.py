@@ -66,6 +66,7 @@ def test_singular_values_are_brought_down(rng, shape, base):
         np.testing.assert_array_equal(shrink(jnp.asarray(delta), 100.0, base), delta)
 
 
+@pytest.mark.slow
 def test_prune_bounds_the_sum_and_the_method_goes_on_without_it(model, stream):
     editor = Prune(BASE, threshold=0.02)
     state = start_stream(model, editor.train(model, None, KEY), KEY)
