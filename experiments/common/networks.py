@@ -82,25 +82,28 @@ class CachedTraining:
         identities: Sequence[Mapping[str, Any]],
         weights: Sequence[Array] | None = None,
     ) -> None:
-        """Trains what `network` would not find in the cache, spread over devices.
+        """Trains what `network` would not find in the cache, side by side.
+
+        On one CPU it does nothing: there `network` trains them one by one, which is no slower, and
+        keeps each as soon as it is trained.
 
         Args:
-          mesh: with the axis ``tasks``; None: do nothing, `network` trains them one by one.
+          mesh: devices to spread them over (axis ``tasks``); None: one device.
           keys: of ``B`` networks.
           identities: of each.
           weights: of each.
         """
-        if mesh is None:
+        at_once = at_once_here()
+        if mesh is None and at_once == 1:
             return
         paths = [self.folder / fingerprint(self.key(identity)) for identity in identities]
         missing = agreed([index for index, path in enumerate(paths) if not path.is_dir()])
         if not missing:
             return
         many = None if weights is None else jnp.stack([weights[index] for index in missing])
-        trained = train_spread(
-            self.module, self.train, self.training, jnp.stack([keys[index] for index in missing]),
-            many, mesh, at_once=at_once_here(),
-        )  # fmt: skip
+        own = jnp.stack([keys[index] for index in missing])
+        train = train_classifiers if mesh is None else partial(train_spread, mesh=mesh)
+        trained = train(self.module, self.train, self.training, own, many, at_once=at_once)
         for place, index in enumerate(missing):
             build = partial(_one_of, trained, place)
             cached_tree(self.folder, self.key(identities[index]), build)
