@@ -23,6 +23,7 @@ def kept(tmp_path, rng):
     return CachedTraining(MLP(3, (6,)), recipe, examples, tmp_path, "made here")
 
 
+@pytest.mark.slow
 def test_an_accelerator_trains_side_by_side_what_is_missing(kept, monkeypatch, rng):
     weights = [jnp.asarray(rng.integers(0, 2, 40), jnp.float32) for _ in KEYS]
     one = kept.network(KEYS[0], weights[0], **NAMES[0])  # is there already

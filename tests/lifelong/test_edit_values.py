@@ -108,6 +108,7 @@ def test_every_fact_ends_on_its_own_and_stays_in_its_ball(model, batch):
         assert one.updates[row] == found.updates[row]
 
 
+@pytest.mark.slow
 def test_a_fact_that_is_known_is_left_alone(model, batch):
     search = ValueSearch(floor=1e9)
     found = find(model, model.kernels(), batch.edit, SUBJECT, REAL, LAYER, search)

@@ -71,6 +71,7 @@ def test_energy_that_protects_everything_is_refused(rng):
         null_space(np.eye(3), 0.9)
 
 
+@pytest.mark.slow
 def test_reading_is_the_same_in_parts_and_under_jit(model, stream):
     kernels, batches = model.kernels(), [jax.tree.map(lambda x, i=i: x[i], stream) for i in (0, 1)]
     one = KeyStatistics.empty(model)

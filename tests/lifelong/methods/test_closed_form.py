@@ -155,6 +155,7 @@ def test_one_layer_delivers_what_it_was_asked_for(deep, facts):
     assert set(changes) == {name}
 
 
+@pytest.mark.slow
 def test_layers_share_the_change(deep, facts):
     """Each does its share of what is left: without a ridge the last one leaves nothing."""
     editor = ClosedForm("nothing", ridge=0.0, layers=(1, 2), values=VALUES)

@@ -39,6 +39,7 @@ def test_the_entries_that_stay(rng, keep):
     assert ratio[found].min() >= ratio[~found].max()
 
 
+@pytest.mark.slow
 def test_rect_changes_what_stays_and_nothing_else(model, batch):
     kernels = model.kernels()
     base, _ = BASE.edit(model, kernels, None, batch, KEY)
