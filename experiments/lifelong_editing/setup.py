@@ -32,6 +32,7 @@ from modeledit_jax.language.training import (
 from modeledit_jax.lifelong.fact_task import FactTask, encode_task
 from modeledit_jax.lifelong.language_model import LanguageModel
 from modeledit_jax.lifelong.model import EditableModel
+from modeledit_jax.lifelong.prepared import prepared
 from modeledit_jax.mesh import Layout, on_every_device
 from modeledit_jax.run.cache import cached_tree
 from modeledit_jax.run.named_models import load_language_model
@@ -83,7 +84,7 @@ def prepare(config: FactOptions, seed: int, reporter: Reporter) -> Setup:
         first=config.first,
         seed=seed,
     )
-    return Setup(seed, corpus, model, task)
+    return Setup(seed, corpus, model, prepared(task))
 
 
 def make_corpus(config: FactOptions, seed: int) -> FactCorpus:

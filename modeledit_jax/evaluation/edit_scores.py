@@ -5,12 +5,14 @@ the order of the edits, so how well the first ones are remembered, and how memor
 are means over parts of the same arrays.
 """
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int
 
 from modeledit_jax import struct
-from modeledit_jax.data.facts.records import FactBatch
+from modeledit_jax.data.facts.questions import Questions
 from modeledit_jax.data.facts.tokens import TokenBatch
 from modeledit_jax.evaluation.knowledge import (
     Predict,
@@ -49,56 +51,97 @@ class EditScores:
     real: Field  # [S, n] bool: rows that hold a record
 
 
-def probe_predictions(predict: Predict, edits: FactBatch) -> Int[Array, "S n l"]:
-    """Most probable tokens of a model on the probes, the ``unedited`` of `score_edits`."""
+def predictions(predict: Predict, questions: Sequence[Questions]) -> tuple[Array, ...]:
+    """Most probable tokens of a model where answers are, the ``unedited`` of `score_edits`.
+
+    Returns:
+      Of each group ``[C, r, p]`` int32.
+    """
 
     def tokens(batch: TokenBatch) -> Array:
-        return jnp.argmax(predict(batch.tokens, batch.attention), axis=-1).astype(jnp.int32)
+        return jnp.argmax(predict(batch), axis=-1).astype(jnp.int32)
 
-    return jax.lax.map(tokens, edits.locality)
+    return tuple(jax.lax.map(tokens, group.wanted) for group in questions)
 
 
 def score_edits(
-    predict: Predict, edits: FactBatch, unedited: Int[Array, "S n l"] | None = None
+    predict: Predict,
+    questions: Sequence[Questions],
+    real: Bool[Array, "S n"],
+    unedited: Sequence[Int[Array, "C r p"]] | None = None,
+    batches: Int[Array, ""] | None = None,
 ) -> EditScores:
-    """Scores all edits under one model, one batch after another.
+    """Scores edits under one model.
 
     Args:
       predict: the model, usually after all edits.
-      edits: ``[S, n, ...]`` in the order in which they were made.
-      unedited: `probe_predictions` of the model before the first edit; None leaves out
+      questions: `group_questions` of the stream.
+      real: `FactBatch.real` of the stream.
+      unedited: `predictions` of the model before the first edit; None leaves out
         `EditScores.unchanged`.
+      batches: how many were made; the rest is not asked about and does not count. None: all.
     """
-
-    def score(part: tuple[FactBatch, Array | None]) -> EditScores:
-        batch, before = part
-        specificity, logits = _score_stream(predict, batch.locality, batch.locality_new)
-        return EditScores(
-            efficacy=_score_stream(predict, batch.edit, batch.edit_old)[0],
-            generalization=_score_stream(predict, batch.rephrase, batch.rephrase_old)[0],
-            specificity=specificity,
-            unchanged=None if before is None else agreement(logits, before, batch.locality.labels),
-            real=batch.real,
+    edits = real.size
+    made = jnp.int32(edits) if batches is None else batches * real.shape[1]
+    names = ["tokens", "exact"]
+    names += ["by_token", "by_probability"] if questions[0].rival is not None else []
+    names += [] if unedited is None else ["unchanged"]
+    found = {name: jnp.zeros(3 * edits, jnp.float32) for name in names}
+    for index, group in enumerate(questions):
+        before = None if unedited is None else unedited[index]
+        found = _score_group(predict, group, before, made, found)
+    kinds = {name: values.reshape(3, *real.shape) for name, values in found.items()}
+    by_kind = [
+        AnswerScores(
+            tokens=kinds["tokens"][kind],
+            exact=kinds["exact"][kind],
+            by_token=kinds["by_token"][kind] if "by_token" in kinds else None,
+            by_probability=kinds["by_probability"][kind] if "by_probability" in kinds else None,
         )
+        for kind in range(3)
+    ]
+    counted = real & (jnp.arange(edits).reshape(real.shape) < made)
+    unchanged = kinds["unchanged"][2] if unedited is not None else None
+    efficacy, generalization, specificity = by_kind
+    return EditScores(efficacy, generalization, specificity, unchanged, counted)
 
-    return jax.lax.map(score, (edits, unedited))
+
+def _score_group(
+    predict: Predict,
+    group: Questions,
+    unedited: Array | None,
+    made: Array,
+    found: dict[str, Array],
+) -> dict[str, Array]:
+    """Writes the scores of a group, chunk after chunk, to their places."""
+
+    def step(index: Array, found: dict[str, Array]) -> dict[str, Array]:
+        chunk, before = jax.tree.map(lambda leaf: leaf[index], (group, unedited))
+        scores = _score_rows(predict, chunk.wanted, chunk.rival, before)
+        return {name: found[name].at[chunk.place].set(scores[name], mode="drop") for name in found}
+
+    return jax.lax.fori_loop(0, (group.first < made).sum(), step, found)
 
 
-def _score_stream(
-    predict: Predict, wanted: TokenBatch, rival: TokenBatch | None
-) -> tuple[AnswerScores, Array]:
-    logits = predict(wanted.tokens, wanted.attention)
-    by_token = by_probability = None
+def _score_rows(
+    predict: Predict, wanted: TokenBatch, rival: TokenBatch | None, unedited: Array | None
+) -> dict[str, Float[Array, " r"]]:
+    both = wanted if rival is None else jax.tree.map(_beside, wanted, rival)
+    logits = predict(both)
+    rows, labels = len(wanted.tokens), wanted.answers
+    logits, rival_logits = logits[:rows], logits[rows:]
+    scores = {"tokens": token_accuracy(logits, labels), "exact": exact_match(logits, labels)}
     if rival is not None:
-        rival_logits = predict(rival.tokens, rival.attention)
-        by_token = prefers_by_token(logits, wanted.labels, rival.labels)
-        by_probability = prefers_by_probability(logits, wanted.labels, rival_logits, rival.labels)
-    return AnswerScores(
-        tokens=token_accuracy(logits, wanted.labels),
-        exact=exact_match(logits, wanted.labels),
-        by_token=by_token,
-        by_probability=by_probability,
-    ), logits
+        rivals = rival.answers  # answers to one prompt begin at one place
+        scores["by_token"] = prefers_by_token(logits, labels, rivals)
+        scores["by_probability"] = prefers_by_probability(logits, labels, rival_logits, rivals)
+    if unedited is not None:
+        scores["unchanged"] = agreement(logits, unedited, labels)
+    return scores
+
+
+def _beside(wanted: Array, rival: Array) -> Array:
+    return jnp.concatenate([wanted, rival])
 
 
 def summarize(scores: EditScores, first: int = 500) -> dict[str, Float[Array, ""]]:

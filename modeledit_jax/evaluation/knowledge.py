@@ -17,8 +17,9 @@ from modeledit_jax.data.facts.tokens import IGNORED, TokenBatch
 from modeledit_jax.evaluation.accuracy import weighted_mean
 from modeledit_jax.types import Array, Params
 
-Predict: TypeAlias = Callable[[Array, Array], Array]
-"""``predict(tokens int32 [n, l], attention bool [n, l]) -> logits [n, l, v]``, causal and pure."""
+Predict: TypeAlias = Callable[[TokenBatch], Array]
+"""``predict(batch [n, l]) -> logits [n, p, v]`` at the places of ``batch.answers``, pure; the token
+after a place and all later ones must not count."""
 
 Logits: TypeAlias = Float[Array, "*rows l v"]
 Labels: TypeAlias = Int[Array, "*rows l"]
@@ -118,21 +119,24 @@ def greedy_answers(predict: Predict, batch: TokenBatch, steps: int) -> Int[Array
       predict: the model.
       batch: ``[n, l]``; prompts end where the first label is predicted. The answers that follow
         them are not shown to the model.
-      steps: tokens to generate; every one costs a forward pass of all ``l`` positions.
+      steps: tokens to generate; every one costs a pass of all ``l`` positions, with logits of one.
 
     Returns:
       int32 tokens; arbitrary in rows without labels, and where prompt and answer together would be
       longer than ``l``, which no answer of the batch is.
     """
     last = jnp.argmax(batch.scored, axis=-1)  # position of the prompt's last token
-    places = jnp.arange(batch.tokens.shape[-1])
+    length = batch.tokens.shape[-1]
+    places = jnp.arange(length)
     rows = jnp.arange(len(last))
     start = jnp.where(places <= last[:, None], batch.tokens, 0)
 
     def step(tokens: Array, index: Array) -> tuple[Array, Array]:
         end = last + index
-        logits = predict(tokens, places <= end[:, None])
-        said = jnp.argmax(logits.at[rows, end].get(mode="clip"), axis=-1).astype(jnp.int32)
+        asked = TokenBatch(
+            tokens, places <= end[:, None], batch.labels, jnp.minimum(end, length - 1)[:, None]
+        )
+        said = jnp.argmax(predict(asked)[:, 0], axis=-1).astype(jnp.int32)
         return tokens.at[rows, end + 1].set(said, mode="drop"), said
 
     _, answers = jax.lax.scan(step, start, jnp.arange(steps))
@@ -148,9 +152,8 @@ def perplexity(predict: Predict, sentences: TokenBatch) -> Float[Array, ""]:
     """
 
     def total(batch: TokenBatch) -> Array:
-        logits = predict(batch.tokens, batch.attention)
         counts = batch.scored.sum(axis=-1)
-        return (mean_log_probability(logits, batch.labels) * counts).sum()
+        return (mean_log_probability(predict(batch), batch.answers) * counts).sum()
 
     return jnp.exp(-jax.lax.map(total, sentences).sum() / sentences.scored.sum())
 
@@ -164,7 +167,7 @@ def recall(predict: Predict, probes: TokenBatch) -> Float[Array, ""]:
     """
 
     def matches(batch: TokenBatch) -> Array:
-        return exact_match(predict(batch.tokens, batch.attention), batch.labels)
+        return exact_match(predict(batch), batch.answers)
 
     return mean_over(jax.lax.map(matches, probes), probes.scored.any(axis=-1))
 

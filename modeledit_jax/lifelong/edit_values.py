@@ -97,7 +97,7 @@ def edit_values(
       answer: tokens of the longest answer, static; None: as many as there are positions.
     """
     params = model.with_kernels(kernels)
-    prompts = _prompts(model, params, batch, subject, layer, answer)
+    prompts = _prompts(model, kernels, batch, subject, layer, answer)
     nothing = jnp.zeros((len(subject), model.config.width), model.dtype)
     scores, sizes = _log_probabilities(model, params, prompts, layer, nothing)
     before = jax.lax.stop_gradient(scores[:, -1])
@@ -151,19 +151,17 @@ def _minimize(
 
 def _prompts(
     model: EditableModel,
-    params: Params,
+    kernels: Kernels,
     batch: TokenBatch,
     subject: Array,
     layer: int,
     answer: int | None,
 ) -> _Prompts:
     """Runs the layers below ``layer`` once, and finds the places whose predictions count."""
-    hidden = None
-    if layer:
-        name = f"layers/{layer - 1}"
-        hidden = apply(model.config, params, batch.tokens, batch.attention, capture=(name,))[1][
-            name
-        ]
+    hidden = batch.hidden if layer == model.first_layer else None
+    if layer and hidden is None:
+        below = f"layers/{layer - 1}"
+        hidden = model.forward(kernels, batch, capture=(below,))[1][below]
     room = min(answer or batch.tokens.shape[1], batch.tokens.shape[1])
     places = jnp.argsort(~batch.scored, axis=1, stable=True)[:, :room]
     labels = jnp.take_along_axis(batch.labels, places, axis=1)

@@ -11,6 +11,7 @@ import numpy as np
 
 from modeledit_jax.data.facts import common_knowledge
 from modeledit_jax.data.facts.encoding import encode_answers, encode_sentences, split_batches
+from modeledit_jax.data.facts.questions import Questions
 from modeledit_jax.data.facts.records import (
     EditRecord,
     EditRecords,
@@ -42,6 +43,7 @@ class FactTask:
       sentences: ``[s, n, l]``, for perplexity.
       untouched: questions ``[s, n, l]`` that no edit concerns.
       first: edits from the start that retention is measured on.
+      questions: what is asked about ``edits``; empty: not `prepared` yet.
     """
 
     model: EditableModel
@@ -50,6 +52,7 @@ class FactTask:
     sentences: TokenBatch
     untouched: TokenBatch
     first: int
+    questions: tuple[Questions, ...] = ()
 
     def __post_init__(self) -> None:
         """Raises ValueError for a token that the network has no embedding of."""
@@ -108,6 +111,7 @@ def encode_task(
         "context": model.config.context,
         "vocabulary": model.config.vocab_size,
     }
+    vocabulary = model.config.vocab_size
     options = {"batch_size": batch_size} | texts
     generators = (np.random.default_rng([seed, index]) for index in range(2))
     draws: dict[str, Any] = dict(zip(("rephrase", "locality"), generators, strict=True))
@@ -121,8 +125,8 @@ def encode_task(
         model.editable,
         edited,
         learned,
-        split_batches(plain, _rows_at_once(plain, model.config.vocab_size)),
-        split_batches(questions, _rows_at_once(questions, model.config.vocab_size)),
+        split_batches(plain, rows_at_once(plain.tokens.shape[-1], vocabulary)),
+        split_batches(questions, rows_at_once(questions.tokens.shape[-1], vocabulary)),
         first,
     )
 
@@ -135,10 +139,11 @@ def spread_task(task: FactTask) -> FactTask:
     mesh = mesh_of(task.model.params)
     if mesh is None:
         return task
-    parts = ("edits", "train", "sentences", "untouched")
+    parts = ("edits", "train", "sentences", "untouched", "questions")
     spread = {name: spread_rows(getattr(task, name), mesh, dimension=1) for name in parts}
     return replace(task, **spread)
 
 
-def _rows_at_once(batch: TokenBatch, vocabulary: int) -> int:
-    return max(1, min(MOST_ROWS, MOST_LOGITS // (batch.tokens.shape[-1] * vocabulary)))
+def rows_at_once(places: int, vocabulary: int) -> int:
+    """Rows to be asked about at once, for a number of places whose logits are wanted in each."""
+    return max(1, min(MOST_ROWS, MOST_LOGITS // (places * vocabulary)))

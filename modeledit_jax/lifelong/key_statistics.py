@@ -14,7 +14,6 @@ from jaxtyping import Float
 from modeledit_jax import struct
 from modeledit_jax.data.facts.records import FactBatch
 from modeledit_jax.data.facts.tokens import TokenBatch
-from modeledit_jax.language.model import apply
 from modeledit_jax.lifelong.model import EditableModel, Kernels
 from modeledit_jax.types import Array, Field
 
@@ -58,10 +57,7 @@ def add_keys(
 def _add(
     model: EditableModel, kernels: Kernels, statistics: KeyStatistics, text: TokenBatch
 ) -> KeyStatistics:
-    params = model.with_kernels(kernels)
-    _, inputs = apply(
-        model.config, params, text.tokens, text.attention, capture=tuple(model.modules)
-    )
+    inputs = model.forward(kernels, text, capture=model.modules)[1]
     moments = {}
     for name, moment in statistics.moments.items():
         keys = jnp.where(text.attention[..., None], inputs[name].astype(moment.dtype), 0)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from modeledit_jax import struct
 from modeledit_jax.data.facts.records import FactBatch
@@ -12,6 +12,7 @@ from modeledit_jax.data.facts.tokens import TokenBatch, check_tokens
 from modeledit_jax.edits.site import get_leaves, set_leaves
 from modeledit_jax.language.config import LanguageModelConfig, module_names
 from modeledit_jax.language.hooked_linear import Hook
+from modeledit_jax.language.layer import Captured
 from modeledit_jax.language.model import apply
 from modeledit_jax.types import Array, Field, Params
 
@@ -79,12 +80,48 @@ class EditableModel:
         """Parameters of the edited network; every other leaf is the same array."""
         return set_leaves(self.params, {f"{name}/kernel": w for name, w in kernels.items()})
 
+    @property
+    def first_layer(self) -> int:
+        """The lowest layer that may change; their number, if none but the head may."""
+        layers = [int(name.split("/")[1]) for name in self.modules if name != "head"]
+        return min(layers, default=self.config.num_layers)
+
+    def forward(
+        self,
+        kernels: Kernels,
+        batch: TokenBatch,
+        hooks: Mapping[str, Hook] | None = None,
+        capture: tuple[str, ...] = (),
+        positions: Int[Array, "n p"] | None = None,
+    ) -> tuple[Float[Array, "n p vocab"], Captured]:
+        """One pass of the network with ``kernels``; see `language.model.apply`.
+
+        Layers below the first edited one are left out where the batch knows what they say
+        (`prepared`).
+        """
+        start = None if batch.hidden is None else (self.first_layer, batch.hidden)
+        return apply(
+            self.config,
+            self.with_kernels(kernels),
+            batch.tokens,
+            batch.attention,
+            dict(hooks or {}),
+            capture,
+            start=start,
+            positions=positions,
+        )
+
     def logits(
         self, kernels: Kernels, batch: TokenBatch, changes: Mapping[str, Hook] | None = None
     ) -> Float[Array, "n l vocab"]:
         """Float32 logits of the network with ``kernels`` and, beside them, ``changes``."""
-        params = self.with_kernels(kernels)
-        return apply(self.config, params, batch.tokens, batch.attention, changes)[0]
+        return self.forward(kernels, batch, changes)[0]
+
+    def answer_logits(
+        self, kernels: Kernels, batch: TokenBatch, changes: Mapping[str, Hook] | None = None
+    ) -> Float[Array, "n p vocab"]:
+        """As `logits`, where ``batch.answers`` are predicted: a vocabulary is wide."""
+        return self.forward(kernels, batch, changes, positions=batch.positions)[0]
 
 
 def check_facts(model: EditableModel, facts: FactBatch, name: str) -> None:

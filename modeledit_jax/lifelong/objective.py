@@ -57,7 +57,7 @@ class Objective:
 
 
 def answer_loss(
-    logits: Float[Array, "n l v"], labels: Int[Array, "n l"], minibatch: int | None = None
+    logits: Float[Array, "n p v"], labels: Int[Array, "n p"], minibatch: int | None = None
 ) -> Float[Array, ""]:
     """Mean cross-entropy of the labeled tokens of a batch, all alike; 0 if there is none.
 
@@ -67,9 +67,9 @@ def answer_loss(
 
 
 def locality_loss(
-    logits: Float[Array, "n l v"],
-    reference: Float[Array, "n l v"],
-    labels: Int[Array, "n l"],
+    logits: Float[Array, "n p v"],
+    reference: Float[Array, "n p v"],
+    labels: Int[Array, "n p"],
     minibatch: int | None = None,
 ) -> Float[Array, ""]:
     """Mean of ``KL(reference ‖ present)`` over the labeled tokens; see `answer_loss`."""
@@ -77,7 +77,7 @@ def locality_loss(
 
 
 def _token_mean(
-    per_row: Float[Array, " n"], labels: Int[Array, "n l"], minibatch: int | None
+    per_row: Float[Array, " n"], labels: Int[Array, "n p"], minibatch: int | None
 ) -> Float[Array, ""]:
     if len(labels) % (minibatch or len(labels)):
         raise ValueError(
@@ -99,13 +99,13 @@ def batch_loss(
 ) -> Float[Array, ""]:
     """Loss of rephrased prompts of one batch, and its weighted divergence on locality prompts."""
     size = objective.minibatch
-    logits = model.logits(kernels, batch.rephrase, changes)
-    learnt = answer_loss(logits, batch.rephrase.labels, size)
-    before = jax.lax.stop_gradient(model.logits(reference, batch.locality))
+    logits = model.answer_logits(kernels, batch.rephrase, changes)
+    learnt = answer_loss(logits, batch.rephrase.answers, size)
+    before = jax.lax.stop_gradient(model.answer_logits(reference, batch.locality))
     if objective.released_quirks:
         changes = {name: replace(hook, stale=True) for name, hook in changes.items()}
-    after = model.logits(kernels, batch.locality, changes)
-    return learnt + objective.locality * locality_loss(after, before, batch.locality.labels, size)
+    after = model.answer_logits(kernels, batch.locality, changes)
+    return learnt + objective.locality * locality_loss(after, before, batch.locality.answers, size)
 
 
 def trajectory_loss(

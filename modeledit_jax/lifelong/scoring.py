@@ -8,101 +8,76 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
-from modeledit_jax import struct
-from modeledit_jax.data.facts.records import FactBatch
+from modeledit_jax.data.facts.questions import Questions
 from modeledit_jax.data.facts.tokens import TokenBatch
-from modeledit_jax.evaluation.edit_scores import (
-    EditScores,
-    probe_predictions,
-    retention_by_age,
-    score_edits,
-    summarize,
-)
+from modeledit_jax.evaluation.edit_scores import predictions, score_edits, summarize
 from modeledit_jax.evaluation.knowledge import Predict, perplexity, recall, weight_growth
-from modeledit_jax.language.model import apply
 from modeledit_jax.lifelong.model import EditableModel, Kernels
-from modeledit_jax.types import Array, Field
+from modeledit_jax.types import Array
 
 HEADLINE = ("efficacy", "generalization", "specificity", "retention")
 """The metrics of HiEdit's tables; their mean is ``overall``."""
 
 
-@struct.dataclass
-class FinalScores:
-    """A model after all edits."""
-
-    metrics: Field  # {name: ()}: what it can do besides, and how far its weights have gone
-    ages: Field  # [G] mean age of groups of edits, in edits made since; oldest first
-    retention: Field  # [G] mean efficacy of each group
-
-
 def predict_with(model: EditableModel, kernels: Kernels) -> Predict:
     """The edited network as a function of tokens."""
-    params = model.with_kernels(kernels)
-    return lambda tokens, attention: apply(model.config, params, tokens, attention)[0]
+    return partial(model.answer_logits, kernels)
 
 
 @jax.jit
-def unedited_answers(model: EditableModel, edits: FactBatch) -> Int[Array, "S n l"]:
-    """What the network says on the probes before any edit."""
-    return probe_predictions(predict_with(model, model.kernels()), edits)
+def unedited_answers(
+    model: EditableModel, questions: tuple[Questions, ...]
+) -> tuple[Int[Array, "C r p"], ...]:
+    """What the network says before any edit."""
+    return predictions(predict_with(model, model.kernels()), questions)
 
 
 @partial(jax.jit, static_argnames="first")
 def score_stream(
     model: EditableModel,
     kernels: Kernels,
-    edits: FactBatch,
-    unedited: Int[Array, "S n l"],
+    questions: tuple[Questions, ...],
+    real: Bool[Array, "S n"],
+    unedited: tuple[Int[Array, "C r p"], ...],
     batches: Int[Array, ""],
     first: int,
-) -> dict[str, Float[Array, ""]]:
-    """Scores of the edits of the first batches: `edit_scores.summarize` and ``overall``.
+) -> tuple[dict[str, Float[Array, ""]], Float[Array, "S n"]]:
+    """Scores of the edits of the first batches.
 
     Args:
       model: the network.
       kernels: after ``batches`` batches.
-      edits: all of them, ``[S, n, ...]``.
+      questions: about all edits.
+      real: rows of the stream that hold an edit.
       unedited: of `unedited_answers`.
       batches: how many were made.
       first: edits that retention is measured on.
+
+    Returns:
+      `edit_scores.summarize` and ``overall``, and the efficacy of each edit.
     """
-    scores = _so_far(score_edits(predict_with(model, kernels), edits, unedited), batches)
+    scores = score_edits(predict_with(model, kernels), questions, real, unedited, batches)
     summary = summarize(scores, first)
     summary["overall"] = jnp.stack([summary[name] for name in HEADLINE]).mean()
-    return summary
+    return summary, scores.efficacy.tokens
 
 
-def _so_far(scores: EditScores, batches: Array) -> EditScores:
-    made = jnp.arange(scores.real.shape[0]) < batches
-    return scores.replace(real=scores.real & made[:, None])  # type: ignore[attr-defined]
-
-
-@partial(jax.jit, static_argnames="groups")
-def score_final(
-    model: EditableModel,
-    kernels: Kernels,
-    edits: FactBatch,
-    held_out: TokenBatch,
-    untouched: TokenBatch,
-    groups: int,
-) -> FinalScores:
-    """What remains to be asked after the last edit.
+@jax.jit
+def score_besides(
+    model: EditableModel, kernels: Kernels, held_out: TokenBatch, untouched: TokenBatch
+) -> dict[str, Float[Array, ""]]:
+    """What a model can do besides, and how far its weights have gone.
 
     Args:
-      model, kernels, edits: as in `score_stream`.
+      model, kernels: as in `score_stream`.
       held_out: sentences ``[t, n, l]``.
       untouched: questions ``[t, n, l]`` that no edit concerns.
-      groups: of edits by age, at most as many as batches.
     """
     predict = predict_with(model, kernels)
-    scores = score_edits(predict, edits)
-    ages, retention = retention_by_age(scores.efficacy.tokens, scores.real, groups)
-    metrics = {
+    return {
         "perplexity": perplexity(predict, held_out),
         "untouched_recall": recall(predict, untouched),
         **weight_growth(kernels, model.kernels()),
     }
-    return FinalScores(metrics, ages, retention)

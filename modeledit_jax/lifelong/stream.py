@@ -11,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Int
 
 from modeledit_jax import struct
 from modeledit_jax.data.facts.records import FactBatch
@@ -180,26 +181,40 @@ def edit_stream(
     if values_known(stream):
         check_facts(model, stream, "stream")
         editor.sized_for(model, (stream,))  # refuses what does not fit; the editor stays as it is
-    return compiled_stream(editor, model, state, stream)
+    return compiled_stream(editor, model, state, stream, jnp.int32(0), jnp.int32(stream.batches))
 
 
 @partial(jax.jit, static_argnames="editor", donate_argnames="state")
 def compiled_stream(
-    editor: StreamEditor, model: EditableModel, state: StreamState, stream: FactBatch
+    editor: StreamEditor,
+    model: EditableModel,
+    state: StreamState,
+    stream: FactBatch,
+    begin: Int[Array, ""],
+    end: Int[Array, ""],
 ) -> tuple[StreamState, StreamTrace]:
-    """`edit_stream` on batches that were checked."""
+    """`edit_stream` of the batches from ``begin`` on, before ``end``, on batches that were checked.
 
-    def step(state: StreamState, batch: FactBatch) -> tuple[StreamState, StreamTrace]:
+    The bounds are arrays, so that parts of any length are compiled once. Rows of other batches are
+    zero in the trace.
+    """
+
+    def step(place: Array, carry: tuple[StreamState, StreamTrace]) -> tuple:
+        state, trace = carry
+        batch = jax.tree.map(lambda leaf: leaf[place], stream)
         key = jax.random.fold_in(state.key, state.step)
         changes, editor_state = editor.edit(model, state.kernels, state.editor, batch, key)
         kernels = commit(state.kernels, changes)
+        norms = jnp.sqrt(jnp.stack([_norm(changes, name) for name in model.modules]))
+        masks = jnp.stack([_mask(changes, name) for name in model.modules])
         trace = StreamTrace(
-            jnp.sqrt(jnp.stack([_norm(changes, name) for name in model.modules])),
-            jnp.stack([_mask(changes, name) for name in model.modules]),
+            trace.change_norms.at[place].set(norms.astype(trace.change_norms.dtype)),
+            trace.masks.at[place].set(masks),
         )
         return StreamState(kernels, editor_state, state.step + 1, state.key), trace
 
-    return jax.lax.scan(step, state, stream)
+    empty = jnp.zeros((stream.batches, len(model.modules)), jnp.float32)
+    return jax.lax.fori_loop(begin, end, step, (state, StreamTrace(empty, empty)))
 
 
 def _norm(changes: Changes, name: str) -> Array:

@@ -17,7 +17,6 @@ from jaxtyping import Bool, Float, Int
 from modeledit_jax import struct
 from modeledit_jax.data.facts.tokens import IGNORED, TokenBatch, values_known
 from modeledit_jax.language.hooked_linear import Hook
-from modeledit_jax.language.model import apply
 from modeledit_jax.lifelong.model import EditableModel, Kernels
 from modeledit_jax.lifelong.objective import answer_loss
 from modeledit_jax.types import Array, Field
@@ -69,14 +68,11 @@ def _capture(
         name: jnp.zeros((n, length, d_out), model.dtype)
         for name, (_, d_out) in model.shapes.items()
     }
-    params = model.with_kernels(kernels)
 
     def loss(taps: dict[str, Array]) -> tuple[Array, dict[str, Array]]:
         hooks = {name: Hook(tap=tap) for name, tap in taps.items()}
-        logits, inputs = apply(
-            model.config, params, batch.tokens, batch.attention, hooks, model.modules
-        )
-        return answer_loss(logits, batch.labels), inputs
+        logits, inputs = model.forward(kernels, batch, hooks, model.modules, batch.positions)
+        return answer_loss(logits, batch.answers), inputs
 
     (value, inputs), gradients = jax.value_and_grad(loss, has_aux=True)(taps)
     places, mask = _places(batch, rows, tokens)

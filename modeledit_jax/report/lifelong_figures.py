@@ -10,7 +10,13 @@ import numpy as np
 from jaxtyping import Num
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+from matplotlib.ticker import (
+    FuncFormatter,
+    MaxNLocator,
+    NullFormatter,
+    PercentFormatter,
+    ScalarFormatter,
+)
 
 from modeledit_jax.evaluation.statistics import bootstrap_band
 from modeledit_jax.presets.preset import Style
@@ -54,11 +60,20 @@ def edit_trajectories(
             _draw_runs(axes, method, edits, values, styles)
         dress(axes, "edits made", "", metric.replace("_", " "))
         _fractions(axes)
+        _doubling(axes, edits)
     for axes in panels[len(curves) :]:
         axes.set_visible(False)
     _legend_beside(figure, panels[0])
     figure.suptitle(_with_band(title, curves), fontsize=FONT + 2)
     return save(figure, path)
+
+
+def _doubling(axes: Axes, edits: Num[np.ndarray, " p"]) -> None:
+    """Numbers of edits that are asked about lie ever further apart."""
+    axes.set_xscale("log")
+    axes.set_xticks([count for index, count in enumerate(edits) if (len(edits) - index) % 2])
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def retention_curve(

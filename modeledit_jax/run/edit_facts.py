@@ -19,10 +19,17 @@ from jax.sharding import Mesh
 from modeledit_jax.data.facts import common_knowledge
 from modeledit_jax.data.facts.records import Probe
 from modeledit_jax.editors.editor import Cost
+from modeledit_jax.evaluation.edit_scores import retention_by_age
 from modeledit_jax.lifelong.fact_task import Facts, FactTask, encode_task, spread_task
 from modeledit_jax.lifelong.language_model import LanguageModel
 from modeledit_jax.lifelong.model import Kernels, check_kernels
-from modeledit_jax.lifelong.scoring import HEADLINE, score_final, score_stream, unedited_answers
+from modeledit_jax.lifelong.prepared import prepared
+from modeledit_jax.lifelong.scoring import (
+    HEADLINE,
+    score_besides,
+    score_stream,
+    unedited_answers,
+)
 from modeledit_jax.lifelong.stream import (
     StreamEditor,
     StreamState,
@@ -38,7 +45,10 @@ from modeledit_jax.run.resumable import CompletedRun, run_chunks
 from modeledit_jax.types import Advance, Key, PyTree, Report
 
 POINTS = 10
-"""Times that the edits so far are asked about, and groups of edits by age."""
+"""Times that the edits so far are asked about."""
+
+GROUPS = 10
+"""Groups of edits by age."""
 
 SHOWN = ("loss", "efficacy", "retention", "specificity")
 """Of what is reported, what progress bars show."""
@@ -155,7 +165,7 @@ def run_fact_task(
     Raises:
       ValueError: a method that has nothing to learn from, or checkpoints of something else.
     """
-    task = spread_task(task)
+    task = spread_task(prepared(task))
     mesh = mesh_of(task.model.params)
     shown = reporter or _silent
     prefix = f"{name}: " if name else ""
@@ -232,32 +242,41 @@ def _run_on_mesh(
 def _edit(
     method: StreamEditor, task: FactTask, start: StreamState, folder: Path | None, report: Report
 ) -> CompletedRun:
-    """Edits all batches, asking about the edits so far at `POINTS` points on the way."""
-    model, edits = task.model, task.edits
+    """Edits all batches, asking about the edits so far at `points` on the way."""
+    model, edits, questions = task.model, task.edits, task.questions
     bounds = points(edits.batches)
-    unedited = unedited_answers(model, edits)
-    ask = partial(score_stream, model, edits=edits, unedited=unedited, first=task.first)
-    compiled: dict[int, Any] = {}
+    unedited = unedited_answers(model, questions)
+    ask = partial(
+        score_stream, model, questions=questions, real=edits.real, unedited=unedited,
+        first=task.first,
+    )  # fmt: skip
+    # Ahead of time, so that it is not taken for editing.
+    zero = jnp.int32(0)
+    compiled = compiled_stream.lower(method, model, start, edits, zero, zero).compile()
 
     def advance(state: StreamState, done: int, _: int) -> tuple[StreamState, dict[str, Any]]:
         begin, end = bounds[done], bounds[done + 1]
-        part = jax.tree.map(lambda leaf: leaf[begin:end], edits)
-        if end - begin not in compiled:  # ahead of time, so that it is not taken for editing
-            compiled[end - begin] = compiled_stream.lower(method, model, state, part).compile()
         clock = time.perf_counter()
-        state, trace = jax.block_until_ready(compiled[end - begin](model, state, part))
+        state, trace = jax.block_until_ready(
+            compiled(model, state, edits, jnp.int32(begin), jnp.int32(end))
+        )
         seconds = time.perf_counter() - clock
+        summary, remembered = ask(state.kernels, batches=jnp.int32(end))
+        norms = trace.change_norms[begin:end]
         each = {
-            **ask(state.kernels, batches=jnp.int32(end)),
+            **summary,
             "seconds": seconds,
-            "masks": trace.masks.mean(0),
-            "change_norm": jnp.sqrt((trace.change_norms**2).sum(1)).mean(),
+            "masks": trace.masks[begin:end].mean(0),
+            "change_norm": jnp.sqrt((norms**2).sum(1)).mean(),
+            "remembered": remembered.reshape(-1),
         }
         return state, {name: np.asarray(value)[None] for name, value in each.items()}
 
-    names = jax.eval_shape(ask, start.kernels, batches=jnp.int32(0))
-    record = {name: np.zeros(len(bounds) - 1) for name in (*names, "seconds", "change_norm")}
-    record["masks"] = np.zeros((len(bounds) - 1, len(model.modules)))
+    names, _ = jax.eval_shape(ask, start.kernels, batches=zero)
+    count = len(bounds) - 1
+    record = {name: np.zeros(count) for name in (*names, "seconds", "change_norm")}
+    record["masks"] = np.zeros((count, len(model.modules)))
+    record["remembered"] = np.zeros((count, edits.real.size))
     mesh = mesh_of(model.params)
     return _run_on_mesh(mesh, start, record, advance, chunk=1, folder=folder, report=report)
 
@@ -267,17 +286,17 @@ def _measured(
 ) -> FactRun:
     """The numbers of one method."""
     state: StreamState = editing.state
+    real = task.edits.real
     batches = task.edits.batches
-    final = score_final(
-        task.model, state.kernels, task.edits, task.sentences, task.untouched,
-        min(POINTS, batches),
-    )  # fmt: skip
+    besides = score_besides(task.model, state.kernels, task.sentences, task.untouched)
     curves = dict(editing.record)
     seconds, masks = curves.pop("seconds").sum(), curves.pop("masks")
-    edited = np.cumsum(np.asarray(task.edits.real).sum(1))
+    remembered = jnp.asarray(curves.pop("remembered")[-1], jnp.float32).reshape(real.shape)
+    ages, retention = retention_by_age(remembered, real, min(GROUPS, batches))
+    edited = np.cumsum(np.asarray(real).sum(1))
     metrics = {name: float(values[-1]) for name, values in curves.items()}
-    metrics |= {name: float(value) for name, value in final.metrics.items()}
-    metrics["modules_per_edit"] = float(masks.sum(1).mean())
+    metrics |= {name: float(value) for name, value in besides.items()}
+    metrics["modules_per_edit"] = _per_batch(masks, batches)
     metrics["ms_per_edit"] = 1e3 * float(seconds) / int(edited[-1])
     metrics["state_bytes"] = float(sum(leaf.nbytes for leaf in jax.tree.leaves(state.editor)))
     return FactRun(
@@ -288,8 +307,8 @@ def _measured(
         curves,
         masks,
         task.model.modules,
-        np.asarray(final.ages),
-        np.asarray(final.retention),
+        np.asarray(ages),
+        np.asarray(retention),
         Cost(
             gradient_steps=method.gradient_steps(batches),
             seconds=learning + editing.seconds,
@@ -297,10 +316,18 @@ def _measured(
     )
 
 
+def _per_batch(masks: np.ndarray, batches: int) -> float:
+    """Modules changed by a batch; points lie ever further apart."""
+    return float(masks.sum(1) @ np.diff(points(batches)) / batches)
+
+
 def points(total: int) -> list[int]:
-    """Batches done at the start and at each of at most `POINTS` points, evenly."""
+    """Batches done at the start and at each of at most `POINTS` points, ever further apart."""
     count = min(POINTS, total)
-    return [round(total * index / count) for index in range(count + 1)]
+    bounds = [0]
+    for step in np.geomspace(1, total, count).round():
+        bounds.append(max(int(step), bounds[-1] + 1))  # the first ones lie closer than one batch
+    return bounds
 
 
 def _silent(_: str) -> Report:

@@ -5,10 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from modeledit_jax.data.facts.questions import group_questions
 from modeledit_jax.data.facts.records import EditRecord, Probe, encode_edits
 from modeledit_jax.data.facts.tokenization import word_tokenizer
 from modeledit_jax.evaluation.edit_scores import (
-    probe_predictions,
+    predictions,
     retention_by_age,
     retention_first,
     score_edits,
@@ -37,13 +38,25 @@ def model(edited):
     """Says "red blue" of the subjects s0…s{edited−1} after their own prompt, "green" of all."""
     known = jnp.array([IDS[f"s{index}"] for index in range(edited)] or [-1])
 
-    def predict(tokens, attention):
+    def predict(batch):
+        tokens = batch.tokens
         after_subject = jnp.isin(tokens[:, 1], known)[:, None]  # begin, subject, is
         says = jnp.where(after_subject, IDS["red"], IDS["green"]) * jnp.ones_like(tokens)
         says = jnp.where(tokens == IDS["red"], IDS["blue"], says)
-        return 4.0 * jax.nn.one_hot(says, len(IDS)) * attention[..., None]
+        logits = 4.0 * jax.nn.one_hot(says, len(IDS)) * batch.attention[..., None]
+        if batch.places is None:
+            return logits
+        return jnp.take_along_axis(logits, batch.positions[..., None], axis=1)
 
     return predict
+
+
+def grouped(edits, rows=3):
+    return group_questions(edits, lambda places: rows)
+
+
+def scores_of(predict, edits, unedited=None, **options):
+    return score_edits(predict, grouped(edits), edits.real, unedited, **options)
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +65,8 @@ def edits():
 
 
 def test_scores_of_a_model_that_keeps_three_of_five_edits(edits):
-    unedited = probe_predictions(model(0), edits)
-    scores = score_edits(model(3), edits, unedited)
+    unedited = predictions(model(0), grouped(edits))
+    scores = scores_of(model(3), edits, unedited)
     summary = {name: float(own) for name, own in summarize(scores, first=2).items()}
     np.testing.assert_array_equal(scores.efficacy.exact, [[1, 1], [1, 0], [0, 0]])
     np.testing.assert_array_equal(scores.real, [[1, 1], [1, 1], [1, 0]])
@@ -79,19 +92,19 @@ def test_scores_of_a_model_that_keeps_three_of_five_edits(edits):
 
 
 def test_specificity_against_the_unedited_model_needs_no_truth(edits):
-    def wrong_but_unchanged(tokens, attention):
-        return jax.nn.one_hot(jnp.full_like(tokens, IDS["of"]), len(IDS))
+    def wrong_but_unchanged(batch):
+        return jax.nn.one_hot(jnp.full_like(batch.answers, IDS["of"]), len(IDS))
 
-    unedited = probe_predictions(wrong_but_unchanged, edits)
-    summary = summarize(score_edits(wrong_but_unchanged, edits, unedited))
+    unedited = predictions(wrong_but_unchanged, grouped(edits))
+    summary = summarize(scores_of(wrong_but_unchanged, edits, unedited))
     assert summary["specificity"] == 0.0 and summary["specificity_unedited"] == 1.0
-    summary = summarize(score_edits(model(0), edits, unedited))
+    summary = summarize(scores_of(model(0), edits, unedited))
     assert summary["specificity"] == 1.0 and summary["specificity_unedited"] == 0.0
 
 
 def test_without_old_answers_there_are_no_preferences(edits):
     bare = edits.replace(edit_old=None, rephrase_old=None, locality_new=None)
-    scores = score_edits(model(3), bare)
+    scores = scores_of(model(3), bare)
     assert scores.efficacy.by_token is scores.unchanged is None
     names = set(summarize(scores))
     assert "efficacy" in names and not any("_by_" in name for name in names)
@@ -101,9 +114,20 @@ def test_without_old_answers_there_are_no_preferences(edits):
 @pytest.mark.parametrize("size", [1, 5])
 def test_batch_size_changes_no_summary(edits, size):
     others = encode_edits(RECORDS, TOKENIZER, size)
-    one, other = (summarize(score_edits(model(2), own), 4) for own in (edits, others))
+    one, other = (summarize(scores_of(model(2), own), 4) for own in (edits, others))
     assert {name: float(own) for name, own in one.items()} == pytest.approx(
         {name: float(own) for name, own in other.items()}
+    )
+
+
+def test_edits_that_are_yet_to_come_are_not_asked_about(edits):
+    made = jnp.int32(2)
+    scores = scores_of(model(5), edits, batches=made)
+    np.testing.assert_array_equal(scores.real, [[1, 1], [1, 1], [0, 0]])
+    first = jax.tree.map(lambda leaf: leaf[:2], edits)
+    alone = summarize(scores_of(model(5), first))
+    assert {name: float(own) for name, own in summarize(scores).items()} == pytest.approx(
+        {name: float(own) for name, own in alone.items()}
     )
 
 
@@ -138,7 +162,7 @@ def test_numbers_that_make_no_mean_are_errors():
 
 def test_every_metric_has_one_complete_card(edits):
     names = [card.name for card in METRIC_CARDS]
-    summary = summarize(score_edits(model(1), edits, probe_predictions(model(0), edits)))
+    summary = summarize(scores_of(model(1), edits, predictions(model(0), grouped(edits))))
     others = {"retention_by_age", "perplexity", "untouched_recall", "weight_shift", "weight_growth"}
     assert len(set(names)) == len(names)
     assert set(names) == set(summary) | others

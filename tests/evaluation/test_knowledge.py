@@ -8,17 +8,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modeledit_jax.data.facts.encoding import split_batches
-from modeledit_jax.data.facts.tokens import IGNORED, pad_batch
+from modeledit_jax.data.facts.tokens import IGNORED, pad_batch, with_places
 from modeledit_jax.evaluation import knowledge
 
 VOCABULARY = 7
 TABLE = jnp.asarray(np.random.default_rng(0).normal(size=(101, VOCABULARY)) * 2, jnp.float32)
 
 
-def predict(tokens, attention):
+def predict(batch):
     """A causal model: logits by a hash of all tokens so far."""
-    places = jnp.arange(1, tokens.shape[1] + 1)
-    seen = jnp.cumsum(jnp.where(attention, (tokens + 1) * (places * places + 3), 0), axis=1)
+    places = jnp.arange(1, batch.tokens.shape[-1] + 1)
+    hashes = (batch.tokens + 1) * (places * places + 3)
+    seen = jnp.cumsum(jnp.where(batch.attention, hashes, 0), axis=-1)
+    if batch.places is not None:
+        seen = jnp.take_along_axis(seen, batch.positions, axis=-1)
     return TABLE[seen % len(TABLE)]
 
 
@@ -74,7 +77,7 @@ def _close(actual, expected):
 @given(rows=ROWS)
 def test_metrics_of_one_answer_are_those_of_the_slow_reference(rows):
     batch, _ = _encode(rows)
-    logits = predict(batch.tokens, batch.attention)
+    logits = predict(batch)
     hits = [reference_hits(prompt, answer) for prompt, answer, _ in rows]
     _close(knowledge.token_accuracy(logits, batch.labels), [np.mean(own) for own in hits])
     _close(knowledge.exact_match(logits, batch.labels), [all(own) for own in hits])
@@ -86,8 +89,8 @@ def test_metrics_of_one_answer_are_those_of_the_slow_reference(rows):
 @given(rows=ROWS)
 def test_preferences_are_those_of_the_slow_references(rows):
     batch, rival = _encode(rows)
-    logits = predict(batch.tokens, batch.attention)
-    rival_logits = predict(rival.tokens, rival.attention)
+    logits = predict(batch)
+    rival_logits = predict(rival)
     by_token = knowledge.prefers_by_token(logits, batch.labels, rival.labels)
     _close(by_token, [reference_preferences(*row) for row in rows])
     answers, rivals = (
@@ -99,6 +102,22 @@ def test_preferences_are_those_of_the_slow_references(rows):
     _close(np.asarray(chosen)[clear], (answers > rivals)[clear])
 
 
+def test_logits_of_the_answers_alone_give_every_metric():
+    rows = [([1, 2], [3, 4], [5]), ([6], [0], [1, 1]), ([2, 0, 1], [5, 5], [6])]
+    batch, rival = _encode(rows)
+    few, few_rivals = with_places(batch), with_places(rival)
+    assert few.answers.shape == (3, 2) and few_rivals.answers.shape == (3, 2)
+    for own, short in ((batch, few), (rival, few_rivals)):
+        for metric in (
+            knowledge.token_accuracy,
+            knowledge.exact_match,
+            knowledge.mean_log_probability,
+        ):
+            _close(metric(predict(short), short.answers), metric(predict(own), own.labels))
+    by_token = knowledge.prefers_by_token(predict(few), few.answers, few_rivals.answers)
+    _close(by_token, knowledge.prefers_by_token(predict(batch), batch.labels, rival.labels))
+
+
 @pytest.mark.slow
 @settings(max_examples=10, deadline=None)
 @given(rows=ROWS, extra=st.sampled_from([1, 5]))
@@ -106,8 +125,8 @@ def test_padding_changes_no_metric(rows, extra):
     results = []
     for length in (LENGTH, LENGTH + extra):
         batch, rival = _encode(rows, length)
-        logits = predict(batch.tokens, batch.attention)
-        rival_logits = predict(rival.tokens, rival.attention)
+        logits = predict(batch)
+        rival_logits = predict(rival)
         results.append(
             [
                 knowledge.token_accuracy(logits, batch.labels),
@@ -136,7 +155,7 @@ def test_greedy_decoding_is_that_of_a_loop_and_its_match_is_exact_match(rows):
         answers[row, : len(answer)].tolist() == list(answer)
         for row, (_, answer, _) in enumerate(rows)
     ]
-    teacher_forced = knowledge.exact_match(predict(batch.tokens, batch.attention), batch.labels)
+    teacher_forced = knowledge.exact_match(predict(batch), batch.labels)
     np.testing.assert_array_equal(matches, teacher_forced)
 
 
@@ -177,7 +196,7 @@ def test_divergence_is_the_mean_kl_over_the_answer():
 
 def test_rows_without_labels_give_zero_and_are_left_out_of_the_mean():
     batch = split_batches(pad_batch([[1]] * 3, [[2, 3]] * 3, LENGTH), 2)
-    logits = jax.vmap(predict)(batch.tokens, batch.attention)
+    logits = predict(batch)
     values = knowledge.token_accuracy(logits, batch.labels)
     assert values.shape == (2, 2) and values[1, 1] == 0.0
     for metric in (knowledge.exact_match, knowledge.mean_log_probability):
@@ -200,8 +219,8 @@ def test_perplexity_and_recall_are_means_over_tokens_and_answers(size):
 def test_a_uniform_model_has_the_vocabulary_as_perplexity():
     batch = split_batches(pad_batch([[1], [2]], [[3, 4], [5]], LENGTH), 2)
 
-    def uniform(tokens, attention):
-        return jnp.zeros((*tokens.shape, VOCABULARY))
+    def uniform(batch):
+        return jnp.zeros((*batch.answers.shape, VOCABULARY))
 
     _close(knowledge.perplexity(uniform, batch), VOCABULARY)
 
@@ -225,7 +244,7 @@ def test_weight_growth_by_hand():
 
 def test_metrics_are_jittable_with_any_leading_axes():
     batch = pad_batch([[1, 2], [3]], [[4], [5, 6]], LENGTH)
-    logits = predict(batch.tokens, batch.attention)
+    logits = predict(batch)
     stacked = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), (logits, batch.labels))
     values = jax.jit(knowledge.token_accuracy)(*stacked)
     assert values.shape == (2, 2) and values.dtype == jnp.float32

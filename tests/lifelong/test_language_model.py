@@ -11,6 +11,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from modeledit_jax.data.facts.encoding import encode_answers, encode_sentences, split_batches
+from modeledit_jax.data.facts.tokens import TokenBatch
 from modeledit_jax.evaluation.knowledge import recall
 from modeledit_jax.language.config import tiny_llama
 from modeledit_jax.language.training import LanguageTrainingConfig, init_state, train_chunk
@@ -48,7 +49,7 @@ def test_the_edited_network_is_the_one_that_transformers_loads(model, tmp_path):
     model.save(tmp_path / "edited", kernels)
     ids = model.tokenizer.encode("She closed the window").ids
     tokens = jnp.asarray([ids])
-    ours = predict_with(model.editable, kernels)(tokens, jnp.ones(tokens.shape, bool))
+    ours = model.editable.logits(kernels, TokenBatch(tokens, jnp.ones(tokens.shape, bool), tokens))
     other = huggingface.load(tmp_path / "edited")
     theirs = huggingface.logits(other, tokens, np.ones(tokens.shape))
     np.testing.assert_allclose(ours, theirs, atol=2e-4)

@@ -113,6 +113,7 @@ def split_batches(batch: TokenBatch, size: int) -> TokenBatch:
         tokens=split_rows(batch.tokens, size, 0),
         attention=split_rows(batch.attention, size, False),
         labels=split_rows(batch.labels, size, IGNORED),
+        places=None if batch.places is None else split_rows(batch.places, size, -1),
     )
 
 

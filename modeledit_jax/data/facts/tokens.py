@@ -1,6 +1,7 @@
 """Batches of tokenized prompts with the tokens to be predicted after them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -28,11 +29,44 @@ class TokenBatch:
     tokens: Field  # [..., n, l] int32; 0 where padded
     attention: Field  # [..., n, l] bool; False where padded
     labels: Field  # [..., n, l] int32; IGNORED where nothing is scored
+    places: Field = None  # [..., n, p] int32: where labels are, −1 beyond them; None: anywhere
+    hidden: Field = None  # [..., n, l, width] below the first edited layer; None: not known
 
     @property
     def scored(self) -> Array:
         """``[..., n, l]`` bool: the positions whose prediction counts."""
         return self.labels != IGNORED
+
+    @property
+    def answers(self) -> Array:
+        """``[..., n, p]`` int32: the labels at ``places``; all labels if places are not known."""
+        if self.places is None:
+            return self.labels
+        places = jnp.maximum(self.places, 0)
+        labels = jnp.take_along_axis(jnp.asarray(self.labels), places, axis=-1)
+        return jnp.where(self.places < 0, IGNORED, labels)
+
+    @property
+    def positions(self) -> Array | None:
+        """``places``, with 0 for those that are none."""
+        return None if self.places is None else jnp.maximum(self.places, 0)
+
+
+def with_places(batch: TokenBatch) -> TokenBatch:
+    """The batch with the places of its labels, so that nothing else has to be predicted.
+
+    Room is made for the longest answer, in even numbers, so that fewer shapes are compiled; where
+    labels fill more than half of the positions, as in whole sentences, nothing is gained and the
+    batch is returned as it is. Needs values: not under `jax.jit`.
+    """
+    scored = np.asarray(batch.labels) != IGNORED
+    longest = int(scored.sum(-1).max(initial=0))
+    room = longest + longest % 2 if longest > 1 else 1
+    if 2 * room > scored.shape[-1]:
+        return batch
+    places = np.argsort(~scored, axis=-1, kind="stable")[..., :room]
+    there = np.take_along_axis(scored, places, axis=-1)
+    return replace(batch, places=jnp.asarray(np.where(there, places, -1), jnp.int32))
 
 
 def bucket(length: int, buckets: Sequence[int] = BUCKETS) -> int:

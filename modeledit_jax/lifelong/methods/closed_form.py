@@ -32,7 +32,6 @@ import numpy as np
 from modeledit_jax.data.facts.records import FactBatch
 from modeledit_jax.data.facts.tokens import IGNORED, values_known
 from modeledit_jax.language.hooked_linear import Hook
-from modeledit_jax.language.model import apply
 from modeledit_jax.lifelong.edit_values import ValueSearch, edit_values
 from modeledit_jax.lifelong.key_statistics import (
     KeyStatistics,
@@ -271,8 +270,7 @@ def _keys_and_stream(
     """Inputs of a module ``[n, d_in]`` and the residual stream after layer ``top``, ``[n, width]``,
     both at the subjects; the layers above are never run, for nobody asks for them."""
     edit, stream = batch.edit, f"layers/{top}"
-    params = model.with_kernels(kernels)
-    seen = apply(model.config, params, edit.tokens, edit.attention, changes, (module, stream))[1]
+    seen = model.forward(kernels, edit, changes, (module, stream))[1]
     rows, places = jnp.arange(len(edit.tokens)), jnp.maximum(batch.subject_last, 0)
     keys, after = (seen[name][rows, places].astype(model.dtype) for name in (module, stream))
     return keys, after

@@ -11,10 +11,10 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from modeledit_jax.data.facts.records import FactBatch
-from modeledit_jax.data.facts.tokens import IGNORED, TokenBatch
+from modeledit_jax.data.facts.tokens import IGNORED
 from modeledit_jax.language.hooked_linear import Hook
 from modeledit_jax.lifelong.model import Changes, EditableModel, Kernels
 from modeledit_jax.lifelong.objective import answer_loss
@@ -53,10 +53,10 @@ class FineTune(StreamEditor):
 
         def loss(deltas: dict[str, Array]) -> Array:
             changes = {name: Hook(delta=delta) for name, delta in deltas.items()}
-            logits = model.logits(kernels, batch.edit, changes)
+            logits = model.answer_logits(kernels, batch.edit, changes)
             if self.loss == "last":
-                return last_token_loss(logits, batch.edit)
-            return answer_loss(logits, batch.edit.labels)
+                return last_token_loss(logits, batch.edit.answers)
+            return answer_loss(logits, batch.edit.answers)
 
         def step(
             carry: tuple[dict[str, Array], optax.OptState], _: None
@@ -77,14 +77,14 @@ class FineTune(StreamEditor):
         return {name: Hook(delta=delta) for name, delta in deltas.items()}, None
 
 
-def last_token_loss(logits: Float[Array, "n l v"], batch: TokenBatch) -> Float[Array, ""]:
+def last_token_loss(logits: Float[Array, "n p v"], labels: Int[Array, "n p"]) -> Float[Array, ""]:
     """Mean over rows of the mean negative log-probability of the answer's tokens, all of them
     predicted at the last token of the prompt."""
-    scored = batch.scored
+    scored = labels != IGNORED
     last = scored.argmax(-1)  # the first labeled position is the prompt's last token
     log_p = jax.nn.log_softmax(logits.astype(jnp.float32))
     there = jnp.take_along_axis(log_p, last[:, None, None], axis=1)  # [n, 1, v]
-    targets = jnp.where(batch.labels == IGNORED, 0, batch.labels)
+    targets = jnp.where(scored, labels, 0)
     per_token = jnp.take_along_axis(there[:, 0], targets, axis=-1)
     mean = jnp.where(scored, per_token, 0.0).sum(-1) / jnp.maximum(scored.sum(-1), 1)
     real = scored.any(-1)

@@ -1,0 +1,97 @@
+"""What no edit changes, computed once for a stream of facts.
+
+Prompts do not change, and neither do the layers below the lowest edited one: what these say about
+every prompt is kept (`TokenBatch.hidden`), and every later pass begins above them. Where answers
+are is kept as well (`TokenBatch.places`), for logits elsewhere are never looked at.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+
+import jax
+
+from modeledit_jax.data.facts.questions import Questions, group_questions
+from modeledit_jax.data.facts.records import FactBatch
+from modeledit_jax.data.facts.tokens import TokenBatch, with_places
+from modeledit_jax.language.model import apply
+from modeledit_jax.lifelong.fact_task import FactTask, rows_at_once
+from modeledit_jax.lifelong.model import EditableModel
+
+HIDDEN_BYTES = 2**32
+"""Most memory for what the lower layers say; a stream that needs more runs them in every pass."""
+
+READ = ("edit", "rephrase", "locality")
+"""Parts of a stream that methods are trained on."""
+
+
+def prepared(task: FactTask, hidden_bytes: int = HIDDEN_BYTES) -> FactTask:
+    """The task with all that is computed once; a task that has it is returned as it is.
+
+    Args:
+      task: of `encode_task`, with values.
+      hidden_bytes: at most so much memory for the lower layers' outputs.
+    """
+    if task.questions:
+        return task
+    vocabulary = task.model.config.vocab_size
+    questions = group_questions(task.edits, partial(rows_at_once, vocabulary=vocabulary))
+    ready = replace(
+        task,
+        edits=_located(task.edits),
+        train=None if task.train is None else _located(task.train),
+        untouched=with_places(task.untouched),
+        questions=questions,
+    )
+    if not task.model.first_layer or bytes_of_hidden(ready) > hidden_bytes:
+        return ready
+    below = partial(_with_hidden, task.model)
+    return replace(
+        ready,
+        edits=replace(ready.edits, edit=below(ready.edits.edit)),
+        train=ready.train and _map_read(below, ready.train),
+        sentences=below(ready.sentences),
+        untouched=below(ready.untouched),
+        questions=tuple(_map_asked(below, group) for group in questions),
+    )
+
+
+def bytes_of_hidden(task: FactTask) -> int:
+    """Memory of the residual stream at every position that is read again and again."""
+    positions = sum(batch.tokens.size for batch in _batches(task))
+    dtype = jax.tree.leaves(task.model.params)[0].dtype
+    return int(positions) * task.model.config.width * dtype.itemsize
+
+
+def _batches(task: FactTask) -> Iterator[TokenBatch]:
+    yield from (task.edits.edit, task.sentences, task.untouched)
+    if task.train is not None:
+        yield from (getattr(task.train, name) for name in READ)
+    for group in task.questions:
+        yield from (group.wanted, *((group.rival,) if group.rival is not None else ()))
+
+
+def _located(facts: FactBatch) -> FactBatch:
+    parts = {name: part for name, part in vars(facts).items() if isinstance(part, TokenBatch)}
+    return replace(facts, **{name: with_places(part) for name, part in parts.items()})
+
+
+def _map_read(below: partial, facts: FactBatch) -> FactBatch:
+    return replace(facts, **{name: below(getattr(facts, name)) for name in READ})
+
+
+def _map_asked(below: partial, group: Questions) -> Questions:
+    rival = None if group.rival is None else below(group.rival)
+    return replace(group, wanted=below(group.wanted), rival=rival)
+
+
+@jax.jit
+def _with_hidden(model: EditableModel, batch: TokenBatch) -> TokenBatch:
+    """Runs the layers below the first edited one on a batch ``[T, n, l]``, ``n`` rows at a time."""
+    below = f"layers/{model.first_layer - 1}"
+
+    def run(rows: TokenBatch) -> jax.Array:
+        seen = apply(model.config, model.params, rows.tokens, rows.attention, capture=(below,))[1]
+        return seen[below]
+
+    return replace(batch, hidden=jax.lax.map(run, batch))
