@@ -30,6 +30,9 @@ OF_THE_NETWORK = ("width", "mlp_width", "layers", "steps", "plain")
 class FactOptions(RunOptions):
     """Options of every experiment that edits facts into a language model."""
 
+    tuning: ClassVar[bool] = False
+    """Edit facts that no experiment edits (`load_facts`)."""
+
     corpus: str = "fact-world"
     """Facts to edit in: fact-world (embedded, invented), counterfact or zsre (files in
     MODELEDIT_DATA_DIR), or, with --model, a JSON file of your own."""
@@ -42,8 +45,9 @@ class FactOptions(RunOptions):
     """Facts edited at once."""
     train_edits: LessonFacts = 600
     """Facts, about other subjects, that learned methods are trained on."""
-    modules: tuple[str, ...] = ("layers/*/mlp/down",)
-    """Patterns of the linear layers that may be edited."""
+    modules: tuple[str, ...] | None = None
+    """Patterns of the linear layers that may be edited; default: layers/*/mlp/down of the network
+    that is trained here, and with --model those that suit each method (`depth` in its preset)."""
     meta_updates: Steps | None = None
     """Gradient steps of the training of every learned method; default: those of its preset, 300."""
     memory: Facts | None = None

@@ -29,6 +29,8 @@ def load_methods(names: Sequence[str], config: FactOptions) -> list[Preset]:
                 f"--{option.replace('_', '-')} sets nothing in {', '.join(found)}: leave it out, "
                 "or name it under [options] in the file of the method"
             )
+    if config.model is not None:
+        presets = [preset.for_pretrained() for preset in presets]
     return [preset.with_options(**given) for preset in presets]
 
 

@@ -32,6 +32,9 @@ from modeledit_jax.run.folder import as_json
 from modeledit_jax.run.named_models import source_of
 
 PERCENT = ("overall", *HEADLINE, "untouched_recall")
+OF_GIVEN_MODELS = ("overall_unedited", "specificity_unedited")
+"""Shown of models that are given: they know few of the facts they are asked about."""
+
 OTHERS = {  # {metric: digits}
     "perplexity": 2,
     "weight_shift": 3,
@@ -39,10 +42,6 @@ OTHERS = {  # {metric: digits}
     "ms_per_edit": 1,
     "state_bytes": 0,
 }
-COLUMNS = (
-    *(Column(metric, digits=1) for metric in PERCENT),
-    *(Column(metric, percent=False, digits=digits) for metric, digits in OTHERS.items()),
-)
 CURVES = ("overall", *HEADLINE, "specificity_unedited", "change_norm")
 """Columns of ``metrics.csv``."""
 
@@ -87,13 +86,13 @@ def write_report(
     write_metrics_csv(run_dir, rows)
     styles = {preset.name: preset.style for preset in presets if preset.style is not None}
     write_figures(run_dir / "figures", outcomes, styles)
-    table = markdown_table(rows, COLUMNS)
+    table = markdown_table(rows, _columns(config))
     lines = [
         *_introduction(config, setup),
         *_method_lines(setup, table),
         *comparison_lines(rows, [outcome.method for outcome in outcomes if outcome.is_routed]),
         *figure_lines(run_dir),
-        *_settings_lines(presets, rows),
+        *_settings_lines(presets, rows, outcomes),
         *_card_lines(),
         *(f"- {note}" for note in (*setup.corpus.notes, *setup.corpus.edits.notes, *notes)),
     ]
@@ -101,6 +100,12 @@ def write_report(
     write_summary(run_dir, "lifelong-editing", as_json(config), rows)
     print(table)
     return run_dir / "report.md"
+
+
+def _columns(config: Config) -> list[Column]:
+    shares = PERCENT if config.model is None else (OF_GIVEN_MODELS[0], *PERCENT, OF_GIVEN_MODELS[1])
+    others = [Column(name, percent=False, digits=digits) for name, digits in OTHERS.items()]
+    return [*(Column(name, digits=1) for name in shares), *others]
 
 
 def write_figures(folder: Path, outcomes: Sequence[Outcome], styles: Mapping[str, Style]) -> None:
@@ -177,8 +182,7 @@ def _introduction(config: Config, setup: Setup) -> list[str]:
         f"{len(setup.corpus.edits)} facts edited {config.batch_size} at a time, one batch after "
         f"another, into a language model of {parameters:,} parameters{learned}; {config.seeds} "
         f"seed(s). Methods that learn did so from {len(setup.corpus.train)} facts about other "
-        f"subjects. Edited: {len(setup.model.modules)} layers, "
-        f"`{', '.join(setup.model.modules)}`.",
+        "subjects.",
         "",
     ]
 
@@ -196,20 +200,36 @@ def _method_lines(setup: Setup, table: str) -> list[str]:
     ]
 
 
-def _settings_lines(presets: Sequence[Preset], rows: Sequence[Row]) -> list[str]:
-    """What each method is, its settings and its gradient steps."""
+def _settings_lines(
+    presets: Sequence[Preset], rows: Sequence[Row], outcomes: Sequence[Outcome]
+) -> list[str]:
+    """What each method is, its settings, where it edits and its gradient steps."""
+    edited = {outcome.method: _shortened(outcome.run.modules) for outcome in outcomes}
     steps = {row.method: f"{row.cost.gradient_steps:,.0f}" for row in rows}
     lines = [
         (
             preset.name,
             preset.role,
             ", ".join(f"{name} {value}" for name, value in _flat(preset.settings)) or "–",
+            edited[preset.name],
             steps[preset.name],
         )
         for preset in presets
     ]
-    header = ("method", "role", "settings", "gradient steps")
-    return ["## Settings", "", *table_lines(header, lines, texts=3), ""]
+    header = ("method", "role", "settings", "may edit", "gradient steps")
+    return ["## Settings", "", *table_lines(header, lines, texts=4), ""]
+
+
+def _shortened(modules: Sequence[str]) -> str:
+    """Modules of like names as one: ``layers/{20, 21}/mlp/down``."""
+    layers: dict[str, list[str]] = {}
+    for module in modules:
+        prefix, _, rest = module.partition("/")
+        index, _, kind = rest.partition("/")
+        layers.setdefault(f"{prefix}/{{}}/{kind}" if kind else module, []).append(index)
+    return ", ".join(
+        f"`{name.format(chr(123) + ', '.join(found) + chr(125))}`" for name, found in layers.items()
+    )
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
@@ -226,7 +246,7 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]
 
 
 def _card_lines() -> list[str]:
-    shown = {*PERCENT, *OTHERS}
+    shown = {*PERCENT, *OF_GIVEN_MODELS, *OTHERS}
     lines = [
         (f"`{card.name}`", card.definition, card.source)
         for card in METRIC_CARDS

@@ -9,7 +9,7 @@ from experiments.common.options import run_folder
 from experiments.lifelong_editing.config import Config
 from experiments.lifelong_editing.methods import build_method, load_methods
 from experiments.lifelong_editing.report import Outcome, write_report
-from experiments.lifelong_editing.setup import Setup, check_modules, prepare
+from experiments.lifelong_editing.setup import Setup, check_modules, prepare, setup_for
 from modeledit_jax.run.edit_facts import SHOWN, FactRun, run_fact_task
 from modeledit_jax.run.progress import Progress
 
@@ -23,8 +23,11 @@ def run(config: Config) -> Path:
     with Progress("lifelong editing", config.seeds * (len(methods) + 1), SHOWN) as bars:
         for seed in range(config.seed, config.seed + config.seeds):
             setup = prepare(config, seed, bars.reporter)
+            setups = {setup.model.modules: setup}
             bars.one_done()
-            for name, method in methods.items():
+            for preset in presets:
+                name, method = preset.name, methods[preset.name]
+                setup = setup_for(config, preset, setups)
                 found = run_fact_task(
                     method,
                     setup.task,

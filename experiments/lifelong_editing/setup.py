@@ -1,8 +1,8 @@
 """What is edited: facts, and a language model that knows them or is given."""
 
 import dataclasses
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,16 @@ from modeledit_jax.data.facts.corpus import FactCorpus
 from modeledit_jax.data.facts.counterfact_corpus import counterfact_corpus
 from modeledit_jax.data.facts.encoding import encode_sentences
 from modeledit_jax.data.facts.fact_world import fact_world
+from modeledit_jax.data.facts.lengths import without_long
 from modeledit_jax.data.facts.load import load_facts
 from modeledit_jax.data.facts.zsre_corpus import zsre_corpus
 from modeledit_jax.data.folders import default_cache_dir
-from modeledit_jax.language.config import LanguageModelConfig, module_names, tiny_llama
+from modeledit_jax.language.config import (
+    LanguageModelConfig,
+    mlps_at_depth,
+    module_names,
+    tiny_llama,
+)
 from modeledit_jax.language.sharding import spread_parameters
 from modeledit_jax.language.training import (
     LanguageTrainingConfig,
@@ -34,6 +40,7 @@ from modeledit_jax.lifelong.language_model import LanguageModel
 from modeledit_jax.lifelong.model import EditableModel
 from modeledit_jax.lifelong.prepared import prepared
 from modeledit_jax.mesh import Layout, on_every_device
+from modeledit_jax.presets.preset import Preset
 from modeledit_jax.run.cache import cached_tree
 from modeledit_jax.run.named_models import load_language_model
 from modeledit_jax.run.progress import Reporter
@@ -49,6 +56,14 @@ LONGEST = 32
 row is padded to the longest."""
 
 HEADS = 4
+
+ALL_MLPS = ("layers/*/mlp/down",)
+"""Modules that may be edited where nothing else is said."""
+
+SHORT = 0.8
+"""Share of the facts to learn from that a given model is trained on: every row is padded to the
+longest, which is several times as long as most."""
+
 HELD_OUT = 0.25
 """Share of the sentences without facts that measure perplexity, as a fraction of ``--plain``."""
 
@@ -67,13 +82,44 @@ class Setup:
     seed: int
     corpus: FactCorpus
     model: LanguageModel
-    task: FactTask
+    encoded: FactTask
+
+    @cached_property
+    def task(self) -> FactTask:
+        """What no edit changes is computed where it is first asked for."""
+        return prepared(self.encoded)
+
+    def with_modules(self, modules: tuple[str, ...]) -> "Setup":
+        """The same with other layers to be edited; itself if they are these."""
+        model = self.model.with_modules(modules)
+        if model.modules == self.model.modules:
+            return self
+        return replace(self, model=model, encoded=replace(self.encoded, model=model.editable))
+
+
+def setup_for(config: FactOptions, preset: Preset, known: dict[tuple[str, ...], Setup]) -> Setup:
+    """The setup of a method: its own layers are edited, unless ``--modules`` or nothing names them.
+
+    Args:
+      config: of the run.
+      preset: of the method.
+      known: setups of the seed by modules, which is added to.
+    """
+    given = next(iter(known.values()))
+    modules = given.model.modules
+    if config.model is not None and config.modules is None and preset.pretrained is not None:
+        modules = mlps_at_depth(given.model.config, preset.pretrained.depth)
+    if modules not in known:
+        known[modules] = given.with_modules(modules)
+    return known[modules]
 
 
 def prepare(config: FactOptions, seed: int, reporter: Reporter) -> Setup:
     """Draws the facts of a seed; reads the language model, or trains it, or has it cached."""
     corpus = make_corpus(config, seed)
     model = language_model(config, seed, corpus, reporter)
+    if config.model is not None:
+        corpus = short_lessons(corpus, model)
     task = encode_task(
         model,
         corpus.edits,
@@ -84,14 +130,14 @@ def prepare(config: FactOptions, seed: int, reporter: Reporter) -> Setup:
         first=config.first,
         seed=seed,
     )
-    return Setup(seed, corpus, model, prepared(task))
+    return Setup(seed, corpus, model, task)
 
 
 def make_corpus(config: FactOptions, seed: int) -> FactCorpus:
     """Facts to be known, and edits of them."""
     sizes: dict[str, Any] = {"edits": config.edits, "train": config.train_edits}
     if config.model is not None:
-        edits, train = load_facts(config.corpus, seed=seed, **sizes)
+        edits, train = load_facts(config.corpus, seed=seed, tuning=config.tuning, **sizes)
         notes = (*GIVEN, *train.notes)
         return FactCorpus(config.task, (), SENTENCES, train, edits, QUESTIONS, notes=notes)
     if config.corpus == "counterfact":
@@ -102,12 +148,22 @@ def make_corpus(config: FactOptions, seed: int) -> FactCorpus:
     return fact_world(seed, plain=config.plain, held_out=held_out, **sizes)
 
 
+def short_lessons(corpus: FactCorpus, model: LanguageModel) -> FactCorpus:
+    """Without the few long facts to learn from."""
+    kept, longest = without_long(corpus.train.records, model.tokenizer, SHORT)
+    lost = len(corpus.train) - len(kept)
+    if not lost:
+        return corpus
+    note = f"facts to learn from that take more than {longest} tokens are left out: {lost}"
+    return replace(corpus, train=replace(corpus.train, records=kept), notes=(*corpus.notes, note))
+
+
 def check_modules(config: FactOptions) -> None:
     """Raises ValueError for patterns that match no layer, before anything is trained."""
     if config.model is None:
-        module_names(language_config(config, 1), config.modules)
+        module_names(language_config(config, 1), config.modules or ALL_MLPS)
     else:
-        _given_model(config.model, config.modules, open_mesh(config), config.cache_dir)
+        _given_model(config.model, config.modules or ALL_MLPS, open_mesh(config), config.cache_dir)
 
 
 def language_config(config: FactOptions, vocabulary: int) -> LanguageModelConfig:
@@ -135,12 +191,12 @@ def language_model(
     """The model that is edited, on the devices of ``--mesh``."""
     mesh = open_mesh(config)
     if config.model is not None:
-        return _given_model(config.model, config.modules, mesh, config.cache_dir)
+        return _given_model(config.model, config.modules or ALL_MLPS, mesh, config.cache_dir)
     network = language_config(config, corpus.tokenizer.get_vocab_size())
     params = jax.tree.map(jnp.asarray, trained(config, seed, corpus, network, reporter))
     if mesh is not None:
         params = spread_parameters(network, params, mesh)
-    editable = EditableModel.create(network, params, config.modules)
+    editable = EditableModel.create(network, params, config.modules or ALL_MLPS)
     return LanguageModel(editable, corpus.tokenizer)
 
 

@@ -123,6 +123,7 @@ def write_tuning(
     family: str,
     found: Mapping[str, Sequence[Mapping[str, Any]]],
     files: Mapping[str, str] = MappingProxyType({}),
+    pretrained: bool = False,
 ) -> Path:
     """Writes ``tuning.json`` and, in ``presets/``, the methods with their best settings.
 
@@ -131,6 +132,7 @@ def write_tuning(
       family: of presets.
       found: settings and ``score`` of all trials by method, best first.
       files: of methods of the user, by name; the others are presets of the family.
+      pretrained: see `tuned_preset`.
     """
     folder = run_folder(config)
     text = json.dumps({"config": as_json(config), "trials": found}, indent=2)
@@ -139,6 +141,6 @@ def write_tuning(
         best = {key: value for key, value in done[0].items() if key != "score"}
         print(name, *(f"{key}={value:g}" for key, value in best.items()))
         tuned = f"experiments.tuning: best of {len(done)} trials, score {done[0]['score']:.4g}"
-        preset = tuned_preset(files.get(name, name), family, best, tuned)
+        preset = tuned_preset(files.get(name, name), family, best, tuned, pretrained)
         atomic_write_text(folder / "presets" / f"{name}.toml", preset)
     return folder / "tuning.json"

@@ -211,3 +211,17 @@ def module_names(config: LanguageModelConfig, patterns: str | Sequence[str]) -> 
             f"the modules are: {', '.join(names)}"
         )
     return tuple(name for name in names if any(fnmatchcase(name, p) for p in patterns))
+
+
+def mlps_at_depth(config: LanguageModelConfig, depth: tuple[float, float]) -> tuple[str, ...]:
+    """The last layers of the MLPs between two shares of a network's depth, one at least.
+
+    Args:
+      config: of the network.
+      depth: layer ``i`` of ``L`` is among them if ``depth[0] ≤ i / L < depth[1]``.
+    """
+    count = config.num_layers
+    begin, end = depth
+    chosen = [i for i in range(count) if begin <= i / count < end]
+    chosen = chosen or [min(int(begin * count), count - 1)]
+    return tuple(f"layers/{index}/mlp/down" for index in chosen)

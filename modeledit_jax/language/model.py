@@ -87,11 +87,7 @@ def apply(
     _check(config, params, tokens.shape[1], hooks, capture, begin)
     if attention is None:
         attention = jnp.ones(tokens.shape, bool)
-    rotary = config.positions == "rotary"
-    shared = Shared(
-        causal=causal_mask(attention),
-        angles=rotary_angles(config, tokens.shape[1]) if rotary else None,
-    )
+    shared = _shared(config, attention)
     hidden = _embed(config, params, tokens) if start is None else start[1]
     hidden, captured = _layers(config, params["layers"], hidden, shared, hooks, capture, begin)
     if positions is not None:
@@ -102,6 +98,52 @@ def apply(
     kernel = params["tokens"]["embedding"].T if config.tied_head else params["head"]["kernel"]
     logits = linear(kernel, hidden, hook=hooks.get("head"), dtype=jnp.float32)
     return cap(logits, config.final_softcap), captured
+
+
+def hidden_below(
+    config: LanguageModelConfig,
+    params: Params,
+    tokens: Int[Array, "t n l"],
+    attention: Bool[Array, "t n l"],
+    layer: int,
+) -> Float[Array, "t n l width"]:
+    """The residual stream before a layer, of batches that are read one after another.
+
+    Each layer is a call of its own, so that one is compiled instead of all; not under `jax.jit`.
+    """
+    hidden = _embed_batches(config, params, tokens)
+    for index in range(layer):
+        stacked = config.scan_layers
+        own = params["layers"] if stacked else params["layers"][str(index)]
+        own = jax.tree.map(lambda w, i=index: w[i], own) if stacked else own
+        hidden = _layer_of_batches(
+            config, own, hidden, attention, jnp.asarray(config.window(index))
+        )
+    return hidden
+
+
+@partial(jax.jit, static_argnames="config")
+def _embed_batches(config: LanguageModelConfig, params: Params, tokens: Array) -> Array:
+    return jax.lax.map(partial(_embed, config, params), tokens)
+
+
+@partial(jax.jit, static_argnames="config")
+def _layer_of_batches(
+    config: LanguageModelConfig, layer: Params, hidden: Array, attention: Array, window: Array
+) -> Array:
+    def run(batch: tuple[Array, Array]) -> Array:
+        hidden, attention = batch
+        return decoder_layer(config, (), layer, hidden, _shared(config, attention), window, {})[0]
+
+    return jax.lax.map(run, (hidden, attention))
+
+
+def _shared(config: LanguageModelConfig, attention: Array) -> Shared:
+    rotary = config.positions == "rotary"
+    return Shared(
+        causal=causal_mask(attention),
+        angles=rotary_angles(config, attention.shape[1]) if rotary else None,
+    )
 
 
 def _check(

@@ -1,7 +1,7 @@
 """A language model with its tokenizer, some of whose layers may be edited; folder to folder."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,15 @@ class LanguageModel:
     def modules(self) -> tuple[str, ...]:
         """Names of the layers that may change."""
         return self.editable.modules
+
+    def with_modules(self, modules: str | Sequence[str]) -> "LanguageModel":
+        """The same network, other layers of which may change.
+
+        Raises:
+          ValueError: a pattern that matches no layer; the message lists the layers.
+        """
+        editable = EditableModel.create(self.config, self.params, modules)
+        return replace(self, editable=editable)
 
     def complete(
         self, prompts: Sequence[str], kernels: Kernels | None = None, tokens: int = 8

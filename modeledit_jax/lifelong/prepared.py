@@ -14,7 +14,7 @@ import jax
 from modeledit_jax.data.facts.questions import Questions, group_questions
 from modeledit_jax.data.facts.records import FactBatch
 from modeledit_jax.data.facts.tokens import TokenBatch, with_places
-from modeledit_jax.language.model import apply
+from modeledit_jax.language.model import hidden_below
 from modeledit_jax.lifelong.fact_task import FactTask, rows_at_once
 from modeledit_jax.lifelong.model import EditableModel
 
@@ -85,13 +85,9 @@ def _map_asked(below: partial, group: Questions) -> Questions:
     return replace(group, wanted=below(group.wanted), rival=rival)
 
 
-@jax.jit
 def _with_hidden(model: EditableModel, batch: TokenBatch) -> TokenBatch:
-    """Runs the layers below the first edited one on a batch ``[T, n, l]``, ``n`` rows at a time."""
-    below = f"layers/{model.first_layer - 1}"
-
-    def run(rows: TokenBatch) -> jax.Array:
-        seen = apply(model.config, model.params, rows.tokens, rows.attention, capture=(below,))[1]
-        return seen[below]
-
-    return replace(batch, hidden=jax.lax.map(run, batch))
+    """What the layers below the first edited one say about a batch ``[T, n, l]``."""
+    hidden = hidden_below(
+        model.config, model.params, batch.tokens, batch.attention, model.first_layer
+    )
+    return replace(batch, hidden=hidden)

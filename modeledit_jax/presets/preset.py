@@ -13,6 +13,11 @@
     line = "-"
     [options]                     # which setting an option of a command sets, at any depth
     updates = "training.updates"
+    [pretrained]                  # of language models that are given, instead of the above
+    depth = [0.66, 0.93]          # layers edited, as shares of their number
+    tuned = "four trials on ..."
+    [pretrained.settings]
+    learning_rate = 1e-4
 
 Settings are checked by the dataclass they belong to. A table among them that names a ``class``
 becomes an object of that class; a nested dataclass takes a table; ``"none"`` stands for None, which
@@ -41,7 +46,7 @@ Role = Literal["edit", "control", "reference"]
 reference for how to read the others."""
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
-_KEYS = {"class", "role", "tuned", "settings", "style", "options"}
+_KEYS = {"class", "role", "tuned", "settings", "style", "options", "pretrained"}
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,26 @@ class Style:
     color: str
     marker: str
     line: str
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """What is else about a method of a language model that is given, not trained here.
+
+    Attributes:
+      depth: the layers whose MLPs are edited, from one share of their number on, below another.
+      settings: as in `Preset`; they replace those of the same name.
+      tuned: how they were found.
+    """
+
+    depth: tuple[float, float]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    tuned: str = ""
+
+    def __post_init__(self) -> None:
+        begin, end = self.depth
+        if not 0 <= begin < end <= 1:
+            raise ValueError(f"depth={self.depth}: give two shares of the layers, in their order")
 
 
 @dataclass(frozen=True)
@@ -65,6 +90,7 @@ class Preset:
       tuned: how the settings were found; empty if they are defaults.
       style: in figures; None: one derived from the name.
       options: settings, with dots between tables, by the names of options that set them.
+      pretrained: what is else of a language model that is given; None: nothing.
     """
 
     name: str
@@ -74,6 +100,7 @@ class Preset:
     tuned: str = ""
     style: Style | None = None
     options: Mapping[str, str] = field(default_factory=dict)
+    pretrained: Pretrained | None = None
 
     def build(self, **context: Any) -> Any:
         """Makes the method.
@@ -106,6 +133,24 @@ class Preset:
         for name, value in settings.items():
             changed = _replaced(changed, name.split("."), value)
         return dataclasses.replace(self, settings=changed)
+
+    def for_pretrained(self) -> "Preset":
+        """The method as it is for a language model that is given."""
+        if self.pretrained is None:
+            return self
+        changed = self.with_settings(_leaves(self.pretrained.settings))
+        return dataclasses.replace(changed, tuned=self.pretrained.tuned or self.tuned)
+
+
+def _leaves(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings of all tables, with dots between their names; tables that name a class are whole."""
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping) and "class" not in value:
+            found |= _leaves(value, f"{prefix}{name}.")
+        else:
+            found[f"{prefix}{name}"] = value
+    return found
 
 
 def preset_names(family: str) -> tuple[str, ...]:
@@ -154,17 +199,19 @@ def preset_source(name: str | Path, family: str = "") -> tuple[str, str, Path | 
     return text, content, None
 
 
-def preset(name: str | Path, **settings: Any) -> Any:
+def preset(name: str | Path, *, pretrained: bool = False, **settings: Any) -> Any:
     """Builds the method of a preset: ``preset("unlearning/ppo-shift", budget=500)``.
 
     Args:
       name: see `load_preset`.
+      pretrained: with the settings for a language model that is given (`Preset.for_pretrained`).
       **settings: to use instead of those of the file: fields of the class, or the file's options.
 
     Raises:
       FileNotFoundError, ValueError: as `load_preset` and `Preset.build`.
     """
     found = load_preset(name)
+    found = found.for_pretrained() if pretrained else found
     options = {name: settings.pop(name) for name in found.options if name in settings}
     return found.with_settings(settings).build(**options)
 
@@ -191,6 +238,7 @@ def _read(name: str, text: str, folder: Path | None) -> Preset:
     _check_entries(name, content)
     try:
         style = dacite.from_dict(Style, content["style"], _STRICT) if "style" in content else None
+        pretrained = _pretrained(content, folder)
         kind = import_class(content.get("class", ""), folder)
     except (dacite.DaciteError, ValueError) as error:
         raise ValueError(f"preset {name!r}: {error}") from error
@@ -202,7 +250,18 @@ def _read(name: str, text: str, folder: Path | None) -> Preset:
         content.get("tuned", ""),
         style,
         content.get("options", {}),
+        pretrained,
     )
+
+
+def _pretrained(content: Mapping[str, Any], folder: Path | None) -> Pretrained | None:
+    if "pretrained" not in content:
+        return None
+    table = dict(content["pretrained"])
+    if isinstance(table.get("depth"), list):  # TOML has no tuples
+        table["depth"] = tuple(map(float, table["depth"]))
+    table["settings"] = _beside(table.get("settings", {}), folder)
+    return dacite.from_dict(Pretrained, table, _STRICT)
 
 
 def _parsed(name: str, text: str) -> dict[str, Any]:
@@ -228,7 +287,7 @@ def _check_entries(name: str, content: Mapping[str, Any]) -> None:
     for key in ("class", "tuned", "role"):
         if not isinstance(content.get(key, ""), str):
             raise ValueError(f"preset {name!r}: {key} is {content[key]!r}, it must be a text")
-    for key in ("settings", "style", "options"):
+    for key in ("settings", "style", "options", "pretrained"):
         if not isinstance(content.get(key, {}), Mapping):
             raise ValueError(f"preset {name!r}: {key} is {content[key]!r}, it must be a table")
     if content.get("role", "edit") not in get_args(Role):

@@ -1,6 +1,6 @@
 """Tuned presets: a method's file with the settings that a tuner has found."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,13 @@ import tomlkit
 from modeledit_jax.presets.preset import preset_source
 
 
-def tuned_preset(name: str | Path, family: str, settings: Mapping[str, Any], tuned: str) -> str:
+def tuned_preset(
+    name: str | Path,
+    family: str,
+    settings: Mapping[str, Any],
+    tuned: str,
+    pretrained: bool = False,
+) -> str:
     """Text of a preset with other settings; comments and all else stay.
 
     Args:
@@ -17,18 +23,24 @@ def tuned_preset(name: str | Path, family: str, settings: Mapping[str, Any], tun
       family: likewise.
       settings: by name, with dots between tables: ``"training.learning_rate"``.
       tuned: how they were found.
+      pretrained: they are those for a language model that is given (`Pretrained`).
 
     Raises:
       FileNotFoundError, ValueError: as `load_preset`.
     """
     document = tomlkit.parse(preset_source(name, family)[1])
-    document["tuned"] = tuned
+    top = _table(document, ("pretrained",)) if pretrained else document
+    top["tuned"] = tuned
     for path, value in settings.items():
-        table: Any = document
         *tables, last = ("settings", *path.split("."))
-        for part in tables:
-            if part not in table:
-                table[part] = tomlkit.table()
-            table = table[part]
-        table[last] = value
+        _table(top, tables)[last] = value
     return tomlkit.dumps(document)
+
+
+def _table(document: Any, names: Sequence[str]) -> Any:
+    """A table within tables, made where there is none."""
+    for name in names:
+        if name not in document:
+            document[name] = tomlkit.table()
+        document = document[name]
+    return document

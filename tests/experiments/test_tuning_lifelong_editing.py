@@ -13,14 +13,21 @@ from experiments.tuning.lifelong_editing.config import TuneConfig, TunedName
 from modeledit_jax.presets.preset import load_preset
 
 
-def test_every_method_has_as_many_trials_of_its_settings():
-    assert tuple(tuning.STEPS) == TunedName.__args__
-    for name in tuning.STEPS:
-        found = tuning.trials(name)
+@pytest.mark.parametrize("grids", [tuning.STEPS, tuning.PRETRAINED], ids=["here", "pretrained"])
+def test_every_method_has_as_many_trials_of_its_settings(grids):
+    for name, grid in grids.items():
+        found = tuning.trials(grid)
         assert len(found) == 4 == len({tuple(trial.values()) for trial in found})
-        preset = load_preset(name, "lifelong")
+        preset = load_preset(name, "lifelong").for_pretrained()
         for trial in found:
             build_method(preset.with_settings(trial))
+
+
+def test_grids_are_of_the_methods_that_may_be_named():
+    assert tuple(tuning.PRETRAINED) == TunedName.__args__
+    assert set(tuning.grids(TuneConfig())) == set(tuning.STEPS) < set(tuning.PRETRAINED)
+    with pytest.raises(ValueError, match="--methods memit: there are no .* without --model"):
+        tuning.grids(TuneConfig(methods=("memit",)))
 
 
 def test_routed_methods_take_what_rledit_takes():

@@ -4,7 +4,13 @@ import dataclasses
 
 import pytest
 
-from modeledit_jax.language.config import all_modules, layer_modules, module_names, tiny_llama
+from modeledit_jax.language.config import (
+    all_modules,
+    layer_modules,
+    mlps_at_depth,
+    module_names,
+    tiny_llama,
+)
 from tests.language.tiny_models import GEMMA, GPT2, LLAMA
 
 
@@ -74,3 +80,15 @@ def test_sizes_are_positive_integers(changes, message):
 def test_no_heads():
     with pytest.raises(ValueError, match="num_heads is 0: it must be an integer of at least 1"):
         tiny_llama(61, num_heads=0)
+
+
+@pytest.mark.parametrize(
+    ("layers", "depth", "chosen"),
+    [(30, (0.66, 0.93), range(20, 28)), (30, (0.26, 0.36), range(8, 11)), (2, (0.26, 0.36), [0]),
+     (2, (0.66, 0.93), [1]), (1, (0.9, 1.0), [0]), (4, (0.0, 1.0), range(4))],
+)  # fmt: skip
+def test_a_share_of_the_depth_is_some_layers_and_one_at_least(layers, depth, chosen):
+    config = tiny_llama(16, width=8, num_layers=layers, num_heads=2)
+    found = mlps_at_depth(config, depth)
+    assert found == tuple(f"layers/{index}/mlp/down" for index in chosen)
+    assert module_names(config, found) == found

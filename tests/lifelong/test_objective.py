@@ -60,7 +60,9 @@ def test_no_label_no_loss():
 @pytest.mark.parametrize("memory", [1, 2, 9])
 @pytest.mark.parametrize("step", [0, 2])
 def test_memory_counts_past_batches_with_decay(model, stream, memory, step):
-    objective = Objective(memory=memory, decay=0.7, past=2.0, locality=0.3, size=0.01)
+    objective = Objective(
+        memory=memory, decay=0.7, past=2.0, locality=0.3, size=0.01, recompute=memory > 1
+    )
     kernels, changes = model.kernels(), random_changes(model)
     expected = 0.01 * sum(squared_norms(changes).values())
     for age in range(min(memory, step + 1)):
@@ -69,6 +71,19 @@ def test_memory_counts_past_batches_with_decay(model, stream, memory, step):
         expected += (2.0 if age else 1.0) * 0.7**age * own
     value = trajectory_loss(model, kernels, changes, stream, jnp.int32(step), objective)
     np.testing.assert_allclose(value, expected, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_what_is_kept_for_the_gradient_does_not_change_it(model, stream):
+    changes = random_changes(model)
+
+    def loss(size, recompute):
+        own = Objective(memory=2, recompute=recompute)
+        moved = {name: hook.replace(values=size * hook.values) for name, hook in changes.items()}
+        return trajectory_loss(model, model.kernels(), moved, stream, jnp.int32(2), own)
+
+    kept, again = (jax.grad(loss)(1.0, recompute) for recompute in (False, True))
+    np.testing.assert_allclose(kept, again, rtol=1e-5)
 
 
 @pytest.mark.slow

@@ -304,3 +304,38 @@ def test_every_preset_of_the_project_is_well_formed():
             found = load_preset(f"{family}/{name}")
             assert isinstance(found, Preset) and found == load_preset(name, family)
             assert isinstance(found.kind, type)
+
+
+def test_settings_for_pretrained_models_replace_those_of_their_names(tmp_path):
+    path = tmp_path / "own.toml"
+    text = """
+class = "modeledit_jax.lifelong.methods.fine_tuning:FineTune"
+tuned = "here"
+[settings]
+loss = "teacher"
+learning_rate = 1e-3
+[pretrained]
+depth = [0.5, 0.75]
+tuned = "there"
+[pretrained.settings]
+learning_rate = 1e-5
+"""
+    path.write_text(text)
+    found = load_preset(path)
+    assert found.build().learning_rate == 1e-3 and found.pretrained.depth == (0.5, 0.75)
+    other = found.for_pretrained()
+    assert other.build() == replace(found.build(), learning_rate=1e-5) and other.tuned == "there"
+    assert preset(path, pretrained=True) == other.build()
+    path.write_text(text.replace("[0.5, 0.75]", "[0.75, 0.5]"))
+    with pytest.raises(ValueError, match="'own': depth=.* give two shares of the layers"):
+        load_preset(path)
+    path.write_text(text.replace("[0.5, 0.75]", "3"))
+    with pytest.raises(ValueError, match="'own'.*depth"):
+        load_preset(path)
+
+
+def test_nested_settings_for_pretrained_models_leave_the_others():
+    own = load_preset("rledit", "lifelong")
+    other = own.for_pretrained().build()
+    assert other.training.updates == own.pretrained.settings["training"]["updates"]
+    assert other.training.objective.past == own.build().training.objective.past

@@ -1,20 +1,33 @@
 """Options of the tuning."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from experiments.common.checks import Seed
 from experiments.lifelong_editing.config import FactOptions, Facts, LessonFacts
 
-TunedName = Literal["ft-l", "ft-m", "ultraedit", "mend", "malmen", "rledit"]
+TunedName = Literal[
+    "ft-l",
+    "ft-m",
+    "ultraedit",
+    "mend",
+    "malmen",
+    "rledit",
+    "memit",
+    "memit-seq",
+    "emmet",
+    "alphaedit",
+]
 
 
 @dataclass(frozen=True)
 class TuneConfig(FactOptions):
     """Tune the methods of the lifelong-editing experiment."""
 
-    methods: tuple[TunedName, ...] = TunedName.__args__  # type: ignore[attr-defined]
-    """Methods to tune."""
+    tuning: ClassVar[bool] = True
+
+    methods: tuple[TunedName, ...] | None = None
+    """Methods to tune; default: all, the closed-form ones with --model alone."""
     edits: Facts = 1_000
     """Facts edited, one batch after another."""
     train_edits: LessonFacts = 1_000

@@ -1,7 +1,7 @@
 """Every setting of every method's grid on a world of its own, and presets of the best."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -9,7 +9,7 @@ import numpy as np
 
 from experiments.common.options import run_folder
 from experiments.lifelong_editing.methods import build_method
-from experiments.lifelong_editing.setup import Setup, check_modules, prepare
+from experiments.lifelong_editing.setup import Setup, check_modules, prepare, setup_for
 from experiments.tuning.lifelong_editing.config import TuneConfig
 from experiments.tuning.searches import write_tuning
 from modeledit_jax.presets.preset import load_preset, preset_names
@@ -35,24 +35,60 @@ STEPS: dict[str, dict[str, tuple[float, ...]]] = {
 }
 """Four trials each."""
 
+_SINGLE: dict[str, tuple[float, ...]] = {
+    "network.edit_lr": (1e-4, 3e-4),
+    "training.learning_rate": (1e-5, 1e-4),
+}
+_WEIGHTS: dict[str, tuple[float, ...]] = {"weight": (1_500.0, 5_000.0, 15_000.0, 50_000.0)}
+PRETRAINED: dict[str, dict[str, tuple[float, ...]]] = {
+    "ft-l": {"learning_rate": (1e-4, 2e-4, 5e-4, 1e-3)},
+    "ft-m": {"learning_rate": (1e-4, 2e-4, 5e-4, 1e-3)},
+    "ultraedit": {"learning_rate": (5e-5, 1e-4, 2e-4, 4e-4)},
+    "mend": _SINGLE,
+    "malmen": _SINGLE,
+    "rledit": _SINGLE,
+    "memit": _WEIGHTS,
+    "memit-seq": _WEIGHTS,
+    "emmet": {"weight": (10.0, 100.0, 1_000.0, 5_000.0)},
+    "alphaedit": {"energy": (0.9, 0.98), "size_penalty": (1.0, 10.0)},
+}
+"""With a model that is given: four trials each."""
 
-def trials(name: str) -> list[Trial]:
-    """The settings of a method's grid."""
-    grid = STEPS[name]
+
+def grids(config: TuneConfig) -> dict[str, dict[str, tuple[float, ...]]]:
+    """Settings to try, by method.
+
+    Raises:
+      ValueError: there is no grid for a method of the command line.
+    """
+    known = STEPS if config.model is None else PRETRAINED
+    if unknown := [name for name in config.methods or known if name not in known]:
+        raise ValueError(
+            f"--methods {', '.join(unknown)}: there are no settings to try"
+            f"{' without --model' if config.model is None else ''}; this command tunes "
+            f"{', '.join(known)}"
+        )
+    return {name: known[name] for name in config.methods or known}
+
+
+def trials(grid: Mapping[str, Sequence[float]]) -> list[Trial]:
+    """All settings of a grid."""
     return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
 
 
 def run(config: TuneConfig) -> Path:
     """Tunes; writes ``tuning.json`` and a preset of every method in ``presets/``."""
     check_modules(config)
-    grids: dict[str, list[Trial]] = {name: trials(name) for name in config.methods}
-    scores = np.zeros((config.seeds, len(grids), max(map(len, grids.values()))))
+    settings = grids(config)
+    tried = {name: trials(grid) for name, grid in settings.items()}
+    scores = np.zeros((config.seeds, len(tried), max(map(len, tried.values()))))
     with Progress("tuning", scores.size, SHOWN) as bars:
         for place in range(config.seeds):
             setup = prepare(config, config.seed + place, bars.reporter)
-            for number, name in enumerate(grids):
-                scores[place, number] = run_trials(config, setup, name, grids[name], bars)
-    means = dict(zip(grids, scores.mean(0), strict=True))
+            setups = {setup.model.modules: setup}
+            for number, name in enumerate(tried):
+                scores[place, number] = run_trials(config, setups, name, tried[name], bars)
+    means = dict(zip(tried, scores.mean(0), strict=True))
     found = {
         name: sorted(
             (
@@ -61,19 +97,26 @@ def run(config: TuneConfig) -> Path:
             ),
             key=lambda trial: -trial["score"],
         )
-        for name, grid in grids.items()
+        for name, grid in tried.items()
     }
     for name, (best, *_) in found.items():
-        write_followers(config, name, {key: best[key] for key in STEPS[name]})
-    return write_tuning(config, "lifelong", found)
+        write_followers(config, name, {key: best[key] for key in settings[name]})
+    return write_tuning(config, "lifelong", found, pretrained=config.model is not None)
 
 
 def run_trials(
-    config: TuneConfig, setup: Setup, name: str, grid: Sequence[Trial], bars: Progress
+    config: TuneConfig,
+    setups: dict[tuple[str, ...], Setup],
+    name: str,
+    grid: Sequence[Trial],
+    bars: Progress,
 ) -> list[float]:
-    """``overall`` of every setting of a method."""
-    options = {"meta_updates": config.meta_updates, "memory": config.memory}
-    preset = load_preset(name, "lifelong").with_options(**options)
+    """The mean of four of every setting of a method; of a given model that with what stays."""
+    preset = load_preset(name, "lifelong")
+    preset = preset if config.model is None else preset.for_pretrained()
+    preset = preset.with_options(meta_updates=config.meta_updates, memory=config.memory)
+    setup = setup_for(config, preset, setups)
+    measure = "overall" if config.model is None else "overall_unedited"
     scores = []
     for number, trial in enumerate(grid):
         found = run_fact_task(
@@ -84,7 +127,7 @@ def run_trials(
             reporter=bars.reporter,
             name=name,
         )
-        scores.append(found.metrics["overall"])
+        scores.append(found.metrics[measure])
         bars.one_done()
     return scores
 
@@ -92,7 +135,8 @@ def run_trials(
 def write_followers(config: TuneConfig, name: str, settings: Trial) -> None:
     """Presets of the methods that take the settings of another one."""
     for other in followers(name):
-        text = tuned_preset(other, "lifelong", settings, f"all but the routing is that of {name}")
+        tuned = f"all but the routing is that of {name}"
+        text = tuned_preset(other, "lifelong", settings, tuned, config.model is not None)
         atomic_write_text(run_folder(config) / "presets" / f"{other}.toml", text)
 
 

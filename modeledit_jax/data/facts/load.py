@@ -20,6 +20,7 @@ def load_facts(
     edits: int | None = None,
     train: int | None = None,
     seed: int = 0,
+    tuning: bool = False,
     data_dir: Path | None = None,
 ) -> tuple[EditRecords, EditRecords]:
     """Facts to edit in, and facts about other subjects to learn editing from.
@@ -31,6 +32,8 @@ def load_facts(
       train: how many to learn from; None: none of a file of your own, else as many as are edited,
         if there are so many.
       seed: of the draw. A file of your own keeps its order: the first ``edits`` are edited in.
+      tuning: draw edits of ``counterfact`` and ``zsre`` from a part that is else never edited, to
+        choose settings by: CounterFact's validation part, ZsRE's training part.
       data_dir: default ``$MODELEDIT_DATA_DIR``.
 
     Returns:
@@ -49,7 +52,7 @@ def load_facts(
         )
         return world.edits, world.train
     if source in COLLECTIONS:
-        pools = _published(str(source), data_dir)
+        pools = _published(str(source), tuning, data_dir)
         draws = StableRandom(seed)
         first = _take(draws.shuffled(pools[0].records), edits, pools[0].name)
         rest = draws.shuffled(_about_others(pools[1].records, first))
@@ -70,15 +73,16 @@ def load_facts(
     )
 
 
-def _published(name: str, data_dir: Path | None) -> tuple[EditRecords, EditRecords]:
+def _published(name: str, tuning: bool, data_dir: Path | None) -> tuple[EditRecords, EditRecords]:
     """Where edits, and where facts to train on are drawn from."""
     if name == "counterfact":
+        part = "val" if tuning else "edit"
         return (
-            load_counterfact("counterfact-edit.json", data_dir=data_dir),
+            load_counterfact(f"counterfact-{part}.json", data_dir=data_dir),
             load_counterfact("counterfact-train.json", data_dir=data_dir),
         )
     return (
-        load_zsre("zsre_mend_eval.json", data_dir=data_dir),
+        load_zsre(f"zsre_mend_{'train' if tuning else 'eval'}.json", data_dir=data_dir),
         load_zsre("zsre_mend_train.json", data_dir=data_dir),
     )
 
