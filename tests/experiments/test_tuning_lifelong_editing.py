@@ -26,7 +26,7 @@ def test_every_method_has_as_many_trials_of_its_settings(grids):
 def test_grids_are_of_the_methods_that_may_be_named():
     assert tuple(tuning.PRETRAINED) == TunedName.__args__
     assert set(tuning.grids(TuneConfig())) == set(tuning.STEPS) < set(tuning.PRETRAINED)
-    with pytest.raises(ValueError, match="--methods memit: there are no .* without --model"):
+    with pytest.raises(ValueError, match=r"--methods memit: there are no .* without --model"):
         tuning.grids(TuneConfig(methods=("memit",)))
 
 

@@ -327,10 +327,10 @@ learning_rate = 1e-5
     assert other.build() == replace(found.build(), learning_rate=1e-5) and other.tuned == "there"
     assert preset(path, pretrained=True) == other.build()
     path.write_text(text.replace("[0.5, 0.75]", "[0.75, 0.5]"))
-    with pytest.raises(ValueError, match="'own': depth=.* give two shares of the layers"):
+    with pytest.raises(ValueError, match=r"'own': depth=.* give two shares of the layers"):
         load_preset(path)
     path.write_text(text.replace("[0.5, 0.75]", "3"))
-    with pytest.raises(ValueError, match="'own'.*depth"):
+    with pytest.raises(ValueError, match=r"'own'.*depth"):
         load_preset(path)
 
 

@@ -29,7 +29,7 @@ def without_long(
         return (), 0
     tokenizer = plain_tokenizer(tokenizer)
     lengths = np.array([max(_lengths(record, tokenizer)) for record in records])
-    limit = int(np.quantile(lengths, share, method="higher"))
+    limit = int(np.quantile(lengths, share, method="inverted_cdf"))
     kept = tuple(r for r, length in zip(records, lengths, strict=True) if length <= limit)
     return kept, limit
 
