@@ -6,6 +6,8 @@ preconditioner H (`low_rank.preconditioned_shift`), which is made here once, in 
 nearly singular, and its inverse in float32 is noise beyond a condition number of 1e6.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +17,7 @@ from modeledit_jax import struct
 from modeledit_jax.data.facts.records import FactBatch
 from modeledit_jax.data.facts.tokens import TokenBatch
 from modeledit_jax.lifelong.model import EditableModel, Kernels
+from modeledit_jax.lifelong.stream import TrainingLoop
 from modeledit_jax.types import Array, Field
 
 JITTER = 1e-6
@@ -66,6 +69,26 @@ def _add(
     return KeyStatistics(moments, statistics.count + text.attention.sum())
 
 
+def read_keys(model: EditableModel, stream: FactBatch, loop: TrainingLoop) -> KeyStatistics:
+    """Statistics of the unedited network over all prompts of a stream ``[S, n, ...]``."""
+
+    def advance(state: KeyStatistics, done: int, steps: int) -> tuple[KeyStatistics, dict]:
+        part = jax.tree.map(lambda leaf: leaf[done : done + steps], stream)
+        return _read(model, state, part), {}
+
+    return loop(KeyStatistics.empty(model), advance, stream.batches)
+
+
+@partial(jax.jit, donate_argnums=1)
+def _read(model: EditableModel, statistics: KeyStatistics, stream: FactBatch) -> KeyStatistics:
+    kernels = model.kernels()
+
+    def step(statistics: KeyStatistics, batch: FactBatch) -> tuple[KeyStatistics, None]:
+        return add_keys(model, kernels, statistics, batch), None
+
+    return jax.lax.scan(step, statistics, stream)[0]
+
+
 def covariance_preconditioner(
     covariance: Float[np.ndarray, "d d"], weight: float
 ) -> Float[np.ndarray, "d d"]:
@@ -113,6 +136,22 @@ def null_space_preconditioner(
 def identity_preconditioner(size: int, ridge: float) -> Float[np.ndarray, "d d"]:
     """``I / L2``: nothing is protected but by the size of the change."""
     return np.eye(size) / ridge
+
+
+def text_and_size(
+    covariance: Float[np.ndarray, "d d"] | None, weight: float, size: int
+) -> Float[np.ndarray, "d d"]:
+    """``(λC + I)⁻¹`` in float64: the size of a change counts, and what it does to text.
+
+    Args:
+      covariance: C; None: nothing is known of text.
+      weight: λ.
+      size: d.
+    """
+    if covariance is None:
+        return np.eye(size)
+    inverse = np.linalg.inv(weight * covariance + np.eye(size))
+    return (inverse + inverse.T) / 2
 
 
 def as_array(preconditioner: Float[np.ndarray, "d d"], dtype: jnp.dtype) -> Array:

@@ -1,10 +1,11 @@
 """From names to methods: what each is, and that the controls differ in one thing."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from experiments.lifelong_editing.config import ALL_METHODS, CLOSED_FORM, Config
+from experiments.lifelong_editing.config import ALL_METHODS, CLOSED_FORM, PRECONDITIONED, Config
 from experiments.lifelong_editing.methods import build_method, load_methods
 from modeledit_jax.lifelong.methods.fine_tuning import FineTune
 from modeledit_jax.lifelong.methods.unedited import Unedited
@@ -12,7 +13,7 @@ from modeledit_jax.lifelong.stream import StreamEditor
 from modeledit_jax.presets.preset import preset, preset_names
 
 CONFIG = Config(memory=3, meta_updates=7, fraction=0.25)
-EVERY = ALL_METHODS + CLOSED_FORM
+EVERY = ALL_METHODS + CLOSED_FORM + PRECONDITIONED
 ROUTED = ("hiedit", "hiedit-ste", "random-k", "fixed-k", "top-norm-k")
 
 
@@ -38,9 +39,10 @@ def test_every_preset_is_a_method_with_a_style_and_a_role(methods):
 
 def test_which_are_trained_and_how(methods):
     trained = {name for name, own in methods.items() if own.gradient_steps(0)}
-    assert trained == set(ALL_METHODS) - {"original", "ft-l", "ft-m", "ultraedit"}
+    assert trained == set(ALL_METHODS) - {"original", "ft-l", "ft-m", "ultraedit"} | {"rledit-text"}
     for name in trained:
-        training = methods[name].training
+        own = methods[name]
+        training = (own.editor if name in PRECONDITIONED else own).training
         alone = name in ("mend", "malmen")
         assert training.updates == methods[name].gradient_steps(9) == 7
         assert training.keep_edits != alone
@@ -58,6 +60,15 @@ def test_controls_are_rledit_but_for_the_routing(methods):
         assert own.routing.fraction == 0.25
     assert methods["hiedit"].routing.gradient == "reinforce"
     assert methods["hiedit-ste"].routing.gradient == "ste"
+
+
+def test_ours_are_the_methods_they_are_called_after(methods):
+    given = Config(model=Path("anywhere"))
+    for name in PRECONDITIONED:
+        alone = name.removesuffix("-text")
+        assert methods[name].editor == methods[alone]
+        own, inner = (build_method(*load_methods([n], given)) for n in (name, alone))
+        assert own.editor == inner
 
 
 def test_the_library_builds_what_the_command_runs_by_default():

@@ -34,12 +34,11 @@ from modeledit_jax.data.facts.tokens import IGNORED, values_known
 from modeledit_jax.language.hooked_linear import Hook
 from modeledit_jax.lifelong.edit_values import ValueSearch, edit_values
 from modeledit_jax.lifelong.key_statistics import (
-    KeyStatistics,
-    add_keys,
     as_array,
     covariance_preconditioner,
     identity_preconditioner,
     null_space_preconditioner,
+    read_keys,
 )
 from modeledit_jax.lifelong.low_rank import preconditioned_shift, remember
 from modeledit_jax.lifelong.model import Changes, EditableModel, Kernels, commit
@@ -182,11 +181,7 @@ class ClosedForm(StreamEditor):
                 "subjects to train on"
             )
 
-        def advance(state: KeyStatistics, done: int, steps: int) -> tuple[KeyStatistics, dict]:
-            part = jax.tree.map(lambda leaf: leaf[done : done + steps], stream)
-            return _read(model, state, part), {}
-
-        read = loop(KeyStatistics.empty(model), advance, stream.batches)
+        read = read_keys(model, stream, loop)
         found = {}
         for name in self.edited(model).values():
             covariance = read.covariance(name)
@@ -247,16 +242,6 @@ class ClosedForm(StreamEditor):
             if self.history:
                 remembered[module] = remember(state[module], keys, self.ridge, real)
         return changes, remembered
-
-
-@partial(jax.jit, donate_argnums=1)
-def _read(model: EditableModel, statistics: KeyStatistics, stream: FactBatch) -> KeyStatistics:
-    kernels = model.kernels()
-
-    def step(statistics: KeyStatistics, batch: FactBatch) -> tuple[KeyStatistics, None]:
-        return add_keys(model, kernels, statistics, batch), None
-
-    return jax.lax.scan(step, statistics, stream)[0]
 
 
 def _keys_and_stream(
