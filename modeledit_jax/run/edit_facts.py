@@ -148,6 +148,7 @@ def run_fact_task(
     dtype: Any = None,
     reporter: Reporter | None = None,
     name: str = "",
+    asked: int = POINTS,
 ) -> FactRun:
     """`edit_facts` on what is encoded already.
 
@@ -161,6 +162,8 @@ def run_fact_task(
       dtype: of the edited kernels; None: that of the model, float32 at least.
       reporter: shows the progress.
       name: of the method, for ``reporter``.
+      asked: times at most that the edits so far are asked about, ever further apart, which is when
+        checkpoints are written; 1: at the end alone.
 
     Raises:
       ValueError: a method that has nothing to learn from, or checkpoints of something else.
@@ -177,8 +180,9 @@ def run_fact_task(
         task.model, state, jax.random.fold_in(key, 2), task.model.dtype if dtype is None else dtype
     )
     report = shown(f"{prefix}editing")
-    editing = _edit(method, task, start, folder and folder / "stream", report)
-    return _measured(method, task, editing, loop.seconds)
+    bounds = points(task.edits.batches, asked)
+    editing = _edit(method, task, start, bounds, folder and folder / "stream", report)
+    return _measured(method, task, editing, bounds, loop.seconds)
 
 
 class _SavedLoop:
@@ -240,11 +244,15 @@ def _run_on_mesh(
 
 
 def _edit(
-    method: StreamEditor, task: FactTask, start: StreamState, folder: Path | None, report: Report
+    method: StreamEditor,
+    task: FactTask,
+    start: StreamState,
+    bounds: Sequence[int],
+    folder: Path | None,
+    report: Report,
 ) -> CompletedRun:
-    """Edits all batches, asking about the edits so far at `points` on the way."""
+    """Edits all batches, asking about the edits so far after each of the `points`."""
     model, edits, questions = task.model, task.edits, task.questions
-    bounds = points(edits.batches)
     unedited = unedited_answers(model, questions)
     ask = partial(
         score_stream, model, questions=questions, real=edits.real, unedited=unedited,
@@ -282,7 +290,11 @@ def _edit(
 
 
 def _measured(
-    method: StreamEditor, task: FactTask, editing: CompletedRun, learning: float
+    method: StreamEditor,
+    task: FactTask,
+    editing: CompletedRun,
+    bounds: Sequence[int],
+    learning: float,
 ) -> FactRun:
     """The numbers of one method."""
     state: StreamState = editing.state
@@ -296,14 +308,14 @@ def _measured(
     edited = np.cumsum(np.asarray(real).sum(1))
     metrics = {name: float(values[-1]) for name, values in curves.items()}
     metrics |= {name: float(value) for name, value in besides.items()}
-    metrics["modules_per_edit"] = _per_batch(masks, batches)
+    metrics["modules_per_edit"] = _per_batch(masks, bounds)
     metrics["ms_per_edit"] = 1e3 * float(seconds) / int(edited[-1])
     metrics["state_bytes"] = float(sum(leaf.nbytes for leaf in jax.tree.leaves(state.editor)))
     return FactRun(
         state.kernels,
         state.editor,
         metrics,
-        edited[np.array(points(batches)[1:]) - 1],
+        edited[np.array(bounds[1:]) - 1],
         curves,
         masks,
         task.model.modules,
@@ -316,14 +328,16 @@ def _measured(
     )
 
 
-def _per_batch(masks: np.ndarray, batches: int) -> float:
+def _per_batch(masks: np.ndarray, bounds: Sequence[int]) -> float:
     """Modules changed by a batch; points lie ever further apart."""
-    return float(masks.sum(1) @ np.diff(points(batches)) / batches)
+    return float(masks.sum(1) @ np.diff(bounds) / bounds[-1])
 
 
-def points(total: int) -> list[int]:
-    """Batches done at the start and at each of at most `POINTS` points, ever further apart."""
-    count = min(POINTS, total)
+def points(total: int, most: int = POINTS) -> list[int]:
+    """Batches done at the start and at each of at most so many points, ever further apart."""
+    count = min(most, total)
+    if count == 1:
+        return [0, total]
     bounds = [0]
     for step in np.geomspace(1, total, count).round():
         bounds.append(max(int(step), bounds[-1] + 1))  # the first ones lie closer than one batch

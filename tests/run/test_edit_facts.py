@@ -137,6 +137,7 @@ def test_points_cover_the_stream_ever_further_apart(total):
     assert bounds[0] == 0 and bounds[-1] == total and len(bounds) == min(10, total) + 1
     assert (np.diff(bounds) > 0).all()
     assert bounds[1] == 1 and (total < 100 or bounds[-2] < total / 1.5)
+    assert points(total, 1) == [0, total]
 
 
 def test_a_method_without_room_is_refused_before_it_claims_the_folder(model, facts, tmp_path):

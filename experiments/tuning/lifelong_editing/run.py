@@ -126,6 +126,7 @@ def run_trials(
             folder=run_folder(config) / f"{name}-{number}" / f"seed-{setup.seed}",
             reporter=bars.reporter,
             name=name,
+            asked=1,
         )
         scores.append(found.metrics[measure])
         bars.one_done()
