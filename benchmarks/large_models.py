@@ -20,14 +20,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
+from flax.traverse_util import unflatten_dict
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from benchmarks.throughput import describe_device
 from modeledit_jax.data.facts.records import FactBatch
 from modeledit_jax.data.facts.tokens import TokenBatch, pad_batch, with_places
-from modeledit_jax.edits.site import set_leaves
 from modeledit_jax.language.config import LanguageModelConfig, mlps_at_depth
-from modeledit_jax.language.model import init_params
+from modeledit_jax.language.parameters import parameter_shapes
 from modeledit_jax.language.sharding import parameter_shardings
 from modeledit_jax.lifelong.methods.closed_form import ClosedForm
 from modeledit_jax.lifelong.methods.hypernetwork_editor import HypernetworkEditor
@@ -160,19 +160,12 @@ def abstract_model(
     network: LanguageModelConfig, modules: tuple[str, ...], mesh: Mesh
 ) -> EditableModel:
     """A network of shapes alone, in bfloat16, laid out on a mesh."""
-    shapes = jax.eval_shape(partial(init_params, network), jax.random.key(0))
     shardings = parameter_shardings(network, mesh)
-    leaves: dict[str, Any] = {
-        path: jax.ShapeDtypeStruct(_leaf(shapes, path).shape, jnp.bfloat16, sharding=sharding)
-        for path, sharding in shardings.items()
+    leaves = {
+        path: jax.ShapeDtypeStruct(shape, jnp.bfloat16, sharding=shardings[path])
+        for path, shape in parameter_shapes(network).items()
     }
-    return EditableModel(set_leaves(shapes, leaves), network, modules)
-
-
-def _leaf(tree: PyTree, path: str) -> Any:
-    for name in path.split("/"):
-        tree = tree[name]
-    return tree
+    return EditableModel(unflatten_dict(leaves, sep="/"), network, modules)
 
 
 def spread(tree: PyTree, mesh: Mesh) -> PyTree:
