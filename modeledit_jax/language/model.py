@@ -19,7 +19,7 @@ from modeledit_jax.language.config import (
     module_names,
     tiny_llama,
 )
-from modeledit_jax.language.hooked_linear import linear
+from modeledit_jax.language.hooked_linear import at_least_float32, linear
 from modeledit_jax.language.layer import (
     Captured,
     Hooks,
@@ -72,8 +72,8 @@ def apply(
       positions: where logits are wanted, in every row; None: everywhere, ``p = l``.
 
     Returns:
-      Logits in float32, and of each captured module the input ``[n, l, d_in]``, of each captured
-      layer the residual stream after it, ``[n, l, width]``.
+      Logits in float32 at least, and of each captured module the input ``[n, l, d_in]``, of each
+      captured layer the residual stream after it, ``[n, l, width]``.
 
     With ``config.scan_layers`` names stay the same: layers with a hook or a capture are unrolled
     and the runs of layers between them are scanned, so that no layer carries another's hook.
@@ -88,11 +88,12 @@ def apply(
     if attention is None:
         attention = jnp.ones(tokens.shape, bool)
     rotary = config.positions == "rotary"
+    dtype = at_least_float32(params["tokens"]["embedding"].dtype)
     shared = Shared(
         causal=causal_mask(attention),
-        angles=rotary_angles(config, tokens.shape[1]) if rotary else None,
+        angles=rotary_angles(config, tokens.shape[1], dtype) if rotary else None,
     )
-    hidden = _embed(config, params, tokens) if start is None else start[1]
+    hidden = embed(config, params, tokens) if start is None else start[1]
     hidden, captured = _layers(config, params["layers"], hidden, shared, hooks, capture, begin)
     if positions is not None:
         hidden = jnp.take_along_axis(hidden, positions[..., None], axis=1)
@@ -100,7 +101,7 @@ def apply(
     if "head" in capture:
         captured["head"] = hidden
     kernel = params["tokens"]["embedding"].T if config.tied_head else params["head"]["kernel"]
-    logits = linear(kernel, hidden, hook=hooks.get("head"), dtype=jnp.float32)
+    logits = linear(kernel, hidden, hook=hooks.get("head"), dtype=dtype)
     return cap(logits, config.final_softcap), captured
 
 
@@ -131,7 +132,10 @@ def _check(
         )
 
 
-def _embed(config: LanguageModelConfig, params: Params, tokens: Array) -> Array:
+def embed(
+    config: LanguageModelConfig, params: Params, tokens: Int[Array, "n l"]
+) -> Float[Array, "n l width"]:
+    """The residual stream before the first layer."""
     # `take` fills with NaN beyond the table, where indexing would quietly use its last row.
     hidden = jnp.take(params["tokens"]["embedding"], tokens, axis=0)
     hidden = hidden * jnp.asarray(config.embedding_scale, hidden.dtype)

@@ -42,6 +42,7 @@ class FactTask:
       sentences: ``[s, n, l]``, for perplexity.
       untouched: questions ``[s, n, l]`` that no edit concerns.
       first: edits from the start that retention is measured on.
+      contexts: texts that ``edits.contexts`` has in front of the prompts.
     """
 
     model: EditableModel
@@ -50,6 +51,7 @@ class FactTask:
     sentences: TokenBatch
     untouched: TokenBatch
     first: int
+    contexts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Raises ValueError for a token that the network has no embedding of."""
@@ -75,6 +77,7 @@ def encode_task(
     sentences: Sequence[str] = common_knowledge.SENTENCES,
     untouched: Sequence[Probe] = common_knowledge.QUESTIONS,
     first: int | None = None,
+    contexts: Sequence[str] = (),
     seed: int = 0,
 ) -> FactTask:
     """Encodes facts for a model.
@@ -90,6 +93,8 @@ def encode_task(
       sentences: for perplexity.
       untouched: questions that no edit concerns.
       first: edits from the start that retention is measured on; None: a quarter of all.
+      contexts: texts to put in front of the prompts of ``edits``, for methods that edit under them
+        (`StreamEditor.contexts`, `context_sampling.sample_contexts`).
       seed: of the draw.
 
     Raises:
@@ -112,7 +117,7 @@ def encode_task(
     generators = (np.random.default_rng([seed, index]) for index in range(2))
     draws: dict[str, Any] = dict(zip(("rephrase", "locality"), generators, strict=True))
     # The facts first, so that of several texts that do not fit the user's own is named.
-    edited = encode_edits(edits, **options)
+    edited = encode_edits(edits, **options, contexts=contexts)
     learned = encode_edits(train, **options, **draws) if train else None
     plain = encode_sentences(sentences, **texts)
     asked, answers = [probe.prompt for probe in untouched], [probe.answer for probe in untouched]
@@ -124,6 +129,7 @@ def encode_task(
         split_batches(plain, _rows_at_once(plain, model.config.vocab_size)),
         split_batches(questions, _rows_at_once(questions, model.config.vocab_size)),
         first,
+        tuple(contexts),
     )
 
 

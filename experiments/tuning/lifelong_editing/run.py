@@ -45,11 +45,12 @@ def trials(name: str) -> list[Trial]:
 def run(config: TuneConfig) -> Path:
     """Tunes; writes ``tuning.json`` and a preset of every method in ``presets/``."""
     check_modules(config)
+    methods = [build_method(load_preset(name, "lifelong")) for name in config.methods]
     grids: dict[str, list[Trial]] = {name: trials(name) for name in config.methods}
     scores = np.zeros((config.seeds, len(grids), max(map(len, grids.values()))))
     with Progress("tuning", scores.size, SHOWN) as bars:
         for place in range(config.seeds):
-            setup = prepare(config, config.seed + place, bars.reporter)
+            setup = prepare(config, config.seed + place, bars.reporter, methods)
             for number, name in enumerate(grids):
                 scores[place, number] = run_trials(config, setup, name, grids[name], bars)
     means = dict(zip(grids, scores.mean(0), strict=True))
