@@ -203,7 +203,9 @@ def with_hidden(facts: FactBatch, network: LanguageModelConfig, layer: int) -> F
         shape = (*batch.tokens.shape, network.width)
         return replace(batch, hidden=jax.ShapeDtypeStruct(shape, jnp.bfloat16))
 
-    parts = {name: below(getattr(facts, name)) for name in ("edit", "rephrase", "locality")}
+    parts: dict[str, Any] = {
+        name: below(getattr(facts, name)) for name in ("edit", "rephrase", "locality")
+    }
     return replace(facts, **parts)
 
 

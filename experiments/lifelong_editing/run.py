@@ -1,5 +1,6 @@
 """The lifelong editing experiment: language models, then every method on each, then the report."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from experiments.lifelong_editing.config import Config
 from experiments.lifelong_editing.methods import build_method, load_methods
 from experiments.lifelong_editing.report import Outcome, write_report
 from experiments.lifelong_editing.setup import Setup, check_modules, prepare, setup_for
+from modeledit_jax.lifelong.stream import StreamEditor
 from modeledit_jax.run.edit_facts import SHOWN, FactRun, run_fact_task
 from modeledit_jax.run.progress import Progress
 
@@ -22,7 +24,8 @@ def run(config: Config) -> Path:
     outcomes, notes = [], []
     with Progress("lifelong editing", config.seeds * (len(methods) + 1), SHOWN) as bars:
         for seed in range(config.seed, config.seed + config.seeds):
-            setup = prepare(config, seed, bars.reporter)
+            setup = prepare(config, seed, bars.reporter, methods.values())
+            notes += context_notes(setup, methods)
             setups = {setup.model.modules: setup}
             bars.one_done()
             for preset in presets:
@@ -41,6 +44,16 @@ def run(config: Config) -> Path:
                 outcomes.append(Outcome(name, seed, replace(found, kernels={}, state=None)))
                 bars.one_done()
     return write_report(config, presets, setup, outcomes, notes)
+
+
+def context_notes(setup: Setup, methods: Mapping[str, StreamEditor]) -> list[str]:
+    """The sampled texts that closed-form methods edited under."""
+    users = [name for name, method in methods.items() if method.contexts]
+    if not users:
+        return []
+    texts = ", ".join(f"“{text.strip()}”" for text in setup.task.contexts)
+    about = f"seed {setup.seed}: {', '.join(users)} edited under contexts sampled from the model"
+    return [f"{about}, {texts}"]
 
 
 def save_network(config: Config, setup: Setup, name: str, found: FactRun) -> list[str]:

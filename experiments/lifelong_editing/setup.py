@@ -1,6 +1,8 @@
 """What is edited: facts, and a language model that knows them or is given."""
 
 import dataclasses
+import json
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -35,13 +37,17 @@ from modeledit_jax.language.training import (
     init_state,
     train_chunk,
 )
+from modeledit_jax.lifelong.context_sampling import sample_contexts
 from modeledit_jax.lifelong.fact_task import FactTask, encode_task
 from modeledit_jax.lifelong.language_model import LanguageModel
 from modeledit_jax.lifelong.model import EditableModel
 from modeledit_jax.lifelong.prepared import prepared
+from modeledit_jax.lifelong.stream import StreamEditor
 from modeledit_jax.mesh import Layout, on_every_device
 from modeledit_jax.presets.preset import Preset
+from modeledit_jax.reading.json_text import read_object
 from modeledit_jax.run.cache import cached_tree
+from modeledit_jax.run.files import atomic_write_text
 from modeledit_jax.run.named_models import load_language_model
 from modeledit_jax.run.progress import Reporter
 from modeledit_jax.run.resumable import run_chunks
@@ -114,7 +120,9 @@ def setup_for(config: FactOptions, preset: Preset, known: dict[tuple[str, ...], 
     return known[modules]
 
 
-def prepare(config: FactOptions, seed: int, reporter: Reporter) -> Setup:
+def prepare(
+    config: FactOptions, seed: int, reporter: Reporter, methods: Iterable[StreamEditor] = ()
+) -> Setup:
     """Draws the facts of a seed; reads the language model, or trains it, or has it cached."""
     corpus = make_corpus(config, seed)
     model = language_model(config, seed, corpus, reporter)
@@ -128,9 +136,24 @@ def prepare(config: FactOptions, seed: int, reporter: Reporter) -> Setup:
         sentences=corpus.held_out,
         untouched=corpus.untouched,
         first=config.first,
+        contexts=_contexts(config, seed, model, methods),
         seed=seed,
     )
     return Setup(seed, corpus, model, task)
+
+
+def _contexts(
+    config: FactOptions, seed: int, model: LanguageModel, methods: Iterable[StreamEditor]
+) -> list[str]:
+    """Texts that methods edit under, sampled once for all of them and kept in the run folder."""
+    count = max((method.contexts for method in methods), default=0)
+    path = run_folder(config) / "checkpoints" / f"contexts-seed-{seed}.json"
+    if not count:
+        return []
+    if not path.exists():
+        found = sample_contexts(model, count, jax.random.key(seed))
+        atomic_write_text(path, json.dumps({"contexts": found}, indent=2) + "\n")
+    return read_object(path, "is damaged: delete it ({reason})")["contexts"]
 
 
 def make_corpus(config: FactOptions, seed: int) -> FactCorpus:

@@ -5,23 +5,26 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int
 
 from modeledit_jax.language.config import LanguageModelConfig
+from modeledit_jax.language.hooked_linear import at_least_float32
 from modeledit_jax.types import Array
 
 
-def rotary_angles(config: LanguageModelConfig, length: int) -> Float[Array, "l half"]:
-    """Returns the angle by which each pair of features turns at each position, in float32.
+def rotary_angles(
+    config: LanguageModelConfig, length: int, dtype: jnp.dtype = jnp.float32
+) -> Float[Array, "l half"]:
+    """Returns the angle by which each pair of features turns at each position.
 
     Source: RoFormer (Su et al. 2021); the frequencies of Llama 3.1 are stretched as its released
     configuration ``"rope_type": "llama3"`` says (see `RotaryScaling`).
     """
-    exponents = jnp.arange(0, config.head_dim, 2, dtype=jnp.float32) / config.head_dim
+    exponents = jnp.arange(0, config.head_dim, 2, dtype=dtype) / config.head_dim
     frequencies = 1.0 / config.rope_theta**exponents
     if (scaling := config.rope_scaling) is not None:
         turns = scaling.original_context * frequencies / (2 * jnp.pi)
         span = scaling.high_frequency - scaling.low_frequency
         kept = jnp.clip((turns - scaling.low_frequency) / span, 0.0, 1.0)
         frequencies = frequencies * (kept + (1.0 - kept) / scaling.factor)
-    return jnp.arange(length, dtype=jnp.float32)[:, None] * frequencies
+    return jnp.arange(length, dtype=dtype)[:, None] * frequencies
 
 
 def rotate(
@@ -29,7 +32,7 @@ def rotate(
 ) -> Float[Array, "n l heads d"]:
     """Turns feature ``i`` and feature ``i + d/2`` of every head against each other."""
     cos, sin = jnp.cos(angles)[:, None], jnp.sin(angles)[:, None]
-    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    first, second = jnp.split(x.astype(at_least_float32(x.dtype)), 2, axis=-1)
     turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
     return turned.astype(x.dtype)
 
@@ -54,19 +57,18 @@ def attend(
     scale: float,
     softcap: float | None = None,
 ) -> Float[Array, "n l heads*d"]:
-    """Returns softmax attention, heads concatenated; scores and weights are float32.
+    """Returns softmax attention, heads concatenated; scores and weights are float32 at least.
 
     A query that sees nothing (padding) averages all values: finite, and read by nobody.
     """
     n, length, heads, d = query.shape
+    dtype = at_least_float32(query.dtype)
     grouped = query.reshape(n, length, key.shape[2], -1, d)
-    scores = scale * jnp.einsum(
-        "nqkgd,nskd->nkgqs", grouped, key, preferred_element_type=jnp.float32
-    )
+    scores = scale * jnp.einsum("nqkgd,nskd->nkgqs", grouped, key, preferred_element_type=dtype)
     scores = cap(scores, softcap)
     scores = jnp.where(mask[:, None, None], scores, jnp.finfo(jnp.float32).min)
     weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
-    mixed = jnp.einsum("nkgqs,nskd->nqkgd", weights, value, preferred_element_type=jnp.float32)
+    mixed = jnp.einsum("nkgqs,nskd->nqkgd", weights, value, preferred_element_type=dtype)
     return mixed.reshape(n, length, heads * d).astype(query.dtype)
 
 

@@ -79,6 +79,12 @@ def _hooked(y: Array, x: Array, hook: Hook) -> Array:
     return y if hook.tap is None else y + hook.tap
 
 
+def at_least_float32(dtype: Any) -> jnp.dtype:
+    """The dtype in which sums, norms and exponentials are computed: that of a float64 network is
+    float64."""
+    return jnp.promote_types(dtype, jnp.float32)
+
+
 def _matmul(a: Array, b: Array) -> Array:
-    dtype = jnp.promote_types(jnp.promote_types(a.dtype, b.dtype), jnp.float32)
+    dtype = at_least_float32(jnp.promote_types(a.dtype, b.dtype))
     return jnp.matmul(a, b, preferred_element_type=dtype)

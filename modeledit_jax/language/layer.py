@@ -4,12 +4,11 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 
 from modeledit_jax import struct
 from modeledit_jax.language.attention import attend, rotate, visible
 from modeledit_jax.language.config import LanguageModelConfig
-from modeledit_jax.language.hooked_linear import Hook, linear
+from modeledit_jax.language.hooked_linear import Hook, at_least_float32, linear
 from modeledit_jax.types import Array, Field, Params
 
 Hooks = Mapping[str, Hook]
@@ -30,7 +29,7 @@ class Shared:
     """What all layers use."""
 
     causal: Field  # [n, l, l] bool: which keys (last axis) a query may see at all
-    angles: Field  # [l, head_dim / 2] float32, or None without rotary positions
+    angles: Field  # [l, head_dim / 2], or None without rotary positions
 
 
 def decoder_layer(
@@ -99,11 +98,11 @@ def _mlp(config: LanguageModelConfig, project: Linear, x: Array) -> Array:
 
 
 def normalize(config: LanguageModelConfig, params: Params, x: Array) -> Array:
-    """Root-mean-square or layer normalization, in float32."""
-    values = x.astype(jnp.float32)
+    """Root-mean-square or layer normalization, in float32 at least."""
+    values = x.astype(at_least_float32(x.dtype))
     if config.norm == "layer":
         values = values - values.mean(-1, keepdims=True)
     values = values * jax.lax.rsqrt((values**2).mean(-1, keepdims=True) + config.norm_epsilon)
-    scale = params["scale"].astype(jnp.float32)
+    scale = params["scale"].astype(values.dtype)
     values = values * (1.0 + scale if config.norm == "rms_plus_one" else scale)
     return (values + params["bias"] if config.norm == "layer" else values).astype(x.dtype)

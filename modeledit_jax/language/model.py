@@ -19,7 +19,7 @@ from modeledit_jax.language.config import (
     module_names,
     tiny_llama,
 )
-from modeledit_jax.language.hooked_linear import linear
+from modeledit_jax.language.hooked_linear import at_least_float32, linear
 from modeledit_jax.language.layer import (
     Captured,
     Hooks,
@@ -72,8 +72,8 @@ def apply(
       positions: where logits are wanted, in every row; None: everywhere, ``p = l``.
 
     Returns:
-      Logits in float32, and of each captured module the input ``[n, l, d_in]``, of each captured
-      layer the residual stream after it, ``[n, l, width]``.
+      Logits in float32 at least, and of each captured module the input ``[n, l, d_in]``, of each
+      captured layer the residual stream after it, ``[n, l, width]``.
 
     With ``config.scan_layers`` names stay the same: layers with a hook or a capture are unrolled
     and the runs of layers between them are scanned, so that no layer carries another's hook.
@@ -87,8 +87,9 @@ def apply(
     _check(config, params, tokens.shape[1], hooks, capture, begin)
     if attention is None:
         attention = jnp.ones(tokens.shape, bool)
-    shared = _shared(config, attention)
-    hidden = _embed(config, params, tokens) if start is None else start[1]
+    dtype = at_least_float32(params["tokens"]["embedding"].dtype)
+    shared = _shared(config, attention, dtype)
+    hidden = embed(config, params, tokens) if start is None else start[1]
     hidden, captured = _layers(config, params["layers"], hidden, shared, hooks, capture, begin)
     if positions is not None:
         hidden = jnp.take_along_axis(hidden, positions[..., None], axis=1)
@@ -96,7 +97,7 @@ def apply(
     if "head" in capture:
         captured["head"] = hidden
     kernel = params["tokens"]["embedding"].T if config.tied_head else params["head"]["kernel"]
-    logits = linear(kernel, hidden, hook=hooks.get("head"), dtype=jnp.float32)
+    logits = linear(kernel, hidden, hook=hooks.get("head"), dtype=dtype)
     return cap(logits, config.final_softcap), captured
 
 
@@ -124,7 +125,7 @@ def hidden_below(
 
 @partial(jax.jit, static_argnames="config")
 def _embed_batches(config: LanguageModelConfig, params: Params, tokens: Array) -> Array:
-    return jax.lax.map(partial(_embed, config, params), tokens)
+    return jax.lax.map(partial(embed, config, params), tokens)
 
 
 @partial(jax.jit, static_argnames="config")
@@ -133,16 +134,17 @@ def _layer_of_batches(
 ) -> Array:
     def run(batch: tuple[Array, Array]) -> Array:
         hidden, attention = batch
-        return decoder_layer(config, (), layer, hidden, _shared(config, attention), window, {})[0]
+        shared = _shared(config, attention, at_least_float32(hidden.dtype))
+        return decoder_layer(config, (), layer, hidden, shared, window, {})[0]
 
     return jax.lax.map(run, (hidden, attention))
 
 
-def _shared(config: LanguageModelConfig, attention: Array) -> Shared:
+def _shared(config: LanguageModelConfig, attention: Array, dtype: jnp.dtype) -> Shared:
     rotary = config.positions == "rotary"
     return Shared(
         causal=causal_mask(attention),
-        angles=rotary_angles(config, attention.shape[1]) if rotary else None,
+        angles=rotary_angles(config, attention.shape[1], dtype) if rotary else None,
     )
 
 
@@ -173,7 +175,10 @@ def _check(
         )
 
 
-def _embed(config: LanguageModelConfig, params: Params, tokens: Array) -> Array:
+def embed(
+    config: LanguageModelConfig, params: Params, tokens: Int[Array, "n l"]
+) -> Float[Array, "n l width"]:
+    """The residual stream before the first layer."""
     # `take` fills with NaN beyond the table, where indexing would quietly use its last row.
     hidden = jnp.take(params["tokens"]["embedding"], tokens, axis=0)
     hidden = hidden * jnp.asarray(config.embedding_scale, hidden.dtype)

@@ -3,8 +3,10 @@
 A vector δ is added to what the MLP of one layer adds to the residual stream, at the last token of
 the subject, and optimized until the new answer is likely. Without a norm after the MLP that is the
 same as adding it to the residual stream after the layer. Source: ROME (arXiv 2202.05262, equation
-4), MEMIT (2210.07229, section 4.2), as released (``memit/compute_z.py``), without its sampled
-contexts: the prompt stands alone.
+4), MEMIT (2210.07229, section 4.2), as released (``memit/compute_z.py``).
+
+The answer has to come out of the prompt alone and of the prompt after every context, as likely on
+average, and the subject alone has to stay what it was (`data.facts.contexts`).
 """
 
 from dataclasses import dataclass
@@ -16,7 +18,8 @@ import optax
 from jaxtyping import Bool, Float, Int
 
 from modeledit_jax import struct
-from modeledit_jax.data.facts.tokens import IGNORED, TokenBatch
+from modeledit_jax.data.facts.contexts import ContextBatch
+from modeledit_jax.data.facts.tokens import IGNORED
 from modeledit_jax.language.hooked_linear import Hook, linear
 from modeledit_jax.language.model import apply
 from modeledit_jax.lifelong.model import EditableModel, Kernels
@@ -34,7 +37,7 @@ class ValueSearch:
       added_to: what that is: the residual stream after the layer (MEMIT), or the output of its MLP
         (ROME).
       decay: weight of ``‖δ‖`` over the square of that norm.
-      essence: weight of ``KL(now ‖ before)`` of the token after the subject.
+      essence: weight of ``KL(now ‖ before)`` of the token after the subject, in the last row.
       floor: a fact whose loss is below it is done.
     """
 
@@ -67,51 +70,52 @@ class EditValues:
 class _Prompts:
     """The rows of a batch where they are read, and the network below the layer done."""
 
-    tokens: Field  # TokenBatch [n, l]
-    hidden: Field  # [n, l, width] before the layer; None: the layer is the first
-    subject: Field  # [n] place of the subject's last token
-    scored: Field  # [n, p + 1] places: of the answer, and of the subject at last
-    labels: Field  # [n, p] the answer's tokens; IGNORED beyond it
+    rows: Field  # TokenBatch [n r, l]
+    hidden: Field  # [n r, l, width] before the layer; None: the layer is the first
+    subject: Field  # [n r] place of the subject's last token
+    scored: Field  # [n r, p] places: of the answer; the last of a last row is the subject
+    labels: Field  # [n r, p] the answer's tokens; IGNORED beyond it
 
 
 def edit_values(
     model: EditableModel,
     kernels: Kernels,
-    batch: TokenBatch,
-    subject: Int[Array, " n"],
+    facts: ContextBatch,
     real: Bool[Array, " n"],
     layer: int,
     search: ValueSearch,
     answer: int | None = None,
+    below: tuple[int, Float[Array, "n r l width"]] | None = None,
 ) -> EditValues:
     """Optimizes δ of every fact of a batch.
 
     Args:
       model: the network.
       kernels: as they are now.
-      batch: prompts and new answers.
-      subject: place of the subject's last token.
-      real: rows that count.
+      facts: prompts and new answers ``[n, r, l]``.
+      real: facts that count.
       layer: whose MLP's output δ is added to; static.
       search: see there.
       answer: tokens of the longest answer, static; None: as many as there are positions.
+      below: a layer up to ``layer``, static, and the residual stream before it, if that is known.
     """
+    count, rows = facts.subject.shape
     params = model.with_kernels(kernels)
-    prompts = _prompts(model, kernels, batch, subject, layer, answer)
-    nothing = jnp.zeros((len(subject), model.config.width), model.dtype)
+    prompts = _prompts(model, params, facts, layer, answer, below)
+    nothing = jnp.zeros((count, model.config.width), model.dtype)
     scores, sizes = _log_probabilities(model, params, prompts, layer, nothing)
-    before = jax.lax.stop_gradient(scores[:, -1])
-    size = sizes[search.added_to]
+    before = jax.lax.stop_gradient(scores.reshape(count, rows, *scores.shape[1:])[:, -1, -1])
+    size = sizes[search.added_to].reshape(count, rows)[:, 0]
 
     def loss(delta: Array) -> tuple[Array, Array]:
         scores, _ = _log_probabilities(model, params, prompts, layer, delta)
-        now = scores[:, -1]
+        now = scores.reshape(count, rows, *scores.shape[1:])[:, -1, -1]
         each = (
-            _negative_log_likelihood(scores[:, :-1], prompts.labels)
+            _negative_log_likelihood(scores, prompts.labels, count)
             + search.essence * (jnp.exp(now) * (now - before)).sum(-1)
             + search.decay * _norm(delta) / jnp.maximum(size, 1e-6) ** 2
         )
-        return each.sum(), each  # a row's loss depends on its own δ alone
+        return each.sum(), each  # a fact's loss depends on its own δ alone
 
     return _minimize(loss, nothing, real, search.clamp * size, search)
 
@@ -151,32 +155,48 @@ def _minimize(
 
 def _prompts(
     model: EditableModel,
-    kernels: Kernels,
-    batch: TokenBatch,
-    subject: Array,
+    params: Params,
+    facts: ContextBatch,
     layer: int,
     answer: int | None,
+    below: tuple[int, Array] | None,
 ) -> _Prompts:
     """Runs the layers below ``layer`` once, and finds the places whose predictions count."""
-    hidden = batch.hidden if layer == model.first_layer else None
-    if layer and hidden is None:
-        below = f"layers/{layer - 1}"
-        hidden = model.forward(kernels, batch, capture=(below,))[1][below]
+    count = facts.subject.shape[1]
+    batch, subject = jax.tree.map(
+        lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), (facts.rows, jnp.maximum(facts.subject, 0))
+    )
+    start = below and (below[0], below[1].reshape(*batch.tokens.shape, -1))
+    if start is not None and start[0] == layer:
+        hidden = start[1]
+    elif layer:
+        name = f"layers/{layer - 1}"
+        seen = apply(
+            model.config, params, batch.tokens, batch.attention, capture=(name,), start=start
+        )
+        hidden = seen[1][name]
+    else:
+        hidden = None
     room = min(answer or batch.tokens.shape[1], batch.tokens.shape[1])
     places = jnp.argsort(~batch.scored, axis=1, stable=True)[:, :room]
     labels = jnp.take_along_axis(batch.labels, places, axis=1)
-    subject = jnp.maximum(subject, 0)
-    return _Prompts(batch, hidden, subject, jnp.c_[places, subject], labels)
+    if count == 1:  # the one row is also the last
+        places = jnp.c_[places, subject]
+        labels = jnp.pad(labels, ((0, 0), (0, 1)), constant_values=IGNORED)
+    else:
+        last = jnp.arange(len(places)) % count == count - 1
+        places = jnp.where(last[:, None], subject[:, None], places)
+    return _Prompts(batch, hidden, subject, places, labels)
 
 
 def _log_probabilities(
     model: EditableModel, params: Params, prompts: _Prompts, layer: int, delta: Array
-) -> tuple[Float[Array, "n p v"], dict[str, Float[Array, " n"]]]:
+) -> tuple[Float[Array, "rows p v"], dict[str, Float[Array, " rows"]]]:
     """Of the next token at the places that count, with δ at the subjects; norms at the subjects."""
     down, stream = f"layers/{layer}/mlp/down", f"layers/{layer}"
-    batch, rows = prompts.tokens, jnp.arange(len(delta))
+    batch, rows = prompts.rows, jnp.arange(len(prompts.subject))
     tap = jnp.zeros((*batch.tokens.shape, delta.shape[-1]), delta.dtype)
-    tap = tap.at[rows, prompts.subject].set(delta)
+    tap = tap.at[rows, prompts.subject].set(jnp.repeat(delta, len(rows) // len(delta), axis=0))
     logits, seen = apply(
         model.config,
         params,
@@ -190,17 +210,20 @@ def _log_probabilities(
     leaves = params["layers"][str(layer)]["mlp"]["down"]
     output = linear(leaves["kernel"], seen[down][rows, prompts.subject], leaves.get("bias"))
     sizes = {"stream": seen[stream][rows, prompts.subject], "output": output}
-    norms = {name: _norm(x.astype(jnp.float32)) for name, x in sizes.items()}
-    return jax.nn.log_softmax(logits.astype(jnp.float32)), jax.lax.stop_gradient(norms)
+    norms = {name: _norm(x.astype(delta.dtype)) for name, x in sizes.items()}
+    return jax.nn.log_softmax(logits), jax.lax.stop_gradient(norms)
 
 
 def _negative_log_likelihood(
-    scores: Float[Array, "n p v"], labels: Int[Array, "n p"]
+    scores: Float[Array, "rows p v"], labels: Int[Array, "rows p"], count: int
 ) -> Float[Array, " n"]:
-    """Mean over each row's labels; 0 where there is none."""
+    """Of so many facts: the mean over a row's labels, and over the rows of a fact that have some;
+    0 where there is none."""
     counted = labels != IGNORED
     picked = jnp.take_along_axis(scores, jnp.where(counted, labels, 0)[..., None], axis=-1)[..., 0]
-    return -jnp.where(counted, picked, 0).sum(1) / jnp.maximum(counted.sum(1), 1)
+    each = -jnp.where(counted, picked, 0).sum(1) / jnp.maximum(counted.sum(1), 1)
+    labeled = counted.any(1).reshape(count, -1)
+    return each.reshape(count, -1).sum(1) / jnp.maximum(labeled.sum(1), 1)
 
 
 def _norm(rows: Float[Array, "n d"]) -> Float[Array, " n"]:

@@ -44,6 +44,7 @@ class FactTask:
       untouched: questions ``[s, n, l]`` that no edit concerns.
       first: edits from the start that retention is measured on.
       questions: what is asked about ``edits``; empty: not `prepared` yet.
+      contexts: texts that ``edits.contexts`` has in front of the prompts.
     """
 
     model: EditableModel
@@ -53,6 +54,7 @@ class FactTask:
     untouched: TokenBatch
     first: int
     questions: tuple[Questions, ...] = ()
+    contexts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Raises ValueError for a token that the network has no embedding of."""
@@ -78,6 +80,7 @@ def encode_task(
     sentences: Sequence[str] = common_knowledge.SENTENCES,
     untouched: Sequence[Probe] = common_knowledge.QUESTIONS,
     first: int | None = None,
+    contexts: Sequence[str] = (),
     seed: int = 0,
 ) -> FactTask:
     """Encodes facts for a model.
@@ -93,6 +96,8 @@ def encode_task(
       sentences: for perplexity.
       untouched: questions that no edit concerns.
       first: edits from the start that retention is measured on; None: a quarter of all.
+      contexts: texts to put in front of the prompts of ``edits``, for methods that edit under them
+        (`StreamEditor.contexts`, `context_sampling.sample_contexts`).
       seed: of the draw.
 
     Raises:
@@ -111,24 +116,22 @@ def encode_task(
         "context": model.config.context,
         "vocabulary": model.config.vocab_size,
     }
-    vocabulary = model.config.vocab_size
     options = {"batch_size": batch_size} | texts
     generators = (np.random.default_rng([seed, index]) for index in range(2))
     draws: dict[str, Any] = dict(zip(("rephrase", "locality"), generators, strict=True))
     # The facts first, so that of several texts that do not fit the user's own is named.
-    edited = encode_edits(edits, **options)
+    edited = encode_edits(edits, **options, contexts=contexts)
     learned = encode_edits(train, **options, **draws) if train else None
     plain = encode_sentences(sentences, **texts)
-    asked, answers = [probe.prompt for probe in untouched], [probe.answer for probe in untouched]
-    questions = encode_answers(asked, answers, **texts)
+    asked = encode_answers([p.prompt for p in untouched], [p.answer for p in untouched], **texts)
+    besides = (_in_batches(batch, model.config.vocab_size) for batch in (plain, asked))
     return FactTask(
-        model.editable,
-        edited,
-        learned,
-        split_batches(plain, rows_at_once(plain.tokens.shape[-1], vocabulary)),
-        split_batches(questions, rows_at_once(questions.tokens.shape[-1], vocabulary)),
-        first,
+        model.editable, edited, learned, *besides, first=first, contexts=tuple(contexts)
     )
+
+
+def _in_batches(batch: TokenBatch, vocabulary: int) -> TokenBatch:
+    return split_batches(batch, rows_at_once(batch.tokens.shape[-1], vocabulary))
 
 
 def spread_task(task: FactTask) -> FactTask:

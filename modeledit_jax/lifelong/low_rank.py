@@ -66,6 +66,7 @@ def preconditioned_shift(
     preconditioner: Float[Array, "d_in d_in"],
     ridge: float | Float[Array, ""],
     mask: Bool[Array, " n"] | None = None,
+    asked: Float[Array, "n d_in"] | None = None,
 ) -> LowRankUpdate:
     """The Δ that minimizes ``‖K Δ − D‖² + c tr(Δᵀ H⁻¹ Δ)``: `ridge_shift` is that of ``H = I``.
 
@@ -79,13 +80,19 @@ def preconditioned_shift(
       preconditioner: H, symmetric, positive semidefinite.
       ridge: c; 0 asks for ``K Δ = D`` exactly, which takes independent keys.
       mask: rows that count; all if None.
+      asked: Q, other keys at which the targets are meant: ``M = (cI + Q H Kᵀ)⁻¹ D``, as ROME's
+        released code has it; None: K.
 
     Returns:
       ``K H`` and ``M = (cI + K H Kᵀ)⁻¹ D``.
     """
     keys, targets = _masked(keys, mask), _masked(targets, mask)
     spread = jnp.matmul(keys, preconditioner, precision=_HIGHEST)
-    return LowRankUpdate(spread, _solve(_system(keys, spread, ridge, mask), targets))
+    if asked is None:
+        return LowRankUpdate(spread, _solve(_system(keys, spread, ridge, mask), targets))
+    system = jnp.matmul(_masked(asked, mask), spread.T, precision=_HIGHEST)
+    system = system + _diagonal(len(keys), ridge, mask, system.dtype)
+    return LowRankUpdate(spread, jnp.linalg.solve(system, targets))
 
 
 def remember(
@@ -109,8 +116,12 @@ def remember(
 def _system(keys: Array, spread: Array, ridge: Any, mask: Array | None) -> Array:
     """``cI + K H Kᵀ``, with ones on the diagonal of masked rows, which are zero otherwise."""
     system = jnp.matmul(spread, keys.T, precision=_HIGHEST)
-    counted = jnp.ones(len(keys), bool) if mask is None else mask
-    return (system + system.T) / 2 + jnp.diag(jnp.where(counted, ridge, 1.0).astype(system.dtype))
+    return (system + system.T) / 2 + _diagonal(len(keys), ridge, mask, system.dtype)
+
+
+def _diagonal(size: int, ridge: Any, mask: Array | None, dtype: jnp.dtype) -> Array:
+    counted = jnp.ones(size, bool) if mask is None else mask
+    return jnp.diag(jnp.where(counted, ridge, 1.0).astype(dtype))
 
 
 def _solve(system: Array, targets: Array) -> Array:

@@ -130,7 +130,10 @@ def check_facts(model: EditableModel, facts: FactBatch, name: str) -> None:
     Raises:
       ValueError: it has no embedding of a token, which would make its kernels NaN.
     """
-    for part, batch in vars(facts).items():
+    parts = dict(vars(facts))
+    if facts.contexts is not None:
+        parts["contexts"] = facts.contexts.rows
+    for part, batch in parts.items():
         if isinstance(batch, TokenBatch):
             check_tokens(batch, model.config.vocab_size, f"{name}.{part}")
 

@@ -8,6 +8,7 @@ are is kept as well (`TokenBatch.places`), for logits elsewhere are never looked
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import jax
 
@@ -48,7 +49,7 @@ def prepared(task: FactTask, hidden_bytes: int = HIDDEN_BYTES) -> FactTask:
     below = partial(_with_hidden, task.model)
     return replace(
         ready,
-        edits=replace(ready.edits, edit=below(ready.edits.edit)),
+        edits=_map_edited(below, ready.edits),
         train=ready.train and _map_read(below, ready.train),
         sentences=below(ready.sentences),
         untouched=below(ready.untouched),
@@ -65,6 +66,8 @@ def bytes_of_hidden(task: FactTask) -> int:
 
 def _batches(task: FactTask) -> Iterator[TokenBatch]:
     yield from (task.edits.edit, task.sentences, task.untouched)
+    if task.edits.contexts is not None:
+        yield task.edits.contexts.rows
     if task.train is not None:
         yield from (getattr(task.train, name) for name in READ)
     for group in task.questions:
@@ -73,11 +76,25 @@ def _batches(task: FactTask) -> Iterator[TokenBatch]:
 
 def _located(facts: FactBatch) -> FactBatch:
     parts = {name: part for name, part in vars(facts).items() if isinstance(part, TokenBatch)}
-    return replace(facts, **{name: with_places(part) for name, part in parts.items()})
+    located: dict[str, Any] = {name: with_places(part) for name, part in parts.items()}
+    return replace(facts, **located)
+
+
+def _map_edited(below: partial, facts: FactBatch) -> FactBatch:
+    """What methods read of the facts that they edit."""
+    edit, contexts = below(facts.edit), facts.contexts
+    if contexts is None:
+        return replace(facts, edit=edit)
+    batches, facts_each, rows, _ = contexts.rows.tokens.shape
+    flat = jax.tree.map(lambda x: x.reshape(batches, facts_each * rows, -1), contexts.rows)
+    hidden = below(flat).hidden.reshape(batches, facts_each, rows, flat.tokens.shape[-1], -1)
+    rows_with = replace(contexts.rows, hidden=hidden)
+    return replace(facts, edit=edit, contexts=replace(contexts, rows=rows_with))
 
 
 def _map_read(below: partial, facts: FactBatch) -> FactBatch:
-    return replace(facts, **{name: below(getattr(facts, name)) for name in READ})
+    parts: dict[str, Any] = {name: below(getattr(facts, name)) for name in READ}
+    return replace(facts, **parts)
 
 
 def _map_asked(below: partial, group: Questions) -> Questions:

@@ -82,6 +82,11 @@ class StreamEditor(Protocol):
     in the state.
     """
 
+    @property
+    def contexts(self) -> int:
+        """How many texts, sampled from the unedited model, `FactBatch.contexts` has to hold."""
+        return 0
+
     def sized_for(self, model: EditableModel, streams: Sequence[FactBatch]) -> "StreamEditor":
         """The method with whatever depends on the network and on the batches that it will meet.
 

@@ -20,6 +20,7 @@ from modeledit_jax.data.facts import common_knowledge
 from modeledit_jax.data.facts.records import Probe
 from modeledit_jax.editors.editor import Cost
 from modeledit_jax.evaluation.edit_scores import retention_by_age
+from modeledit_jax.lifelong.context_sampling import sample_contexts
 from modeledit_jax.lifelong.fact_task import Facts, FactTask, encode_task, spread_task
 from modeledit_jax.lifelong.language_model import LanguageModel
 from modeledit_jax.lifelong.model import Kernels, check_kernels
@@ -50,6 +51,9 @@ POINTS = 10
 GROUPS = 10
 """Groups of edits by age."""
 
+IDENTITY, DAMAGED = "edit_facts.json", "is damaged: choose another folder ({reason})"
+"""File that says whose a folder is, and what is wrong with one that cannot be read."""
+
 SHOWN = ("loss", "efficacy", "retention", "specificity")
 """Of what is reported, what progress bars show."""
 
@@ -69,6 +73,7 @@ class FactRun:
       ages: ``[G]``, mean number of edits made since, of groups of edits of like age.
       retention: ``[G]``, efficacy at the end of each group.
       cost: training and editing together.
+      contexts: sampled texts that the facts were edited under.
     """
 
     kernels: Kernels
@@ -81,6 +86,7 @@ class FactRun:
     ages: np.ndarray
     retention: np.ndarray
     cost: Cost
+    contexts: tuple[str, ...] = ()
 
     @property
     def scores(self) -> dict[str, float]:
@@ -123,12 +129,12 @@ def edit_facts(
         something else.
     """
     seed = int(jax.random.key_data(key).ravel()[-1])
+    folder = None if folder is None else Path(folder)
     task = encode_task(
         model, edits, train, batch_size=batch_size, sentences=sentences, untouched=untouched,
-        first=first, seed=seed,
+        first=first, contexts=_contexts(method, model, key, folder), seed=seed,
     )  # fmt: skip
     method.sized_for(task.model, task.streams)  # what does not fit must not claim the folder
-    folder = None if folder is None else Path(folder)
     if folder is not None:
         _claim(folder, _identity(method, model, task, key))
     with Progress(type(method).__name__, 1, SHOWN) as bars:
@@ -325,6 +331,7 @@ def _measured(
             gradient_steps=method.gradient_steps(batches),
             seconds=learning + editing.seconds,
         ),
+        task.contexts[: method.contexts],
     )
 
 
@@ -348,9 +355,22 @@ def _silent(_: str) -> Report:
     return lambda done, total, metrics: None
 
 
+def _contexts(
+    method: StreamEditor, model: LanguageModel, key: Key, folder: Path | None
+) -> tuple[str, ...]:
+    """Sampled texts to edit under; of a run that goes on, those that it began with: on another
+    device others might be drawn."""
+    path = folder and folder / IDENTITY
+    if path and path.exists():
+        kept = read_object(path, DAMAGED).get("contexts", [])
+        if isinstance(kept, list) and len(kept) == method.contexts:
+            return tuple(kept)
+    return sample_contexts(model, method.contexts, jax.random.fold_in(key, 3))
+
+
 def _identity(
     method: StreamEditor, model: LanguageModel, task: FactTask, key: Key
-) -> dict[str, str]:
+) -> dict[str, Any]:
     """What a resumed run must have in common with the one that was stopped."""
     parts = {
         "method": method,
@@ -359,17 +379,19 @@ def _identity(
         "train": task.train,
         "key": key,
     }
-    return dict(zip(parts, identities(list(parts.values())), strict=True))
+    found = dict(zip(parts, identities(list(parts.values())), strict=True))
+    return found | {"contexts": list(task.contexts)} if task.contexts else found
 
 
-def _claim(folder: Path, identity: Mapping[str, str]) -> None:
+def _claim(folder: Path, identity: Mapping[str, Any]) -> None:
     """Writes whose folder it is, or checks that it is ours."""
-    path = folder / "edit_facts.json"
+    path = folder / IDENTITY
     if not path.exists():
         atomic_write_text(path, json.dumps(identity, indent=2) + "\n")
         return
-    stored = read_object(path, "is damaged: choose another folder ({reason})")
-    if changed := [name for name, value in identity.items() if stored.get(name) != value]:
+    stored = read_object(path, DAMAGED)
+    names = [*identity, *(name for name in stored if name not in identity)]
+    if changed := [name for name in names if stored.get(name) != identity.get(name)]:
         raise ValueError(
             f"the run in {folder} is of another {' and '.join(changed)}: repeat what it was "
             "started with, or choose another folder"

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from modeledit_jax.data.facts.contexts import ContextBatch, bare_rows
 from modeledit_jax.data.facts.tokens import IGNORED
 from modeledit_jax.language.hooked_linear import Hook
 from modeledit_jax.language.model import apply
@@ -20,55 +21,75 @@ REAL = np.array([True, True, False])
 find = jax.jit(edit_values, static_argnames=("layer", "search", "answer"))
 
 
-def logits(model, batch, subject, delta):
-    """The whole network, with δ added to what the MLP says at the subjects."""
-    tap = jnp.zeros((*batch.tokens.shape, model.config.width))
-    tap = tap.at[jnp.arange(len(delta)), subject].set(delta)
+def bare(batch):
+    return bare_rows(batch.edit, SUBJECT)
+
+
+def log_probabilities(model, facts, delta):
+    """``[n, r, l, v]`` of the whole network, with δ added to what the MLP says at the subjects."""
+    rows = jax.tree.map(lambda leaf: leaf.reshape(-1, leaf.shape[-1]), facts.rows)
+    each = jnp.repeat(delta, facts.subject.shape[1], axis=0)
+    tap = jnp.zeros((*rows.tokens.shape, model.config.width))
+    tap = tap.at[jnp.arange(len(each)), facts.subject.reshape(-1)].set(each)
     hooks = {f"layers/{LAYER}/mlp/down": Hook(tap=tap)}
-    return apply(model.config, model.params, batch.tokens, batch.attention, hooks)[0]
+    logits = apply(model.config, model.params, rows.tokens, rows.attention, hooks)[0]
+    return jax.nn.log_softmax(logits).reshape(*facts.rows.tokens.shape, -1)
 
 
-def losses(model, batch, search, delta):
-    """The loss of every row, by loops."""
-    rows = []
-    before = jax.nn.log_softmax(logits(model, batch, SUBJECT, jnp.zeros_like(delta)))
-    after = jax.nn.log_softmax(logits(model, batch, SUBJECT, delta))
-    name = f"layers/{LAYER}"
-    stream = apply(model.config, model.params, batch.tokens, batch.attention, capture=(name,))[1]
-    for row, place in enumerate(SUBJECT):
-        scored = np.flatnonzero(np.asarray(batch.labels)[row] != IGNORED)
-        likely = [after[row, spot, batch.labels[row, spot]] for spot in scored]
-        now, then = after[row, place], before[row, place]
-        size = jnp.linalg.norm(stream[name][row, place])
-        norm = jnp.sqrt(jnp.square(delta[row]).sum() + 1e-30)
-        rows.append(
+def sizes(model, facts):
+    """Norms of the residual stream at the subjects of the first rows."""
+    rows, name = jax.tree.map(lambda leaf: leaf[:, 0], facts.rows), f"layers/{LAYER}"
+    stream = apply(model.config, model.params, rows.tokens, rows.attention, capture=(name,))[1]
+    places = np.asarray(facts.subject)[:, 0]
+    return np.linalg.norm(np.asarray(stream[name])[np.arange(len(places)), places], axis=1)
+
+
+def losses(model, facts, search, size, delta):
+    """The loss of every fact, by loops over its rows."""
+    before = log_probabilities(model, facts, 0 * delta)
+    after = log_probabilities(model, facts, delta)
+    found = []
+    for fact, place in enumerate(np.asarray(facts.subject)[:, -1]):
+        likely = []
+        for row, labels in enumerate(np.asarray(facts.rows.labels)[fact]):
+            spots = np.flatnonzero(labels != IGNORED)
+            if len(spots):
+                likely.append(after[fact, row, spots, labels[spots]].sum() / len(spots))
+        now, then = after[fact, -1, place], before[fact, -1, place]
+        norm = jnp.sqrt(jnp.square(delta[fact]).sum() + 1e-30)
+        found.append(
             -sum(likely) / len(likely)
             + search.essence * (jnp.exp(now) * (now - then)).sum()
-            + search.decay * norm / size**2
+            + search.decay * norm / size[fact] ** 2
         )
-    return jnp.stack(rows)
+    return jnp.stack(found)
 
 
-def adam_by_hand(model, batch, search):
-    """Released order: judge, step, clamp; every row alone."""
-    name = f"layers/{LAYER}"
-    stream = apply(model.config, model.params, batch.tokens, batch.attention, capture=(name,))[1]
-    delta = jnp.zeros((len(SUBJECT), model.config.width))
-    slope = jax.jit(jax.grad(lambda d: losses(model, batch, search, d).sum()))
-    value = jax.jit(partial(losses, model, batch, search))
+def adam_by_hand(model, facts, real, search):
+    """Released order: judge, step, clamp; every fact alone."""
+    delta = jnp.zeros((len(real), model.config.width))
+    size = sizes(model, facts)
+
+    @jax.jit
+    @partial(jax.value_and_grad, has_aux=True)
+    def judge(delta):
+        each = losses(model, facts, search, size, delta)
+        return each.sum(), each
+
     first, second = np.zeros(delta.shape), np.zeros(delta.shape)
-    done = ~REAL
+    done = ~real
     for step in range(search.steps):
-        done = done | (np.asarray(value(delta)) < search.floor)
+        (_, each), gradient = judge(delta)
+        done = done | (np.asarray(each) < search.floor)
         if done.all() or step == search.steps - 1:
             break
-        gradient = np.asarray(slope(delta))
+        gradient = np.asarray(gradient)
         first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
         scale = np.sqrt(second / (1 - 0.999 ** (step + 1))) + 1e-8
         moved = np.asarray(delta) - search.learning_rate * first / (1 - 0.9 ** (step + 1)) / scale
-        for row, place in enumerate(SUBJECT):
-            bound = search.clamp * np.linalg.norm(stream[name][row, place])
-            moved[row] *= min(1.0, bound / np.linalg.norm(moved[row]))
+        for fact in range(len(real)):
+            bound = search.clamp * size[fact]
+            moved[fact] *= min(1.0, bound / np.linalg.norm(moved[fact]))
         delta = jnp.where(done[:, None], delta, moved)
     return delta
 
@@ -77,22 +98,51 @@ def adam_by_hand(model, batch, search):
 def test_values_are_those_of_a_plain_loop_over_the_whole_network(model, batch, steps):
     # Weights that count from the second step on; at the start both slopes are zero.
     search = ValueSearch(steps=steps, learning_rate=0.05, essence=2.0, decay=20.0)
-    found = find(model, model.kernels(), batch.edit, SUBJECT, REAL, LAYER, search, 2)
-    expected = adam_by_hand(model, batch.edit, search)
+    found = find(model, model.kernels(), bare(batch), REAL, LAYER, search, 2)
+    expected = adam_by_hand(model, bare(batch), REAL, search)
     # At zero the decay has no slope here, where that of the reference's square root is tiny.
     np.testing.assert_allclose(found.delta, expected, rtol=2e-3, atol=2e-4)
     assert found.updates.tolist() == [steps - 1, steps - 1, 0]
     assert (found.delta[2] == 0).all()
 
 
+@pytest.fixture(scope="module")
+def framed(stream):
+    """Rows of two facts, each out of another batch; the last ones have no labels."""
+    rows = jax.tree.map(lambda leaf: jnp.stack([leaf[t, :2] for t in range(4)], 1), stream.edit)
+    rows = rows.replace(labels=rows.labels.at[:, -1].set(IGNORED))
+    return ContextBatch(rows, jnp.array([[1, 0, 1, 1], [0, 1, 1, 0]]))
+
+
+@pytest.mark.slow
+def test_contexts_count_alike_and_the_last_row_keeps_what_the_subject_is(model, framed):
+    search = ValueSearch(steps=4, learning_rate=0.05, essence=2.0, decay=20.0)
+    found = find(model, model.kernels(), framed, REAL[:2], LAYER, search, 2)
+    expected = adam_by_hand(model, framed, REAL[:2], search)
+    np.testing.assert_allclose(found.delta, expected, rtol=2e-3, atol=2e-4)
+    last = losses(model, framed, search, sizes(model, framed), expected)
+    np.testing.assert_allclose(found.loss, last, rtol=1e-3)
+
+
+@pytest.mark.slow
+def test_contexts_that_add_nothing_change_nothing(model, batch):
+    search = ValueSearch(steps=4, learning_rate=0.05)
+    once = find(model, model.kernels(), bare(batch), REAL, LAYER, search, 2)
+    rows = jax.tree.map(lambda leaf: jnp.repeat(leaf, 4, axis=1), bare(batch))
+    rows = rows.replace(rows=rows.rows.replace(labels=rows.rows.labels.at[:, -1].set(IGNORED)))
+    again = find(model, model.kernels(), rows, REAL, LAYER, search, 2)
+    np.testing.assert_allclose(again.delta, once.delta, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(again.loss, once.loss, rtol=1e-4)
+
+
 @pytest.mark.slow
 def test_every_fact_ends_on_its_own_and_stays_in_its_ball(model, batch):
     search = ValueSearch(steps=1, learning_rate=0.1, clamp=0.5)
     both = np.array([True, True, True])
-    first = find(model, model.kernels(), batch.edit, SUBJECT, both, LAYER, search, 2)
+    first = find(model, model.kernels(), bare(batch), both, LAYER, search, 2)
     assert not first.delta.any()
     search = replace(search, steps=40, floor=float(np.sort(first.loss)[1]))  # one is below it
-    found = find(model, model.kernels(), batch.edit, SUBJECT, both, LAYER, search, 2)
+    found = find(model, model.kernels(), bare(batch), both, LAYER, search, 2)
     _, seen = apply(
         model.config, model.params, batch.edit.tokens, batch.edit.attention, capture=("layers/0",)
     )
@@ -101,7 +151,7 @@ def test_every_fact_ends_on_its_own_and_stays_in_its_ball(model, batch):
     assert ((found.loss < search.floor) | (found.updates == 39)).all()
     assert (found.updates == 0).sum() == 1 and len(set(found.updates.tolist())) == 3
     alone = [
-        find(model, model.kernels(), batch.edit, SUBJECT, np.arange(3) == row, LAYER, search, 2)
+        find(model, model.kernels(), bare(batch), np.arange(3) == row, LAYER, search, 2)
         for row in range(3)
     ]
     for row, one in enumerate(alone):
@@ -112,7 +162,7 @@ def test_every_fact_ends_on_its_own_and_stays_in_its_ball(model, batch):
 @pytest.mark.slow
 def test_a_fact_that_is_known_is_left_alone(model, batch):
     search = ValueSearch(floor=1e9)
-    found = find(model, model.kernels(), batch.edit, SUBJECT, REAL, LAYER, search)
+    found = find(model, model.kernels(), bare(batch), REAL, LAYER, search)
     assert not found.delta.any() and not found.updates.any()
     assert np.isfinite(found.loss).all()
 
@@ -120,7 +170,7 @@ def test_a_fact_that_is_known_is_left_alone(model, batch):
 @pytest.mark.slow
 def test_without_room_for_the_answer_given_all_positions_are_read(model, batch):
     search = ValueSearch(steps=3)
-    data = (model, model.kernels(), batch.edit, SUBJECT, REAL, LAYER, search)
+    data = (model, model.kernels(), bare(batch), REAL, LAYER, search)
     tight, wide = find(*data, 2), find(*data)
     np.testing.assert_allclose(tight.delta, wide.delta, rtol=1e-4, atol=1e-6)
 

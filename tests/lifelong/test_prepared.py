@@ -7,14 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from modeledit_jax.data.facts.contexts import ContextBatch
 from modeledit_jax.data.facts.questions import group_questions
 from modeledit_jax.language.hooked_linear import Hook
 from modeledit_jax.language.model import init_params, tiny_llama
 from modeledit_jax.lifelong import prepared as module
-from modeledit_jax.lifelong.edit_values import ValueSearch, edit_values
+from modeledit_jax.lifelong.edit_values import ValueSearch
 from modeledit_jax.lifelong.fact_task import FactTask
 from modeledit_jax.lifelong.key_statistics import KeyStatistics, add_keys
-from modeledit_jax.lifelong.model import EditableModel
+from modeledit_jax.lifelong.methods.closed_form import ClosedForm
+from modeledit_jax.lifelong.model import EditableModel, dense_change
 from modeledit_jax.lifelong.objective import Objective, trajectory_loss
 from modeledit_jax.lifelong.prepared import bytes_of_hidden, prepared
 from modeledit_jax.lifelong.scoring import predict_with, score_besides, score_stream
@@ -81,15 +83,31 @@ def test_a_trajectory_has_the_same_loss_and_gradient(deep, task, ready, kernels)
 
 
 @pytest.mark.slow
-def test_values_and_key_statistics_are_the_same(deep, task, ready, kernels):
-    subject, real = jnp.zeros(3, jnp.int32), jnp.ones(3, bool)
-    search = ValueSearch(steps=4)
-    close(*(
-        edit_values(deep, kernels, first(t.edits).edit, subject, real, 2, search).delta
-        for t in (task, ready)
-    ))  # fmt: skip
+@pytest.mark.parametrize("layers", [(2,), (2, 3), (3,)])
+def test_closed_form_changes_and_key_statistics_are_the_same(deep, task, ready, kernels, layers):
+    editor = ClosedForm("nothing", layers=layers, contexts=0, values=ValueSearch(steps=3))
+    state = editor.init(deep, jax.random.key(0))
+
+    def changes(facts):
+        batch = replace(first(facts), subject_last=jnp.ones(3, jnp.int32))
+        found, _ = editor.edit(deep, kernels, state, batch, jax.random.key(0))
+        return {name: dense_change(change) for name, change in found.items()}
+
+    close(changes(task.edits), changes(ready.edits))
     empty = KeyStatistics.empty(deep)
     close(*(add_keys(deep, kernels, empty, first(t.train)) for t in (task, ready)))
+
+
+@pytest.mark.slow
+def test_rows_of_contexts_are_read_once_too(deep, task):
+    rows = jax.tree.map(lambda leaf: jnp.stack([leaf] * 3, 2), task.edits.edit)
+    contexts = ContextBatch(rows, jnp.ones(rows.tokens.shape[:3], jnp.int32))
+    own = prepared(replace(task, edits=replace(task.edits, contexts=contexts)))
+    hidden = own.edits.contexts.rows.hidden
+    for row in range(3):
+        close(hidden[:, :, row], own.edits.edit.hidden)
+    batches = [*module._batches(own)]
+    assert sum(batch.hidden.nbytes for batch in batches) == bytes_of_hidden(own)
 
 
 @pytest.mark.slow

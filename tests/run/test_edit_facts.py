@@ -1,6 +1,8 @@
 """Facts edited into a model in one call: what comes out, resumption, a method of the user's own."""
 
-from dataclasses import replace
+import json
+import sys
+from dataclasses import dataclass, replace
 
 import chex
 import jax
@@ -11,10 +13,12 @@ import pytest
 from modeledit_jax.data.facts.load import load_facts
 from modeledit_jax.data.facts.questions import group_questions
 from modeledit_jax.evaluation.edit_scores import score_edits, summarize
+from modeledit_jax.lifelong.context_sampling import sample_contexts
 from modeledit_jax.lifelong.fact_task import encode_task
 from modeledit_jax.lifelong.language_model import read_language_model
 from modeledit_jax.lifelong.methods.fine_tuning import FineTune
 from modeledit_jax.lifelong.methods.hypernetwork_editor import HypernetworkEditor
+from modeledit_jax.lifelong.methods.unedited import Unedited
 from modeledit_jax.lifelong.scoring import predict_with
 from modeledit_jax.presets.preset import preset
 from modeledit_jax.run import resumable
@@ -22,6 +26,7 @@ from modeledit_jax.run.edit_facts import edit_facts, points, run_fact_task
 from tests.lifelong.folders import write_facts, write_folder
 from tests.run.learned_noise import LearnedNoise
 
+edit_facts_module = sys.modules["modeledit_jax.run.edit_facts"]  # hidden by its function
 KEY = jax.random.key(3)
 TIMES = ("ms_per_edit",)
 
@@ -108,6 +113,35 @@ def test_a_folder_is_that_of_one_run(model, facts, tmp_path):
             LearnedNoise(), model, edits.records[::-1], train=train, key=jax.random.key(4),
             batch_size=3, folder=tmp_path,
         )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class UnderContexts(Unedited):
+    """Changes nothing, and says how many contexts it was given."""
+
+    contexts: int = 2
+
+    def init(self, model, key):
+        return jnp.zeros((), jnp.int32)
+
+    def edit(self, model, kernels, state, batch, key):
+        return {}, state + batch.contexts.contexts
+
+
+@pytest.mark.slow
+def test_contexts_are_sampled_once_and_kept(model, facts, tmp_path, monkeypatch):
+    run = edit(UnderContexts(), model, facts, folder=tmp_path)
+    assert int(run.state) == 2 * 2 and len(run.contexts) == 2
+    assert run.contexts == sample_contexts(model, 2, jax.random.fold_in(KEY, 3))
+    kept = json.loads((tmp_path / "edit_facts.json").read_text())
+    assert kept["contexts"] == list(run.contexts)
+    # Another device could draw other texts: a run goes on with those that it began with.
+    monkeypatch.setattr(edit_facts_module, "sample_contexts", lambda *_: ("I. ", "You. "))
+    assert edit(UnderContexts(), model, facts, folder=tmp_path).contexts == run.contexts
+    assert edit(UnderContexts(), model, facts).contexts == ("I. ", "You. ")
+    with pytest.raises(ValueError, match="is of another method and edits and contexts"):
+        edit(UnderContexts(contexts=1), model, facts, folder=tmp_path)
+    assert edit(Unedited(), model, facts).contexts == ()
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from experiments.lifelong_editing.methods import build_method
 from experiments.lifelong_editing.setup import Setup, check_modules, prepare, setup_for
 from experiments.tuning.lifelong_editing.config import TuneConfig
 from experiments.tuning.searches import write_tuning
-from modeledit_jax.presets.preset import load_preset, preset_names
+from modeledit_jax.presets.preset import Preset, load_preset, preset_names
 from modeledit_jax.presets.writing import tuned_preset
 from modeledit_jax.run.edit_facts import SHOWN, run_fact_task
 from modeledit_jax.run.files import atomic_write_text
@@ -81,10 +81,11 @@ def run(config: TuneConfig) -> Path:
     check_modules(config)
     settings = grids(config)
     tried = {name: trials(grid) for name, grid in settings.items()}
+    methods = [build_method(_preset(config, name)) for name in tried]
     scores = np.zeros((config.seeds, len(tried), max(map(len, tried.values()))))
     with Progress("tuning", scores.size, SHOWN) as bars:
         for place in range(config.seeds):
-            setup = prepare(config, config.seed + place, bars.reporter)
+            setup = prepare(config, config.seed + place, bars.reporter, methods)
             setups = {setup.model.modules: setup}
             for number, name in enumerate(tried):
                 scores[place, number] = run_trials(config, setups, name, tried[name], bars)
@@ -112,9 +113,7 @@ def run_trials(
     bars: Progress,
 ) -> list[float]:
     """The mean of four of every setting of a method; of a given model that with what stays."""
-    preset = load_preset(name, "lifelong")
-    preset = preset if config.model is None else preset.for_pretrained()
-    preset = preset.with_options(meta_updates=config.meta_updates, memory=config.memory)
+    preset = _preset(config, name)
     setup = setup_for(config, preset, setups)
     measure = "overall" if config.model is None else "overall_unedited"
     scores = []
@@ -131,6 +130,12 @@ def run_trials(
         scores.append(found.metrics[measure])
         bars.one_done()
     return scores
+
+
+def _preset(config: TuneConfig, name: str) -> Preset:
+    preset = load_preset(name, "lifelong")
+    preset = preset if config.model is None else preset.for_pretrained()
+    return preset.with_options(meta_updates=config.meta_updates, memory=config.memory)
 
 
 def write_followers(config: TuneConfig, name: str, settings: Trial) -> None:

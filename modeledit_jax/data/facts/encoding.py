@@ -130,8 +130,10 @@ def split_rows(array: Field, size: int, filling: int) -> Array:
     return jnp.asarray(filled.reshape(-1, size, *array.shape[1:]))
 
 
-def subject_last(prompt: str, subject: str, tokenizer: Tokenizer) -> int:
+def subject_last(prompt: str, subject: str, tokenizer: Tokenizer, begin: int = 0) -> int:
     """Position, in the encoded prompt, of the last token of the subject's first occurrence.
+
+    Characters before ``begin`` are not searched: a text in front may name the subject as well.
 
     Read from the tokenizer's character offsets. (MEMIT adds the lengths of separately encoded
     pieces, which is off by one with tokenizers that begin a sequence with a special token.)
@@ -139,7 +141,7 @@ def subject_last(prompt: str, subject: str, tokenizer: Tokenizer) -> int:
     Raises:
       ValueError: the prompt does not contain the subject.
     """
-    start = prompt.find(subject)
+    start = prompt.find(subject, begin)
     if start < 0 or not subject:
         raise ValueError(
             f"the subject {subject!r} is not in the prompt {prompt!r}: spell it as in the prompt"

@@ -14,6 +14,7 @@ from jaxtyping import Int32
 from tokenizers import Tokenizer
 
 from modeledit_jax import struct
+from modeledit_jax.data.facts.contexts import ContextBatch, encode_contexts
 from modeledit_jax.data.facts.encoding import (
     encode_answers,
     split_batches,
@@ -88,6 +89,7 @@ class FactBatch:
     rephrase_old: TokenBatch | None  # the other prompt and the old answer
     locality_new: TokenBatch | None  # the probe and the new answer
     subject_last: Field  # [S, n] int32 position in `edit` of the subject's last token; −1: none
+    contexts: ContextBatch | None = None  # [S, n, r, l₄] the edit prompt after other texts
 
     @property
     def batches(self) -> int:
@@ -107,6 +109,7 @@ def encode_edits(
     *,
     rephrase: int | np.random.Generator = 0,
     locality: int | np.random.Generator = 0,
+    contexts: Sequence[str] = (),
     length: int | None = None,
     context: int | None = None,
     vocabulary: int | None = None,
@@ -119,7 +122,9 @@ def encode_edits(
       batch_size: ``n``, edits made at once.
       rephrase, locality: which of a record's prompts is used: its number, counted modulo the number
         of prompts a record has, or a generator that draws one for every record.
-      length: positions of all three streams; if None, of each the bucket of its longest row.
+      contexts: texts to put in front of the edit prompts (`encode_contexts`); none: ``contexts`` of
+        the result is None.
+      length: positions of all streams; if None, of each the bucket of its longest row.
       context: positions of the model; a longer prompt is an error.
       vocabulary: tokens that the model embeds; a text with a token beyond them is an error.
 
@@ -129,7 +134,7 @@ def encode_edits(
 
     Raises:
       ValueError: no records; a prompt does not fit, lacks its subject, or has a token beyond the
-        vocabulary; the record is named.
+        vocabulary; the record is named. A context that is no text.
     """
     if not records or batch_size < 1:
         raise ValueError(
@@ -154,7 +159,8 @@ def encode_edits(
         for prompts, answers, old_answers in streams
     )
     places = _subject_places(records, tokenizer)
-    flat = FactBatch(edit, rephrased, local, edit_old, rephrased_old, local_new, places)
+    framed = _framed(records, contexts, tokenizer, options) if len(contexts) else None
+    flat = FactBatch(edit, rephrased, local, edit_old, rephrased_old, local_new, places, framed)
     return _in_batches(flat, batch_size)
 
 
@@ -196,6 +202,18 @@ def _encode_stream(
     return first, second
 
 
+def _framed(
+    records: Sequence[EditRecord],
+    contexts: Sequence[str],
+    tokenizer: Tokenizer,
+    options: Mapping[str, Any],
+) -> ContextBatch:
+    prompts = [record.prompt for record in records]
+    subjects = [record.subject for record in records]
+    answers = [record.target_new for record in records]
+    return encode_contexts(prompts, subjects, answers, contexts, tokenizer, **options)
+
+
 def _subject_places(records: Sequence[EditRecord], tokenizer: Tokenizer) -> Int32[np.ndarray, " n"]:
     places = np.full(len(records), -1, np.int32)
     for index, record in enumerate(records):
@@ -217,4 +235,8 @@ def _in_batches(flat: FactBatch, size: int) -> FactBatch:
         rephrase_old=flat.rephrase_old and split_batches(flat.rephrase_old, size),
         locality_new=flat.locality_new and split_batches(flat.locality_new, size),
         subject_last=split_rows(flat.subject_last, size, -1),
+        contexts=flat.contexts
+        and ContextBatch(
+            split_batches(flat.contexts.rows, size), split_rows(flat.contexts.subject, size, -1)
+        ),
     )

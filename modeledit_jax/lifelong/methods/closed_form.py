@@ -16,8 +16,8 @@ AlphaEdit       ``P / L2``                            yes
 
 C are the second moments of a layer's inputs over the prompts of the facts to train on, P projects
 on the directions these hardly have, and with a history every batch is remembered
-(`low_rank.remember`) as AlphaEdit's released ``cache_c`` does. Keys are those of the prompt alone,
-without the released code's sampled contexts.
+(`low_rank.remember`) as AlphaEdit's released ``cache_c`` does. Keys are means over the prompt alone
+and the prompt after sampled contexts (`ClosedForm.contexts`).
 """
 
 from collections.abc import Sequence
@@ -28,10 +28,14 @@ from typing import Any, Literal, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
+from modeledit_jax.data.facts.contexts import ContextBatch, bare_rows
 from modeledit_jax.data.facts.records import FactBatch
 from modeledit_jax.data.facts.tokens import IGNORED, values_known
-from modeledit_jax.language.hooked_linear import Hook
+from modeledit_jax.language.config import LanguageModelConfig
+from modeledit_jax.language.hooked_linear import Hook, at_least_float32
+from modeledit_jax.language.model import apply, embed
 from modeledit_jax.lifelong.edit_values import ValueSearch, edit_values
 from modeledit_jax.lifelong.key_statistics import (
     as_array,
@@ -43,7 +47,7 @@ from modeledit_jax.lifelong.key_statistics import (
 from modeledit_jax.lifelong.low_rank import preconditioned_shift, remember
 from modeledit_jax.lifelong.model import Changes, EditableModel, Kernels, commit
 from modeledit_jax.lifelong.stream import StreamEditor, TrainingLoop, train_in_memory
-from modeledit_jax.types import Array, Key
+from modeledit_jax.types import Array, Key, Params
 
 Preconditioners: TypeAlias = dict[str, Array]
 """H ``[d_in, d_in]`` of every edited module: all that the method keeps between two batches."""
@@ -62,6 +66,12 @@ class ClosedForm(StreamEditor):
       ridge: c of the solve; 0 stores the values exactly.
       history: earlier batches are remembered.
       one_by_one: edit the facts of a batch in turn, as ROME does.
+      contexts: how many texts, sampled from the unedited model, the values and keys of a fact are
+        found with, beside its prompt alone. ROME and MEMIT were published with 20 and 5.
+      key: of a fact, from its rows: half of it that of the prompt alone and half the mean over the
+        contexts (``"halves"``, MEMIT); the mean over all (``"mean"``) or the prompt alone
+        (``"bare"``), the two consistent kinds of ROME (arXiv 2403.07175); or ``"released"``, ROME's
+        code, which takes the direction from the mean and the length from the prompt alone.
       layers: numbers of the layers whose ``mlp/down`` is edited, of those that the model allows;
         None: all but the network's last, above whose MLP nothing reads the subject.
       values: how the values are optimized.
@@ -75,6 +85,8 @@ class ClosedForm(StreamEditor):
     ridge: float = 1.0
     history: bool = False
     one_by_one: bool = False
+    contexts: int = 5
+    key: Literal["halves", "mean", "bare", "released"] = "halves"
     layers: tuple[int, ...] | None = None
     values: ValueSearch = field(default_factory=ValueSearch)
     answer: int | None = None
@@ -87,6 +99,12 @@ class ClosedForm(StreamEditor):
             raise ValueError(f"ridge={self.ridge}: give a positive number, or 0 without a history")
         if not 0 <= self.energy < 1:
             raise ValueError(f"energy={self.energy}: give a share of at least 0 and below 1")
+        if self.contexts < 0:
+            raise ValueError(f"contexts={self.contexts}: give a number of texts, 0 for none")
+        if self.key == "released" and not self.one_by_one:
+            raise ValueError(
+                "key='released' is defined for facts edited in turn: give one_by_one=True"
+            )
 
     def edited(self, model: EditableModel) -> dict[int, str]:
         """``{layer: module}`` in the order of the layers.
@@ -122,9 +140,11 @@ class ClosedForm(StreamEditor):
 
         Raises:
           ValueError: a fact without its subject; an answer longer than ``answer``; layers that
-            cannot be edited.
+            cannot be edited; streams all of which were encoded with fewer contexts.
         """
         self.edited(model)
+        if streams:
+            self._check_contexts(max(_contexts(stream) for stream in streams))
         known = [stream for stream in streams if values_known(stream)]
         for stream in known:
             lacking = np.asarray(stream.real) & (np.asarray(stream.subject_last) < 0)
@@ -142,6 +162,13 @@ class ClosedForm(StreamEditor):
                 )
             return self
         return replace(self, answer=-(-longest // 2) * 2) if longest else self
+
+    def _check_contexts(self, found: int) -> None:
+        if found < self.contexts:
+            raise ValueError(
+                f"contexts={self.contexts}: the facts were encoded with {found}; give as many to "
+                "encode_task, or contexts=0 to the method"
+            )
 
     def init(self, model: EditableModel, key: Key) -> Preconditioners:
         """Of a method that protects nothing; the others have to be trained.
@@ -223,39 +250,93 @@ class ClosedForm(StreamEditor):
     ) -> tuple[Changes, Preconditioners]:
         """The facts of a batch at once, one layer after another, each doing its share of the rest
         (``memit_main.py``)."""
-        edited, subject = self.edited(model), batch.subject_last
-        real = batch.real & (subject >= 0)
-        top = max(edited)
-        value = edit_values(
-            model, kernels, batch.edit, subject, real, top, self.values, self.answer
-        )
-        read = partial(_keys_and_stream, model, kernels, batch, top)
-        goal = read({}, edited[top])[1] + value.delta
+        edited, facts = self.edited(model), self._rows(batch)
+        real = batch.real & (batch.subject_last >= 0)
+        lowest, top = min(edited), max(edited)
+        params = model.with_kernels(kernels)
+        read = partial(_at_subjects, model.config, params)
+        # All that is edited lies above: this part of the network is run once for every row.
+        below = (lowest, _before(model, params, facts, lowest))
+        value = edit_values(model, kernels, facts, real, top, self.values, self.answer, below=below)
+        bare, stream = slice(0, 1), f"layers/{top}"
+        asked = slice(0, 1 if self.key == "bare" else self.contexts + 1)
+        goal = read(facts, below, bare, {}, stream)[:, 0] + value.delta
         changes: Changes = {}
         remembered = dict(state)
         for index, (_, module) in enumerate(edited.items()):
-            keys, stream = read(changes, module)
-            rest = value.delta if model.config.post_norms else goal - stream
-            targets = rest / (len(edited) - index)
-            update = preconditioned_shift(keys, targets, state[module], self.ridge, real)
+            keys = read(facts, below, asked, changes, module)
+            now = read(facts, below, bare, changes, stream)[:, 0]
+            rest = value.delta if model.config.post_norms else goal - now
+            mean = (self._weights(keys.shape[1], keys.dtype)[:, None] * keys).sum(1)
+            update = preconditioned_shift(
+                mean, rest / (len(edited) - index), state[module], self.ridge, real,
+                keys[:, 0] if self.key == "released" else None,
+            )  # fmt: skip
             changes[module] = Hook(keys=update.keys, values=update.values)
             if self.history:
-                remembered[module] = remember(state[module], keys, self.ridge, real)
+                remembered[module] = remember(state[module], mean, self.ridge, real)
         return changes, remembered
 
+    def _rows(self, batch: FactBatch) -> ContextBatch:
+        """The rows of a batch that the method reads."""
+        self._check_contexts(_contexts(batch))
+        if batch.contexts is None or not self.contexts:
+            return bare_rows(batch.edit, batch.subject_last)
+        return batch.contexts.first(self.contexts)
 
-def _keys_and_stream(
-    model: EditableModel,
-    kernels: Kernels,
-    batch: FactBatch,
-    top: int,
+    def _weights(self, rows: int, dtype: jnp.dtype) -> Array:
+        """Of the rows of a fact in its key."""
+        if self.key != "halves" or rows == 1:
+            return jnp.full(rows, 1 / rows, dtype)
+        return jnp.full(rows, 0.5 / (rows - 1), dtype).at[0].set(0.5)
+
+
+def _contexts(batch: FactBatch) -> int:
+    return 0 if batch.contexts is None else batch.contexts.contexts
+
+
+def _before(
+    model: EditableModel, params: Params, facts: ContextBatch, layer: int
+) -> Float[Array, "n r l width"]:
+    """The residual stream before a layer; known if it is the first that may be edited."""
+    known = facts.rows.hidden
+    if known is not None and layer == model.first_layer:
+        return known
+    length = facts.rows.tokens.shape[-1]
+    tokens, attention = (
+        leaf.reshape(-1, length) for leaf in (facts.rows.tokens, facts.rows.attention)
+    )
+    if layer:
+        name = f"layers/{layer - 1}"
+        start = None
+        if known is not None:
+            start = (model.first_layer, known.reshape(-1, length, known.shape[-1]))
+        seen = apply(model.config, params, tokens, attention, capture=(name,), start=start)
+        hidden = seen[1][name]
+    else:
+        hidden = embed(model.config, params, tokens)
+    return hidden.reshape(*facts.rows.tokens.shape, -1)
+
+
+def _at_subjects(
+    config: LanguageModelConfig,
+    params: Params,
+    facts: ContextBatch,
+    below: tuple[int, Float[Array, "n r l width"]],
+    rows: slice,
     changes: Changes,
-    module: str,
-) -> tuple[Array, Array]:
-    """Inputs of a module ``[n, d_in]`` and the residual stream after layer ``top``, ``[n, width]``,
-    both at the subjects; the layers above are never run, for nobody asks for them."""
-    edit, stream = batch.edit, f"layers/{top}"
-    seen = model.forward(kernels, edit, changes, (module, stream))[1]
-    rows, places = jnp.arange(len(edit.tokens)), jnp.maximum(batch.subject_last, 0)
-    keys, after = (seen[name][rows, places].astype(model.dtype) for name in (module, stream))
-    return keys, after
+    name: str,
+) -> Float[Array, "n k d"]:
+    """Inputs of a module, or the residual stream after a layer, at the subjects of some rows; the
+    layers above are never run, for nobody asks for them."""
+    layer, hidden = below
+    part, hidden = jax.tree.map(lambda leaf: leaf[:, rows], (facts, hidden))
+    count, length = part.subject.shape[1], hidden.shape[2]
+    tokens, attention = (
+        leaf.reshape(-1, length) for leaf in (part.rows.tokens, part.rows.attention)
+    )
+    start = (layer, hidden.reshape(-1, length, hidden.shape[-1]))
+    seen = apply(config, params, tokens, attention, changes, (name,), start=start)[1][name]
+    places = jnp.maximum(part.subject.reshape(-1), 0)
+    found = seen[jnp.arange(len(places)), places]
+    return found.reshape(-1, count, found.shape[-1]).astype(at_least_float32(found.dtype))

@@ -28,6 +28,11 @@ class Restrained(StreamEditor):
 
     editor: StreamEditor
 
+    @property
+    def contexts(self) -> int:
+        """See `StreamEditor.contexts`."""
+        return self.editor.contexts
+
     def sized_for(self, model: EditableModel, streams: Sequence[FactBatch]) -> "Restrained":
         """See `StreamEditor.sized_for`."""
         return replace(self, editor=self.editor.sized_for(model, streams))

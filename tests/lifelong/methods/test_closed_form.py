@@ -1,16 +1,18 @@
 """Closed-form editors against joint solves, d × d systems and hand-made cases."""
 
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from modeledit_jax.language.model import init_params, tiny_llama
+from modeledit_jax.data.facts.contexts import ContextBatch, bare_rows
+from modeledit_jax.data.facts.tokens import IGNORED
+from modeledit_jax.language.model import apply, init_params, tiny_llama
 from modeledit_jax.lifelong.edit_values import ValueSearch, edit_values
 from modeledit_jax.lifelong.low_rank import preconditioned_shift, remember, ridge_shift
-from modeledit_jax.lifelong.methods import closed_form
 from modeledit_jax.lifelong.methods.closed_form import ClosedForm
 from modeledit_jax.lifelong.model import EditableModel, commit, dense_change
 from modeledit_jax.lifelong.stream import edit_stream, start_stream
@@ -18,9 +20,17 @@ from tests.lifelong.conftest import VOCABULARY
 
 edit = jax.jit(ClosedForm.edit, static_argnums=0)
 find = jax.jit(edit_values, static_argnames=("layer", "search", "answer"))
-read = jax.jit(closed_form._keys_and_stream, static_argnames=("top", "module"))
 VALUES = ValueSearch(steps=4, learning_rate=0.1)
 KEY = jax.random.key(0)
+ALONE = partial(ClosedForm, contexts=0)
+
+
+@partial(jax.jit, static_argnames="name")
+def at_subjects(model, batch, changes, name):
+    """The whole network's inputs of a module, or stream after a layer, at the subjects."""
+    edit = batch.edit
+    seen = apply(model.config, model.params, edit.tokens, edit.attention, changes, (name,))[1]
+    return seen[name][jnp.arange(len(edit.tokens)), batch.subject_last]
 
 
 @pytest.fixture(scope="module")
@@ -142,15 +152,13 @@ def test_masked_rows_are_left_out_and_the_identity_is_ridge_shift(rng):
 @pytest.mark.slow
 def test_one_layer_delivers_what_it_was_asked_for(deep, facts):
     """Without a ridge, the stream after the layer is what it was, plus δ."""
-    editor = ClosedForm("nothing", ridge=0.0, layers=(2,), values=VALUES)
+    editor = ALONE("nothing", ridge=0.0, layers=(2,), values=VALUES)
     batch = jax.tree.map(lambda leaf: leaf[0], facts)
     kernels = deep.kernels()
-    value = find(deep, kernels, batch.edit, batch.subject_last, batch.real, 2, VALUES, 2)
+    value = find(deep, kernels, bare_rows(batch.edit, batch.subject_last), batch.real, 2, VALUES, 2)
     changes, _ = edit(editor, deep, kernels, editor.init(deep, KEY), batch, KEY)
     name = "layers/2/mlp/down"
-    before, after = (
-        read(deep, kernels, batch, top=2, changes=made, module=name)[1] for made in ({}, changes)
-    )
+    before, after = (at_subjects(deep, batch, made, "layers/2") for made in ({}, changes))
     np.testing.assert_allclose(after - before, value.delta, rtol=1e-3, atol=1e-3)
     assert set(changes) == {name}
 
@@ -158,23 +166,24 @@ def test_one_layer_delivers_what_it_was_asked_for(deep, facts):
 @pytest.mark.slow
 def test_layers_share_the_change(deep, facts):
     """Each does its share of what is left: without a ridge the last one leaves nothing."""
-    editor = ClosedForm("nothing", ridge=0.0, layers=(1, 2), values=VALUES)
+    editor = ALONE("nothing", ridge=0.0, layers=(1, 2), values=VALUES)
     batch = jax.tree.map(lambda leaf: leaf[0], facts)
     kernels = deep.kernels()
     state = editor.init(deep, KEY)
     changes, _ = edit(editor, deep, kernels, state, batch, KEY)
-    value = find(deep, kernels, batch.edit, batch.subject_last, batch.real, 2, VALUES, 2)
-    keys, stream = read(deep, kernels, batch, top=2, changes={}, module="layers/1/mlp/down")
+    value = find(deep, kernels, bare_rows(batch.edit, batch.subject_last), batch.real, 2, VALUES, 2)
+    keys = at_subjects(deep, batch, {}, "layers/1/mlp/down")
+    stream = at_subjects(deep, batch, {}, "layers/2")
     half = keys @ dense_change(changes["layers/1/mlp/down"])
     np.testing.assert_allclose(half, value.delta / 2, rtol=1e-3, atol=1e-3)
-    _, after = read(deep, kernels, batch, top=2, changes=changes, module="layers/2/mlp/down")
+    after = at_subjects(deep, batch, changes, "layers/2")
     np.testing.assert_allclose(after, stream + value.delta, rtol=1e-3, atol=2e-3)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("protect", ["text", "null-space"])
 def test_a_stream_is_the_same_in_parts_and_filling_changes_nothing(deep, facts, protect):
-    editor = ClosedForm(protect, energy=0.8, history=True, layers=(1,), values=VALUES)
+    editor = ALONE(protect, energy=0.8, history=True, layers=(1,), values=VALUES)
     editor = editor.sized_for(deep, (facts,))
     assert editor.answer == 2
     state = editor.train(deep, facts, KEY)
@@ -196,7 +205,7 @@ def test_a_stream_is_the_same_in_parts_and_filling_changes_nothing(deep, facts, 
 @pytest.mark.slow
 def test_facts_one_by_one_are_batches_of_one(deep, facts):
     batch = jax.tree.map(lambda leaf: leaf[0], facts)
-    rome = ClosedForm("nothing", ridge=0.0, one_by_one=True, layers=(1,), values=VALUES)
+    rome = ALONE("nothing", ridge=0.0, one_by_one=True, layers=(1,), values=VALUES)
     kernels = deep.kernels()
     found, _ = edit(rome, deep, kernels, rome.init(deep, KEY), batch, KEY)
     single, state = replace(rome, one_by_one=False), rome.init(deep, KEY)
@@ -210,6 +219,56 @@ def test_facts_one_by_one_are_batches_of_one(deep, facts):
     )
 
 
+def framed(facts, size):
+    """A batch whose contexts are those of other batches, with the first prompts at last."""
+    first, *others = (jax.tree.map(lambda x, t=t: x[t, :size], facts) for t in range(3))
+    unlabeled = first.edit.replace(labels=jnp.full_like(first.edit.labels, IGNORED))
+    rows = [first.edit, *(other.edit for other in others), unlabeled]
+    places = [first.subject_last, *(other.subject_last for other in others), first.subject_last]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves, 1), *rows)
+    return first.replace(contexts=ContextBatch(stacked, jnp.stack(places, 1)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("key", "weights"),
+    [
+        ("released", [1 / 3, 1 / 3, 1 / 3]),
+        ("halves", [1 / 2, 1 / 4, 1 / 4]),
+        ("mean", [1 / 3, 1 / 3, 1 / 3]),
+        ("bare", [1, 0, 0]),
+    ],
+)
+def test_keys_are_means_over_the_rows_of_a_fact(deep, facts, key, weights):
+    """ROME and MEMIT in NumPy from keys of the whole network."""
+    batch = framed(facts, 1 if key == "released" else 3)
+    editor = ClosedForm(
+        "nothing", size_penalty=1.0, ridge=2.0, contexts=2, key=key, layers=(1,), values=VALUES,
+        one_by_one=key == "released",
+    )  # fmt: skip
+    kernels, name = deep.kernels(), "layers/1/mlp/down"
+    found, _ = edit(editor, deep, kernels, editor.init(deep, KEY), batch, KEY)
+    value = find(deep, kernels, batch.contexts, batch.real, 1, VALUES, None)
+    rows = [
+        at_subjects(
+            deep,
+            batch.replace(
+                edit=jax.tree.map(lambda x, r=r: x[:, r], batch.contexts.rows),
+                subject_last=batch.contexts.subject[:, r],
+            ),
+            {},
+            name,
+        )
+        for r in range(3)
+    ]
+    mean = sum(weight * np.asarray(row) for weight, row in zip(weights, rows, strict=True))
+    asked = np.asarray(rows[0]) if key == "released" else mean
+    system = 2 * np.eye(len(mean)) + asked @ mean.T
+    expected = mean.T @ np.linalg.solve(system, np.asarray(value.delta))
+    assert np.abs(expected).max() > 1e-3
+    np.testing.assert_allclose(dense_change(found[name]), expected, rtol=1e-3, atol=1e-5)
+
+
 def test_what_cannot_be_edited_is_refused(deep, model, facts, stream):
     with pytest.raises(ValueError, match=r"layers \[3\] are not among"):
         ClosedForm(layers=(3,)).edited(deep)
@@ -219,9 +278,15 @@ def test_what_cannot_be_edited_is_refused(deep, model, facts, stream):
     with pytest.raises(ValueError, match="name one layer"):
         ClosedForm().edited(gemma)
     with pytest.raises(ValueError, match="12 facts do not say what they are about"):
-        ClosedForm().sized_for(deep, (stream,))
+        ALONE().sized_for(deep, (stream,))
     with pytest.raises(ValueError, match="answer=1: the longest answer has 2 tokens"):
-        ClosedForm(answer=1).sized_for(deep, (facts,))
+        ALONE(answer=1).sized_for(deep, (facts,))
+    with pytest.raises(ValueError, match="contexts=5: the facts were encoded with 0; give as many"):
+        ClosedForm().sized_for(deep, (facts,))
+    with pytest.raises(ValueError, match="contexts=-1: give a number"):
+        ClosedForm(contexts=-1)
+    with pytest.raises(ValueError, match="give one_by_one=True"):
+        ClosedForm(key="released")
     with pytest.raises(ValueError, match="give facts about other subjects"):
         ClosedForm().train(deep, None, KEY)
     with pytest.raises(ValueError, match="train the method first"):
