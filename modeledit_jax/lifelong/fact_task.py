@@ -124,10 +124,9 @@ def encode_task(
     learned = encode_edits(train, **options, **draws) if train else None
     plain = encode_sentences(sentences, **texts)
     asked = encode_answers([p.prompt for p in untouched], [p.answer for p in untouched], **texts)
-    besides = (_in_batches(batch, model.config.vocab_size) for batch in (plain, asked))
-    return FactTask(
-        model.editable, edited, learned, *besides, first=first, contexts=tuple(contexts)
-    )
+    size = model.config.vocab_size
+    plain, asked = _in_batches(plain, size), _in_batches(asked, size)
+    return FactTask(model.editable, edited, learned, plain, asked, first, contexts=tuple(contexts))
 
 
 def _in_batches(batch: TokenBatch, vocabulary: int) -> TokenBatch:
