@@ -138,6 +138,9 @@ class Config(FactOptions, MeshOptions):
     fraction: Annotated[float, Range(0, 1)] | None = None
     """Share of the modules that HiEdit and its controls change at once; default: that of the
     preset, 0.5."""
+    contexts: Annotated[int, Range(0, 100)] | None = None
+    """Texts sampled from the model, in front of the prompt, that closed-form methods edit under
+    besides the prompt alone; default: those of the preset, 5. Each costs as much as the prompt."""
     save: Path | None = None
     """Folder for the edited networks, one for each method and seed, which transformers loads;
     default: networks/ in the run folder if --model is given, else they are not saved."""

@@ -68,7 +68,7 @@ def score_edits(
     predict: Predict,
     questions: Sequence[Questions],
     real: Bool[Array, "S n"],
-    unedited: Sequence[Int[Array, "C r p"]] | None = None,
+    unedited: Sequence[Int[Array, "_ _ _"]] | None = None,
     batches: Int[Array, ""] | None = None,
 ) -> EditScores:
     """Scores edits under one model.

@@ -36,7 +36,7 @@ def predict_with(model: EditableModel, kernels: Kernels) -> Predict:
 @jax.jit
 def unedited_answers(
     model: EditableModel, questions: tuple[Questions, ...]
-) -> tuple[Int[Array, "C r p"], ...]:
+) -> tuple[Int[Array, "_ _ _"], ...]:
     """What the network says before any edit."""
     return predictions(predict_with(model, model.kernels()), questions)
 
@@ -47,7 +47,7 @@ def score_stream(
     kernels: Kernels,
     questions: tuple[Questions, ...],
     real: Bool[Array, "S n"],
-    unedited: tuple[Int[Array, "C r p"], ...],
+    unedited: tuple[Int[Array, "_ _ _"], ...],
     batches: Int[Array, ""],
     first: int,
 ) -> tuple[dict[str, Float[Array, ""]], Float[Array, "S n"]]:
@@ -58,7 +58,7 @@ def score_stream(
       kernels: after ``batches`` batches.
       questions: about all edits.
       real: rows of the stream that hold an edit.
-      unedited: of `unedited_answers`.
+      unedited: of `unedited_answers`, of each group ``[C, r, p]``.
       batches: how many were made.
       first: edits that retention is measured on.
 

@@ -88,6 +88,13 @@ def test_a_class_that_edits_no_stream_is_refused(tmp_path):
         build_method(own)
 
 
+def test_contexts_are_those_of_the_command():
+    for name in CLOSED_FORM:
+        (own,) = load_methods([name], Config(contexts=2))
+        assert build_method(own).contexts == 2
+        assert preset(f"lifelong/{name}").contexts == 5
+
+
 def test_options_that_set_nothing_are_refused():
     with pytest.raises(ValueError, match=r"--fraction sets nothing in rledit: leave it out"):
         load_methods(["rledit"], Config(fraction=0.5))

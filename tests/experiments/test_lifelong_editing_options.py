@@ -32,6 +32,8 @@ ROWS = [
     SMALL | {"mesh": "data=2,model=4", "methods": "ft-m mend ultraedit rledit hiedit",
              "meta_updates": "1", "memory": "1"},
     GIVEN | {"mesh": "model=2", "corpus": "zsre"},
+    EDITS | {"model": "gpt2", "corpus": "counterfact", "contexts": "1", "meta_updates": "1",
+             "methods": "original memit rledit ultraedit-text"},
 ]  # fmt: skip
 ABLATIONS = [
     SMALL | {"meta_updates": "3", "memory": "1"},

@@ -18,9 +18,11 @@ from experiments.tuning.lifelong_editing.__main__ import command as tune_lifelon
 from experiments.tuning.unlearning import run as unlearning
 from experiments.tuning.unlearning.__main__ import command as tune_unlearning
 from experiments.unlearning.config import REWARDS as FORGETTING
+from modeledit_jax.presets.preset import load_preset
 from tests.data.published_files import write_comments, write_images
 from tests.experiments.collections_of_facts import write_collections
 from tests.experiments.option_rows import Row, run_row, small_corpus, untried
+from tests.lifelong.folders import write_folder
 
 SMALL = {"seeds": "1", "epochs": "1", "budget": "20", "methods": "openes-shift"}
 FORGET = [
@@ -51,6 +53,9 @@ LIFELONG = [
     {"corpus": "counterfact", "methods": "ft-m"},
     {"corpus": "zsre", "methods": "ultraedit", "first": "2"},
 ]
+GIVEN = {"model": "gpt2", "corpus": "counterfact", "edits": "3", "batch_size": "3",
+         "train_edits": "6", "methods": "memit memit-seq emmet alphaedit ultraedit"}  # fmt: skip
+TAUGHT = [*(TINY | row for row in LIFELONG), GIVEN]
 
 
 def test_every_value_is_in_a_row():
@@ -58,8 +63,7 @@ def test_every_value_is_in_a_row():
     assert untried(tune_unlearning.options, [SMALL | row for row in FORGET], **named) == set()
     named = {"reward": REWARDS, "methods": SEARCHES}
     assert untried(tune_debiasing.options, [SMALL | row for row in MITIGATE], **named) == set()
-    rows = [TINY | row for row in LIFELONG]
-    assert untried(tune_lifelong.options, rows, corpus=CORPORA) == set()
+    assert untried(tune_lifelong.options, TAUGHT, corpus=CORPORA) == set()
 
 
 def tuned(command, row: Row, folder) -> None:
@@ -102,11 +106,20 @@ def test_bias_mitigation(row, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("row", LIFELONG, ids=lambda row: row.get("corpus", "fact-world"))
+@pytest.mark.parametrize(
+    "row", TAUGHT, ids=lambda row: "-".join(map(str, map(row.get, ("model", "corpus"))))
+)
 def test_lifelong_editing(row, tmp_path, monkeypatch):
-    cut = {name: {key: each[:1] for key, each in grid.items()}
-           for name, grid in lifelong.STEPS.items()}  # fmt: skip
-    monkeypatch.setattr(lifelong, "STEPS", cut)
+    for name in ("STEPS", "PRETRAINED"):
+        grids = getattr(lifelong, name)
+        cut = {n: {key: each[:1] for key, each in grid.items()} for n, grid in grids.items()}
+        monkeypatch.setattr(lifelong, name, cut)
+    monkeypatch.chdir(tmp_path)
     write_collections(tmp_path / "data")
+    write_folder(tmp_path / "gpt2", "gpt2")
     monkeypatch.setenv("MODELEDIT_DATA_DIR", str(tmp_path / "data"))
-    tuned(tune_lifelong, TINY | row, tmp_path)
+    tuned(tune_lifelong, row, tmp_path)
+    if "model" in row:
+        found = load_preset(next(tmp_path.rglob("presets/memit.toml")))
+        assert found.pretrained.settings["weight"] == lifelong.PRETRAINED["memit"]["weight"][0]
+        assert "1 trials" in found.pretrained.tuned and "released" in found.tuned
