@@ -39,6 +39,8 @@ class ValueSearch:
       decay: weight of ``‖δ‖`` over the square of that norm.
       essence: weight of ``KL(now ‖ before)`` of the token after the subject, in the last row.
       floor: a fact whose loss is below it is done.
+      said: a fact is done that many steps after the new answer is what the network says in every
+        row (ENCORE, EMNLP 2025: 2 or 4); None: only the loss ends it.
     """
 
     steps: int = 25
@@ -48,10 +50,13 @@ class ValueSearch:
     decay: float = 0.5
     essence: float = 0.0625
     floor: float = 0.05
+    said: int | None = None
 
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise ValueError(f"steps={self.steps}: give at least 1")
+        if self.said is not None and self.said < 0:
+            raise ValueError(f"said={self.said}: give a number that is not negative, or None")
         for name in ("learning_rate", "clamp"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name}={getattr(self, name)}: give a positive number")
@@ -107,7 +112,7 @@ def edit_values(
     before = jax.lax.stop_gradient(scores.reshape(count, rows, *scores.shape[1:])[:, -1, -1])
     size = sizes[search.added_to].reshape(count, rows)[:, 0]
 
-    def loss(delta: Array) -> tuple[Array, Array]:
+    def loss(delta: Array) -> tuple[Array, tuple[Array, Array]]:
         scores, _ = _log_probabilities(model, params, prompts, layer, delta)
         now = scores.reshape(count, rows, *scores.shape[1:])[:, -1, -1]
         each = (
@@ -115,7 +120,8 @@ def edit_values(
             + search.essence * (jnp.exp(now) * (now - before)).sum(-1)
             + search.decay * _norm(delta) / jnp.maximum(size, 1e-6) ** 2
         )
-        return each.sum(), each  # a fact's loss depends on its own δ alone
+        # A fact's loss depends on its own δ alone.
+        return each.sum(), (each, _is_said(scores, prompts.labels, count))
 
     return _minimize(loss, nothing, real, search.clamp * size, search)
 
@@ -131,25 +137,28 @@ def _minimize(
         return (carry[0] < search.steps) & ~carry[-1].all()
 
     def step(carry: tuple) -> tuple:
-        count, delta, moments, values, done = carry
-        (_, each), slope = gradient(delta)
+        count, delta, moments, values, since, done = carry
+        (_, (each, said)), slope = gradient(delta)
+        since = since + said  # evaluations in which it was said
         last = count == search.steps - 1
         values = EditValues(
             delta,
             jnp.where(done, values.loss, each),
             values.updates,
         )
-        done = done | (each < search.floor) | last
+        enough = False if search.said is None else since > search.said
+        done = done | (each < search.floor) | enough | last
         change, moments = adam.update(slope, moments)
         moved = delta + change
         moved = moved * jnp.minimum(1.0, bound / jnp.maximum(_norm(moved), 1e-12))[:, None]
         delta = jnp.where(done[:, None], delta, moved)
         updates = values.updates + ~done
-        return count + 1, delta, moments, EditValues(delta, values.loss, updates), done
+        return count + 1, delta, moments, EditValues(delta, values.loss, updates), since, done
 
     rows = len(start)
-    empty = EditValues(start, jnp.zeros(rows, start.dtype), jnp.zeros(rows, jnp.int32))
-    first = (jnp.zeros((), jnp.int32), start, adam.init(start), empty, ~real)
+    none = jnp.zeros(rows, jnp.int32)
+    empty = EditValues(start, jnp.zeros(rows, start.dtype), none)
+    first = (jnp.zeros((), jnp.int32), start, adam.init(start), empty, none, ~real)
     return jax.lax.while_loop(unfinished, step, first)[3]
 
 
@@ -212,6 +221,14 @@ def _log_probabilities(
     sizes = {"stream": seen[stream][rows, prompts.subject], "output": output}
     norms = {name: _norm(x.astype(delta.dtype)) for name, x in sizes.items()}
     return jax.nn.log_softmax(logits), jax.lax.stop_gradient(norms)
+
+
+def _is_said(
+    scores: Float[Array, "rows p v"], labels: Int[Array, "rows p"], facts: int
+) -> Bool[Array, " n"]:
+    """Whether every label of all rows of a fact is the most probable token."""
+    right = (jnp.argmax(scores, axis=-1) == labels) | (labels == IGNORED)
+    return right.reshape(facts, -1).all(-1)
 
 
 def _negative_log_likelihood(

@@ -90,17 +90,18 @@ def _read(model: EditableModel, statistics: KeyStatistics, stream: FactBatch) ->
 
 
 def covariance_preconditioner(
-    covariance: Float[np.ndarray, "d d"], weight: float
+    covariance: Float[np.ndarray, "d d"], weight: float, damping: float = 0.0
 ) -> Float[np.ndarray, "d d"]:
-    """``(λ (C + jitter))⁻¹`` in float64: of ROME, MEMIT and EMMET.
+    """``(λ (C + jitter) + λₙ I)⁻¹`` in float64: of ROME, MEMIT and EMMET, with λₙ of ENCORE.
 
     Args:
       covariance: C.
       weight: λ, how many average tokens an edited fact counts against.
+      damping: λₙ, against the size of the change.
     """
     size = len(covariance)
     jitter = JITTER * np.trace(covariance) / size
-    inverse = np.linalg.inv(weight * (covariance + jitter * np.eye(size)))
+    inverse = np.linalg.inv(weight * covariance + (weight * jitter + damping) * np.eye(size))
     return (inverse + inverse.T) / 2
 
 

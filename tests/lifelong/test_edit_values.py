@@ -179,3 +179,28 @@ def test_without_room_for_the_answer_given_all_positions_are_read(model, batch):
 def test_settings_that_mean_nothing_are_refused(wrong):
     with pytest.raises(ValueError, match=f"{next(iter(wrong))}=.*give"):
         ValueSearch(**wrong)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("said", [0, 2])
+def test_a_fact_is_done_some_steps_after_its_answer_is_said(model, batch, said):
+    """When it is said is read off the whole network, at the values of searches that do not stop."""
+    facts, real = bare(batch), np.ones(3, bool)
+    # Answers that can be said: those of values drawn at random.
+    drawn = 4.0 * jax.random.normal(jax.random.key(0), (3, model.config.width))
+    says = log_probabilities(model, facts, drawn).argmax(-1)
+    labels = jnp.where(facts.rows.labels == IGNORED, IGNORED, says)
+    facts = facts.replace(rows=facts.rows.replace(labels=labels))
+    search = ValueSearch(steps=12, learning_rate=0.3, clamp=99.0, decay=0.0, floor=-1e9, said=said)
+    found = find(model, model.kernels(), facts, real, LAYER, search, 2)
+    last, labels = search.steps - 1, np.asarray(labels)
+    right = []
+    for steps in range(1, search.steps + 1):
+        own = replace(search, steps=steps, said=None)
+        delta = find(model, model.kernels(), facts, real, LAYER, own, 2).delta
+        most = np.asarray(log_probabilities(model, facts, delta)).argmax(-1)
+        right.append(((most == labels) | (labels == IGNORED)).reshape(3, -1).all(1))
+    enough = np.cumsum(right, 0) > said
+    expected = np.where(enough.any(0), enough.argmax(0), last)
+    assert (expected < last).any()
+    np.testing.assert_array_equal(found.updates, expected)

@@ -49,6 +49,10 @@ def test_the_inverse_of_a_covariance(rng):
     np.testing.assert_allclose(found @ (7 * (matrix + jitter * np.eye(12))), np.eye(12), atol=1e-9)
     silent = np.diag([1.0, 0.5, 0.0])  # an input that never fires
     assert np.isfinite(covariance_preconditioner(silent, 1.0)).all()
+    damped = covariance_preconditioner(matrix, 7.0, 20.0)
+    jitter = 1e-6 * np.trace(matrix) / len(matrix)
+    expected = np.linalg.inv(7.0 * matrix + (7.0 * jitter + 20.0) * np.eye(len(matrix)))
+    np.testing.assert_allclose(damped, expected, rtol=1e-9)
 
 
 @pytest.mark.parametrize("energy", [0.5, 0.9, 0.999])

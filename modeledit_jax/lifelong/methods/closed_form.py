@@ -11,6 +11,7 @@ method          H                                     history
 ROME            ``C⁻¹``, ridge 0, fact after fact     no
 EMMET, MEMIT    ``(λC)⁻¹``                            no
 MEMIT-seq       ``(λC)⁻¹``                            yes
+ENCORE          ``(λC + λₙ I)⁻¹``                     yes
 AlphaEdit       ``P / L2``                            yes
 ==============  ====================================  =========
 
@@ -61,6 +62,7 @@ class ClosedForm(StreamEditor):
       protect: what keeps H from being the identity: ``"text"`` (C), ``"null-space"`` (P), or
         ``"nothing"``.
       weight: λ of C.
+      damping: λₙ, added to λC on the diagonal (ENCORE).
       energy: share of the trace of C in the directions that P protects (`null_space`).
       size_penalty: L2 of P, or of the identity.
       ridge: c of the solve; 0 stores the values exactly.
@@ -80,6 +82,7 @@ class ClosedForm(StreamEditor):
 
     protect: Literal["text", "null-space", "nothing"] = "text"
     weight: float = 15_000.0
+    damping: float = 0.0
     energy: float = 0.98
     size_penalty: float = 10.0
     ridge: float = 1.0
@@ -95,6 +98,8 @@ class ClosedForm(StreamEditor):
         for name in ("weight", "size_penalty"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name}={getattr(self, name)}: give a positive number")
+        if self.damping < 0:
+            raise ValueError(f"damping={self.damping}: give a number that is not negative")
         if self.ridge < 0 or (self.history and not self.ridge):
             raise ValueError(f"ridge={self.ridge}: give a positive number, or 0 without a history")
         if not 0 <= self.energy < 1:
@@ -213,7 +218,7 @@ class ClosedForm(StreamEditor):
         for name in self.edited(model).values():
             covariance = read.covariance(name)
             if self.protect == "text":
-                matrix = covariance_preconditioner(covariance, self.weight)
+                matrix = covariance_preconditioner(covariance, self.weight, self.damping)
             else:
                 matrix = null_space_preconditioner(covariance, self.energy, self.size_penalty)
             found[name] = as_array(matrix, model.dtype)
