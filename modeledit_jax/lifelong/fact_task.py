@@ -108,9 +108,7 @@ def encode_task(
                     for facts in (edits, train))  # fmt: skip
     if not edits:
         raise ValueError("no facts to edit in: give at least one")
-    first = max(1, len(edits) // 4) if first is None else first
-    if not 1 <= first <= len(edits):
-        raise ValueError(f"first must be 1…{len(edits)}, the number of edits; got {first}")
+    first = _checked_first(first, len(edits))
     texts: dict[str, Any] = {
         "tokenizer": plain_tokenizer(model.tokenizer),
         "context": model.config.context,
@@ -131,6 +129,13 @@ def encode_task(
 
 def _in_batches(batch: TokenBatch, vocabulary: int) -> TokenBatch:
     return split_batches(batch, rows_at_once(batch.tokens.shape[-1], vocabulary))
+
+
+def _checked_first(first: int | None, edits: int) -> int:
+    first = max(1, edits // 4) if first is None else first
+    if not 1 <= first <= edits:
+        raise ValueError(f"first must be 1…{edits}, the number of edits; got {first}")
+    return first
 
 
 def spread_task(task: FactTask) -> FactTask:

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from modeledit_jax.data.facts.contexts import ContextBatch
 from modeledit_jax.data.facts.records import FactBatch
 from modeledit_jax.data.facts.tokens import IGNORED, TokenBatch
 from modeledit_jax.language.config import LanguageModelConfig
@@ -35,6 +36,38 @@ def golden_model(modules, dtype=np.float64):
             node = node.setdefault(folder, {})
         node[leaf] = jnp.asarray(tensor.T if stored.transposed else tensor)
     return EditableModel(params, CONFIG, tuple(str(name) for name in modules))
+
+
+def sharp_model(modules, dtype=np.float64):
+    """`golden_model` with four times its head, so that answers can become likely."""
+    model = golden_model(modules, dtype)
+    head = {"kernel": 4 * model.params["head"]["kernel"]}
+    return model.replace(params={**model.params, "head": head})
+
+
+def context_rows(arrays, prefix=""):
+    """The rows of facts below ``prefix``, with the places of their subjects."""
+    own = section(arrays, prefix)
+    rows = TokenBatch(*(jnp.asarray(own[name]) for name in ("tokens", "attention", "labels")))
+    return ContextBatch(rows, jnp.asarray(own["subject"]))
+
+
+def context_facts(rows, filling=0):
+    """A batch of facts with contexts, and so many rows behind it that do not count."""
+    values = {"tokens": 0, "attention": False, "labels": IGNORED, "subject": -1}
+
+    def filled(name, leaf):
+        room = ((0, filling), *((0, 0),) * (leaf.ndim - 1))
+        return jnp.pad(leaf, room, constant_values=values[name])
+
+    rows = ContextBatch(
+        TokenBatch(
+            *(filled(name, getattr(rows.rows, name)) for name in ("tokens", "attention", "labels"))
+        ),
+        filled("subject", rows.subject),
+    )
+    bare = jax.tree.map(lambda leaf: leaf[:, 0], rows)
+    return FactBatch(*[bare.rows] * 3, *[None] * 3, bare.subject, rows)
 
 
 def joined(arrays, prefix, length=16):
