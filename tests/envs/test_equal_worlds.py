@@ -181,7 +181,9 @@ WAYS = (
     static_env_and_params, closure, jitted_methods, vmapped, log_wrapper, legacy_wrapper,
     gym_wrapper,
 )  # fmt: skip
-SLOW_WAYS = (with_params, static_env_and_params, closure, legacy_wrapper, gym_wrapper, vmapped)
+SLOW_WAYS = (
+    with_params, static_env_and_params, closure, log_wrapper, legacy_wrapper, gym_wrapper, vmapped
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(
