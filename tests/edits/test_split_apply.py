@@ -271,7 +271,7 @@ def test_splits_are_equal_by_value():
     """What is compiled for one serves all of the same function, shapes, inputs and leaves."""
     apply, params, x, path = _linen_mlp()
     split = split_apply(apply, params, x, (path,))
-    other = split_apply(apply, tiny.subject(5).params, 2 * x[:3], (path,))
+    other = split_apply(apply, tiny.subject(5).params, jnp.asarray(2 * np.asarray(x)[:3]), (path,))
     assert other is not split and other == split and hash(other) == hash(split)
     wide = tiny.subject(0, (7, 4))
     half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), params)
@@ -361,7 +361,9 @@ def test_arranged_features_give_the_same_outputs(network, axis):
 
     @jax.jit
     def outputs_of(leaves, features):
-        return split.suffix(leaves, features), split.suffix(leaves, features.take(rows))
+        return split.suffix(leaves, features), split.suffix(
+            leaves, features.take(jnp.asarray(rows))
+        )
 
     expected = np.asarray(jax.jit(apply)(params, x))
     for some in (features, arranged):
