@@ -88,8 +88,10 @@ def test_rates_match_scikit_learn_and_the_mean_is_dixons_sum_over_terms():
     np.testing.assert_allclose(
         np.stack([rates.group_fpr, rates.group_fnr, rates.group_accuracy], 1), terms, atol=1e-6
     )
-    dixon = sum(abs(overall[0] - fpr) for fpr in terms[:, 0])
-    np.testing.assert_allclose(TERMS * float(differences_of(rates).fped), dixon, atol=1e-6)
+    found = differences_of(rates)
+    for rate, mean in enumerate((found.fped, found.fned)):
+        dixon = sum(abs(overall[rate] - own) for own in terms[:, rate])
+        np.testing.assert_allclose(TERMS * float(mean), dixon, atol=1e-6)
 
 
 def test_terms_without_a_class_are_left_out_and_counted():

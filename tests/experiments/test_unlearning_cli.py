@@ -40,7 +40,7 @@ def small(cache):
 @pytest.fixture(scope="module")
 def finished(small, tmp_path_factory):
     run_dir = tmp_path_factory.mktemp("runs") / "finished"
-    config = replace(small, run_dir=run_dir, methods=("snes-shift",))
+    config = replace(small, run_dir=run_dir)
     assert command.main(config) == 0
     return config
 
@@ -52,14 +52,14 @@ def test_the_run_folder_holds_what_is_promised(finished):
         "original",
         "logit-mask",
         "retrain",
-        "snes-shift",
+        "ppo-shift",
     }
     by_name = {row.method: row for row in summary.rows}
     assert by_name["logit-mask"].metrics["forget_accuracy_test"] == 0
     assert by_name["original"].metrics["retain_drop_test"] == 0
     assert by_name["retrain"].metrics["tow"] == 1
-    assert by_name["snes-shift"].metrics["edit_rank"] <= 4
-    assert by_name["snes-shift"].cost.reward_evaluations == 40
+    assert by_name["ppo-shift"].metrics["edit_rank"] <= 4
+    assert by_name["ppo-shift"].cost.reward_evaluations == 40
     figures = {path.name for path in (finished.run_dir / "figures").iterdir()}
     assert {"learning_curves.png", "forget_retain.png", "edit.png"} <= figures
     assert len((finished.run_dir / "metrics.csv").read_text().splitlines()) > 4
@@ -80,7 +80,7 @@ def test_the_report_says_how_to_load_the_weights(finished):
     snippet = report.split("```python\n")[1].split("```")[0]
     names = {"x": jnp.ones((3, 8, 8, 1))}
     exec(snippet, names)
-    saved = load_params(finished.run_dir / "weights" / "snes-shift" / "forget-7-seed-0")
+    saved = load_params(finished.run_dir / "weights" / "ppo-shift" / "forget-7-seed-0")
     expected = make_classifier("mlp", 10).apply({"params": saved}, names["x"])
     np.testing.assert_array_equal(names["logits"], expected)
 
