@@ -88,6 +88,7 @@ SLOW = (
     "ppo-mask-two-steps",
     "learned-mask",
     "learned",
+    "learned-and-adapted",
     "snes",
     "openes",
     "random-search",

@@ -9,6 +9,7 @@ from modeledit_jax.data.comments.synthetic import identity_corpus
 from modeledit_jax.subjects.subject import Subject, flax_apply
 from modeledit_jax.subjects.text_classifiers import make_text_classifier
 from modeledit_jax.subjects.training import TrainingConfig, train_classifiers
+from modeledit_jax.tasks.debiasing import DebiasingTask, mitigate_bias
 from modeledit_jax.types import Examples
 
 
@@ -28,3 +29,9 @@ def subject(seed=0):
     config = TrainingConfig(epochs=12, batch_size=64, learning_rate=3e-3)
     params = train_classifiers(module, examples, config, jax.random.split(jax.random.key(seed), 1))
     return Subject(jax.tree.map(lambda leaf: leaf[0], params), flax_apply(module))
+
+
+@cache
+def task() -> DebiasingTask:
+    """Less bias of that classifier, all else as `mitigate_bias` has it."""
+    return mitigate_bias(subject(), corpus())

@@ -40,7 +40,11 @@ PROBES = {
 }
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["discrete", "continuous"])
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(False, marks=pytest.mark.slow), True],
+    ids=["discrete", "continuous"],
+)
 def solved(request):
     """Values and actions at the observations −1, 0 and 1, for every probe."""
     env = probes.Probe(continuous=request.param)

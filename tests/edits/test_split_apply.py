@@ -1,5 +1,7 @@
 """The split network against the whole one, for networks of many makes."""
 
+from functools import lru_cache
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -9,7 +11,14 @@ from flax import nnx
 
 from modeledit_jax.edits.parametrization import Factors
 from modeledit_jax.edits.site import get_leaves, match_paths, set_leaves
-from modeledit_jax.edits.split_apply import cached_features, run_prefix, run_suffix, split_apply
+from modeledit_jax.edits.split_apply import (
+    cached_features,
+    run_arranged,
+    run_prefix,
+    run_products,
+    run_suffix,
+    split_apply,
+)
 from modeledit_jax.subjects.image_classifiers import CNN
 from modeledit_jax.subjects.subject import flax_apply
 from tests import tiny
@@ -41,6 +50,7 @@ def _linen_mlp():
     return subject.apply, subject.params, X, "fc2/kernel"
 
 
+@lru_cache
 def _linen_cnn():
     module = CNN(3, channels=(3, 4), hidden=(5, 4))
     params = jax.jit(module.init)(jax.random.key(0), IMAGES)["params"]
@@ -197,22 +207,27 @@ def test_split_network_equals_the_whole_one(network):
     apply, params, x, patterns = network()
     paths = match_paths(params, patterns)
     split = split_apply(apply, params, x, paths)
-    leaves = {path: 1.5 * leaf + 0.1 for path, leaf in get_leaves(params, paths).items()}
-    features = jax.jit(split.prefix)(params, x)
-
-    whole = jax.jit(lambda leaves: apply(set_leaves(params, leaves), x))
-    outputs = jax.jit(split.suffix)(leaves, features)
-    np.testing.assert_allclose(outputs, whole(leaves), rtol=1e-5, atol=1e-6)
-    assert outputs.dtype == whole(leaves).dtype
-
-    direction = jax.random.normal(jax.random.key(1), outputs.shape)
+    leaves = get_leaves(params, paths)
+    leaves = {path: jnp.asarray(1.5 * np.asarray(leaf) + 0.1) for path, leaf in leaves.items()}
+    features = run_prefix(split, params, x)
+    shape = jax.eval_shape(apply, params, x).shape
+    direction = np.random.default_rng(1).normal(size=shape).astype(np.float32)
 
     @jax.jit
-    def gradients(leaves):
-        short = jax.grad(lambda leaves: jnp.vdot(split.suffix(leaves, features), direction))
-        return short(leaves), jax.grad(lambda leaves: jnp.vdot(whole(leaves), direction))(leaves)
+    def both(leaves):
+        def short(leaves):
+            outputs = split.suffix(leaves, features)
+            return jnp.vdot(outputs, direction), outputs
 
-    gradient, expected = gradients(leaves)
+        def whole(leaves):
+            outputs = apply(set_leaves(params, leaves), x)
+            return jnp.vdot(outputs, direction), outputs
+
+        return [jax.grad(function, has_aux=True)(leaves) for function in (short, whole)]
+
+    (gradient, outputs), (expected, whole) = both(leaves)
+    np.testing.assert_allclose(outputs, whole, rtol=1e-5, atol=1e-6)
+    assert outputs.dtype == whole.dtype
     for path in paths:
         np.testing.assert_allclose(gradient[path], expected[path], rtol=1e-4, atol=1e-5)
         assert np.any(np.asarray(gradient[path]) != 0)
@@ -238,8 +253,8 @@ def test_outputs_do_not_depend_on_the_batch_size():
     apply, params, x, path = _linen_mlp()
     split = split_apply(apply, params, x[:1], (path,))
     leaves = get_leaves(params, (path,))
-    outputs = split.suffix(leaves, split.prefix(params, x))
-    one = split.suffix(leaves, split.prefix(params, x[4:5]))
+    outputs = np.asarray(run_suffix(split, leaves, run_prefix(split, params, x)))
+    one = run_suffix(split, leaves, run_prefix(split, params, jnp.asarray(np.asarray(x)[4:5])))
     np.testing.assert_allclose(outputs[4:5], one, rtol=1e-5, atol=1e-6)
     assert outputs.shape == (N, tiny.CLASSES)
 
@@ -248,15 +263,15 @@ def test_split_made_from_one_network_serves_others_of_its_shape():
     apply, params, x, path = _linen_mlp()
     split = split_apply(apply, params, x, (path,))
     other = tiny.subject(5).params
-    outputs = split.suffix(get_leaves(other, (path,)), split.prefix(other, x))
-    np.testing.assert_allclose(outputs, apply(other, x), rtol=1e-5, atol=1e-6)
+    outputs = run_suffix(split, get_leaves(other, (path,)), run_prefix(split, other, x))
+    np.testing.assert_allclose(outputs, jax.jit(apply)(other, x), rtol=1e-5, atol=1e-6)
 
 
 def test_splits_are_equal_by_value():
     """What is compiled for one serves all of the same function, shapes, inputs and leaves."""
     apply, params, x, path = _linen_mlp()
     split = split_apply(apply, params, x, (path,))
-    other = split_apply(apply, tiny.subject(5).params, 2 * x[:3], (path,))
+    other = split_apply(apply, tiny.subject(5).params, jnp.asarray(2 * np.asarray(x)[:3]), (path,))
     assert other is not split and other == split and hash(other) == hash(split)
     wide = tiny.subject(0, (7, 4))
     half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), params)
@@ -277,9 +292,9 @@ def test_equal_splits_share_what_is_compiled_and_keep_their_numbers_apart():
     sizes = []
     for network in (params, tiny.subject(5).params, params):
         split = split_apply(apply, network, x, (path,))
-        leaves = {path: 1.5 * get_leaves(network, (path,))[path]}
+        leaves = {path: jnp.asarray(np.float32(1.5) * get_leaves(network, (path,))[path])}
         outputs = run_suffix(split, leaves, run_prefix(split, network, x))
-        expected = apply(set_leaves(network, leaves), x)
+        expected = jax.jit(apply)(set_leaves(network, leaves), x)
         np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-6)
         sizes.append((run_prefix._cache_size(), run_suffix._cache_size()))
     assert sizes[0] == sizes[1] == sizes[2]
@@ -299,10 +314,11 @@ def test_a_split_that_was_made_in_a_trace_outlives_it():
         split = split_apply(apply, params, x, ("w",))
         return split.suffix(params, split.prefix(params, x))
 
-    np.testing.assert_allclose(inside(params, X), apply(params, X), rtol=1e-5, atol=1e-6)
+    expected = jax.jit(apply)(params, X)
+    np.testing.assert_allclose(inside(params, X), expected, rtol=1e-5, atol=1e-6)
     split = split_apply(apply, params, X, ("w",))
-    outputs = split.suffix(params, split.prefix(params, X))
-    np.testing.assert_allclose(outputs, apply(params, X), rtol=1e-5, atol=1e-6)
+    outputs = run_suffix(split, params, run_prefix(split, params, X))
+    np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("paths", [("fc1/bias", "head/kernel"), ("fc2/kernel",)])
@@ -310,7 +326,8 @@ def test_cached_features_are_those_of_the_split(paths):
     subject = tiny.subject()
     x = jnp.asarray(tiny.blobs(2100, 5).x)  # more than the 2,048 of a batch
     found = cached_features(subject.apply, subject.params, x, paths)
-    expected = split_apply(subject.apply, subject.params, x, paths).prefix(subject.params, x)
+    split = split_apply(subject.apply, subject.params, x, paths)
+    expected = run_prefix(split, subject.params, x)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), found, expected
     )
@@ -319,11 +336,12 @@ def test_cached_features_are_those_of_the_split(paths):
 def test_candidates_under_vmap_equal_one_by_one():
     apply, params, x, path = _linen_mlp()
     split = split_apply(apply, params, x, (path,))
-    features = split.prefix(params, x)
-    candidates = {path: jax.random.normal(jax.random.key(0), (3, 5, 4))}
-    together = jax.vmap(split.suffix, (0, None))(candidates, features)
+    features = run_prefix(split, params, x)
+    candidates = np.random.default_rng(0).normal(size=(3, 5, 4)).astype(np.float32)
+    together = jax.jit(jax.vmap(split.suffix, (0, None)))({path: candidates}, features)
+    together = np.asarray(together)
     for index in range(3):
-        alone = apply(set_leaves(params, {path: candidates[path][index]}), x)
+        alone = jax.jit(apply)(set_leaves(params, {path: jnp.asarray(candidates[index])}), x)
         np.testing.assert_allclose(together[index], alone, rtol=1e-5, atol=1e-6)
 
 
@@ -335,16 +353,22 @@ def test_arranged_features_give_the_same_outputs(network, axis):
     apply, params, x, patterns = network()
     paths = match_paths(params, patterns)
     split, leaves = split_apply(apply, params, x, paths), get_leaves(params, paths)
-    features = split.prefix(params, x)
-    arranged = split.arranged(features)
+    features = run_prefix(split, params, x)
+    arranged = run_arranged(split, features)
     assert arranged.axis == axis and split.arranged(arranged).axis == axis
     assert {part.shape[axis] for part in arranged.per_example} == {N}
-    expected = apply(params, x)
-    rows = jnp.array([5, 0, 3])
+    rows = np.array([5, 0, 3])
+
+    @jax.jit
+    def outputs_of(leaves, features):
+        return split.suffix(leaves, features), split.suffix(
+            leaves, features.take(jnp.asarray(rows))
+        )
+
+    expected = np.asarray(jax.jit(apply)(params, x))
     for some in (features, arranged):
-        outputs = split.suffix(leaves, some)
+        outputs, drawn = outputs_of(leaves, some)
         np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-6)
-        drawn = split.suffix(leaves, some.take(rows))
         np.testing.assert_allclose(drawn, expected[rows], rtol=1e-5, atol=1e-6)
 
 
@@ -358,7 +382,7 @@ def test_the_suffix_holds_no_layer_before_the_site(depth):
     subject = tiny.subject(0, (6,) * depth + (5,))
     path = f"fc{depth + 1}/kernel"
     split = split_apply(subject.apply, subject.params, X, (path,))
-    features = split.prefix(subject.params, X)
+    features = run_prefix(split, subject.params, X)
     assert _count_products(split.suffix, get_leaves(subject.params, (path,)), features) == 2
     assert _count_products(split.prefix, subject.params, X) == depth
     assert _count_products(subject.apply, subject.params, X) == depth + 2
@@ -370,7 +394,7 @@ def test_nested_calls_are_cut_at_the_site():
     apply, params, x, path = _nested_jit()
     split = split_apply(apply, params, x, (path,))
     assert _count_products(split.prefix, params, x) == 1
-    features = split.prefix(params, x)
+    features = run_prefix(split, params, x)
     assert _count_products(split.suffix, get_leaves(params, (path,)), features) == 2
     assert [array.shape for array in features.shared] == [params["c"].shape]
 
@@ -392,7 +416,7 @@ def _tapped(network):
     split = split_apply(apply, params, x, paths)
     leaves = get_leaves(params, paths)
     taps = {path: jnp.zeros((len(x), leaf.shape[-1])) for path, leaf in leaves.items()}
-    return split, leaves, split.prefix(params, x), taps
+    return split, leaves, run_prefix(split, params, x), taps
 
 
 @pytest.mark.slow
@@ -453,7 +477,7 @@ def test_gradients_by_taps_are_finite_differences_of_numpy(two_sites):
     rng = np.random.default_rng(3)
     direction = rng.normal(size=(N, tiny.CLASSES))
     score = lambda taps: jnp.vdot(tapped(leaves, features, taps)[0], direction)  # noqa: E731
-    gradient = jax.grad(score)(taps)
+    gradient = jax.jit(jax.grad(score))(taps)
     params, x = _layers64(), np.asarray(X, np.float64)
     for path, tap in taps.items():
         expected = np.zeros(tap.shape)
@@ -554,6 +578,7 @@ def test_a_leaf_that_is_no_dense_kernel_cannot_be_tapped(network, culprits):
         split.tapped(leaves, features, taps)
 
 
+@lru_cache
 def _two_heads():
     """Two layers that read the same features; the sum of what they put out is activated."""
     w, a, b, head = _weights((6, 5), (5, 4), (5, 4), (4, 3))
@@ -571,19 +596,22 @@ def test_what_is_added_to_a_kernel_is_part_of_it(chosen, arranged):
     """Against NumPy in float64, whichever of the layers it is and however the examples lie."""
     apply, params, x, paths = _two_heads()
     split, rng = split_apply(apply, params, x, paths), np.random.default_rng(1)
-    features = split.prefix(params, x)
-    features = split.arranged(features) if arranged else features
-    assert split.entries == ("a", "b") and split.arranged(features).axis == -1
+    plain = run_prefix(split, params, x)
+    columns = run_arranged(split, plain)
+    assert split.entries == ("a", "b") and columns.axis == -1
+    features = columns if arranged else plain
     leaves = get_leaves(params, paths)
     added = {
         path: Factors(*(jnp.float32(rng.normal(size=(size, 2))) for size in (5, 4)))
         for path in chosen
     }
     kernels = {
-        path: leaf if path not in added else jnp.full_like(leaf, jnp.nan)  # is not read
+        path: leaf
+        if path not in added
+        else jnp.asarray(np.full(leaf.shape, np.nan, np.float32))  # not read
         for path, leaf in leaves.items()
     }
-    found = split.suffix(kernels, features, added, split.products(leaves, features))
+    found = run_suffix(split, kernels, features, added, run_products(split, leaves, features))
     exact = {path: np.asarray(leaf, np.float64) for path, leaf in params.items()}
     for path, (left, right) in added.items():
         exact[path] = exact[path] + np.float64(left) @ np.float64(right).T
@@ -623,8 +651,13 @@ def _of_columns(second):
 def test_examples_are_columns_where_rows_are_mapped_to_rows(second, axis):
     apply, params, x, path = _of_columns(second)
     split = split_apply(apply, params, x, (path,))
-    features = split.arranged(split.prefix(params, x))
+
+    @jax.jit
+    def both(params, x):
+        features = split.arranged(split.prefix(params, x))
+        found = split.suffix(get_leaves(params, (path,)), features)
+        return features, found, jax.lax.map(lambda one: apply(params, one[None])[0], x)
+
+    features, found, expected = both(params, x)
     assert features.axis == axis
-    found = split.suffix(get_leaves(params, (path,)), features)
-    expected = jnp.concatenate([apply(params, one[None]) for one in x])
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)

@@ -181,7 +181,9 @@ WAYS = (
     static_env_and_params, closure, jitted_methods, vmapped, log_wrapper, legacy_wrapper,
     gym_wrapper,
 )  # fmt: skip
-SLOW_WAYS = (with_params, static_env_and_params, closure, legacy_wrapper, gym_wrapper, vmapped)
+SLOW_WAYS = (
+    with_params, static_env_and_params, closure, log_wrapper, legacy_wrapper, gym_wrapper, vmapped
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -198,6 +200,7 @@ def test_equal_worlds_use_their_own_numbers(way, order):
     assert np.abs(np.subtract(expected(0), expected(1))).min() > 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "order", [(0, 1, 0), pytest.param((1, 0, 1), marks=pytest.mark.slow)], ids=str
 )

@@ -75,7 +75,7 @@ TWO = ("fc1/kernel", "fc2/kernel", "fc2/bias")
 @pytest.mark.parametrize(
     ("make", "parametrization", "horizon", "paths"),
     [
-        (task, LowRank(2), 1, ("fc2/kernel",)),
+        slow(task, LowRank(2), 1, ("fc2/kernel",)),
         (task, LowRank(2), 3, ("fc2/kernel",)),
         slow(task, PerRow(), 1, ("fc2/kernel",)),
         slow(task, PerColumn(), 2, ("fc2/kernel",)),
@@ -101,6 +101,7 @@ def test_it_equals_the_edited_kernel(make, parametrization, horizon, paths):
         assert np.abs(expected[1]).min() > 1e-4  # every edit changes the score
 
 
+@pytest.mark.slow
 def test_candidates_and_tasks_side_by_side_equal_one_by_one():
     world = ShiftWorld(task(), parametrization=LowRank(1), horizon=2)
     params, plans = world.default_params, jnp.stack([plan(world, seed) for seed in range(3)])

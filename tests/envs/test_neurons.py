@@ -152,7 +152,13 @@ def test_rows_of_both_layers_equal_numpy(classes):
     np.testing.assert_allclose(seen["context"], context, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("reward", [None, unlearning_reward("soft", utility=3.0, forgetting=0.5)])
+@pytest.mark.parametrize(
+    "reward",
+    [
+        pytest.param(None, marks=pytest.mark.slow),
+        unlearning_reward("soft", utility=3.0, forgetting=0.5),
+    ],
+)
 def test_the_gradient_is_that_of_the_reward_by_the_weights(reward):
     """By the leaves of the whole network, at an edited network in the middle of an episode."""
     env, task = _env(), tiny.task(0, site=SITE, reward=reward)

@@ -6,6 +6,7 @@ from functools import lru_cache
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -41,9 +42,21 @@ def _world(case):
     return task, WORLDS[operator](task, parametrization=parametrization, horizon=4)
 
 
+# Both operators, with two parametrizations each, every site and kind of reward.
+@settings(deadline=None, max_examples=12)
+@given(case=st.sampled_from(CASES[::2]), horizon=st.integers(1, 4), seed=st.integers(0, 2**32 - 1))
+def test_episodes_agree(case, horizon, seed):
+    _episodes_agree(case, horizon, seed)
+
+
+@pytest.mark.slow
 @settings(deadline=None, max_examples=25)
 @given(case=st.sampled_from(CASES), horizon=st.integers(1, 4), seed=st.integers(0, 2**32 - 1))
-def test_episodes_agree(case, horizon, seed):
+def test_episodes_of_every_parametrization_agree(case, horizon, seed):
+    _episodes_agree(case, horizon, seed)
+
+
+def _episodes_agree(case, horizon, seed):
     task, env = _world(case)
     operator, parametrization, *_, kind = case
     params = env.default_params.replace(max_steps_in_episode=jnp.int32(horizon))

@@ -7,15 +7,14 @@ import sklearn.metrics
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modeledit_jax.evaluation.accuracy import (
-    accuracy,
-    confusion_matrix,
-    correct,
-    cross_entropy,
-    true_class_probabilities,
-    true_class_probability,
-    weighted_mean,
-)
+from modeledit_jax.evaluation import accuracy as module
+
+# One program each: operations one by one would be some thirty for every shape.
+accuracy, cross_entropy = jax.jit(module.accuracy), jax.jit(module.cross_entropy)
+true_class_probability = jax.jit(module.true_class_probability)
+true_class_probabilities = jax.jit(module.true_class_probabilities)
+correct, weighted_mean = jax.jit(module.correct), jax.jit(module.weighted_mean)
+confusion_matrix = jax.jit(module.confusion_matrix, static_argnums=2)
 
 N, C = 200, 7
 
@@ -66,6 +65,7 @@ def test_confusion_matrix_matches_scikit_learn(case, weighted):
 def test_confusion_matrix_can_have_more_classes_than_logits_but_not_fewer(case):
     logits, labels, _ = map(jnp.asarray, case)
     wide = confusion_matrix(logits, labels, C + 2)
+    wide = np.asarray(wide)
     np.testing.assert_array_equal(wide[:C, :C], confusion_matrix(logits, labels, C))
     assert float(wide[C:].sum() + wide[:, C:].sum()) == 0
     with pytest.raises(ValueError, match="num_classes=6 is less than the 7 logits"):
@@ -73,7 +73,8 @@ def test_confusion_matrix_can_have_more_classes_than_logits_but_not_fewer(case):
 
 
 def test_ties_go_to_the_first_class_as_in_numpy():
-    logits = jnp.array([[1.0, 1.0, 0.0], [0.0, 2.0, 2.0], [3.0, 3.0, 3.0], [0.0, -0.0, -1.0]])
+    ties = [[1.0, 1.0, 0.0], [0.0, 2.0, 2.0], [3.0, 3.0, 3.0], [0.0, -0.0, -1.0]]
+    logits = jnp.asarray(np.float32(ties))
     first = np.argmax(np.asarray(logits), axis=-1).astype(np.int32)
     np.testing.assert_array_equal(first, [0, 1, 0, 0])
     ones = jnp.ones(4)
@@ -84,23 +85,29 @@ def test_ties_go_to_the_first_class_as_in_numpy():
     )
 
 
-@pytest.mark.parametrize("metric", [accuracy, true_class_probability, cross_entropy])
-def test_leading_axes_equal_single_calls_under_jit_and_vmap(case, metric):
-    _, labels, weights = map(jnp.asarray, case)
-    logits = jax.random.normal(jax.random.key(1), (2, 3, N, C))
-    together = jax.jit(metric)(logits, labels, weights)
+@pytest.mark.parametrize("name", ["accuracy", "true_class_probability", "cross_entropy"])
+def test_leading_axes_equal_single_calls_under_jit_and_vmap(case, name):
+    metric, (_, labels, weights) = getattr(module, name), map(jnp.asarray, case)
+    logits = np.random.default_rng(1).normal(size=(2, 3, N, C)).astype(np.float32)
+
+    @jax.jit
+    def both(logits):
+        mapped = jax.vmap(jax.vmap(metric, (0, None, None)), (0, None, None))
+        return metric(logits, labels, weights), mapped(logits, labels, weights)
+
+    together, mapped = map(np.asarray, both(jnp.asarray(logits)))
     assert together.shape == (2, 3) and together.dtype == jnp.float32
-    mapped = jax.vmap(jax.vmap(metric, (0, None, None)), (0, None, None))(logits, labels, weights)
     np.testing.assert_allclose(together, mapped, rtol=1e-6)
-    np.testing.assert_allclose(together[1, 2], metric(logits[1, 2], labels, weights), rtol=1e-6)
+    alone = metric(jnp.asarray(logits[1, 2]), labels, weights)  # without jit
+    np.testing.assert_allclose(together[1, 2], alone, rtol=1e-6)
 
 
 def test_confusion_matrix_takes_leading_axes(case):
     _, labels, weights = map(jnp.asarray, case)
-    logits = jax.random.normal(jax.random.key(2), (3, N, C))
-    batched = confusion_matrix(logits, labels, C, weights)
+    logits = np.random.default_rng(2).normal(size=(3, N, C)).astype(np.float32)
+    batched = np.asarray(confusion_matrix(jnp.asarray(logits), labels, C, weights))
     assert batched.shape == (3, C, C)
-    single = confusion_matrix(logits[1], labels, C, weights)
+    single = confusion_matrix(jnp.asarray(logits[1]), labels, C, weights)
     np.testing.assert_allclose(batched[1], single, rtol=1e-6)
 
 
@@ -120,14 +127,14 @@ def test_extreme_logits_stay_finite():
 
 
 def test_padding_has_no_influence_even_if_not_finite(case):
-    logits, labels, weights = map(jnp.asarray, case)
-    padded = jnp.concatenate([logits, jnp.full((5, C), jnp.nan)])
-    padded_labels = jnp.concatenate([labels, jnp.zeros(5, jnp.int32)])
-    padded_weights = jnp.concatenate([weights, jnp.zeros(5)])
+    logits, labels, weights = case
+    padded = np.concatenate([logits, np.full((5, C), np.nan, np.float32)])
+    padded_labels = np.concatenate([labels, np.zeros(5, np.int32)])
+    padded_weights = np.concatenate([weights, np.zeros(5, np.float32)])
     for metric in (accuracy, true_class_probability, cross_entropy):
         np.testing.assert_allclose(
-            metric(padded, padded_labels, padded_weights),
-            metric(logits, labels, weights),
+            metric(*map(jnp.asarray, (padded, padded_labels, padded_weights))),
+            metric(*map(jnp.asarray, case)),
             rtol=1e-6,
         )
 
@@ -148,13 +155,16 @@ def test_counts_beyond_half_precision_are_exact():
     scale=st.floats(0.125, 8, width=32),
 )
 def test_weighted_mean_is_bounded_and_scale_free(values, scale):
-    array = jnp.asarray(values, jnp.float32)
-    weights = jnp.arange(1, len(values) + 1, dtype=jnp.float32)
-    mean = float(weighted_mean(array, weights))
+    fill = 20 - len(values)  # of no weight, so that all examples are one program
+    array = jnp.asarray([*values, *[np.nan] * fill], jnp.float32)
+    weights = np.asarray([*range(1, len(values) + 1), *[0] * fill], np.float32)
+    mean = float(weighted_mean(array, jnp.asarray(weights)))
     slack = 1e-4 * (1 + max(map(abs, values)))
     assert min(values) - slack <= mean <= max(values) + slack
-    assert mean == pytest.approx(float(weighted_mean(array, scale * weights)), abs=slack)
-    assert mean == pytest.approx(np.average(values, weights=np.asarray(weights)), abs=slack)
+    assert mean == pytest.approx(
+        float(weighted_mean(array, jnp.asarray(np.float32(scale) * weights))), abs=slack
+    )
+    assert mean == pytest.approx(np.average(values, weights=weights[: len(values)]), abs=slack)
 
 
 def test_correct_is_argmax_whatever_the_logits():
@@ -169,12 +179,13 @@ def test_correct_is_argmax_whatever_the_logits():
 
 
 def test_probabilities_of_distant_logits_and_their_gradients_are_finite():
-    logits = jnp.array([[0.0, 200.0], [200.0, 0.0], [3e38, -3e38], [-3e38, 3e38], [1.0, 2.0]])
-    labels = jnp.zeros(5, jnp.int32)
-    found = true_class_probabilities(logits, labels)
+    distant = [[0.0, 200.0], [200.0, 0.0], [3e38, -3e38], [-3e38, 3e38], [1.0, 2.0]]
+    logits, labels = jnp.asarray(np.float32(distant)), jnp.zeros(5, jnp.int32)
+    found = np.asarray(true_class_probabilities(logits, labels))
     expected = [0.0, 1.0, 1.0, 0.0, 1 / (1 + np.e)]
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-30)
-    gradient = jax.grad(lambda z: true_class_probabilities(z, labels).sum())(logits)
+    gradient = jax.jit(jax.grad(lambda z: true_class_probabilities(z, labels).sum()))(logits)
+    gradient = np.asarray(gradient)
     own = found[-1] * (1 - found[-1])
     np.testing.assert_allclose(gradient[-1], [own, -own], rtol=1e-5)
     assert np.isfinite(gradient).all()

@@ -94,6 +94,7 @@ def adam_by_hand(model, facts, real, search):
     return delta
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [3, pytest.param(6, marks=pytest.mark.slow)])
 def test_values_are_those_of_a_plain_loop_over_the_whole_network(model, batch, steps):
     # Weights that count from the second step on; at the start both slopes are zero.

@@ -28,8 +28,13 @@ CHANGED = {  # leaves that a method changes; the others change the site
 }
 TRAINED_ANEW = ("retrain", "retrain-2", "dixon-rebalancing", "reweighing", "other-seed")
 SEARCHES = ("ppo", "snes", "openes", "random-search")
-QUICK = ("ppo-shift", "snes-mask", "openes-shift", "random-search-mask")
+QUICK = ("ppo-shift", "snes-mask")
 """Searches of unlearning that are run in every test; the others compile for half a minute more."""
+SLOW = (
+    *("clp", "mindiff", "neuron-ablation", "random-edit", "dixon-rebalancing", "other-seed"),
+    *("retrain-2", "neggrad-plus-published"),
+)
+"""Methods whose own tests train or search already, or that differ from another in one number."""
 
 
 def build(name):
@@ -65,7 +70,8 @@ def test_it_builds_and_is_drawn_unlike_the_others(name):
 def _marked():
     for name in ALL:
         family, short = name.split("/")
-        slow = short.startswith(SEARCHES) and (family != "unlearning" or short not in QUICK)
+        search = short.startswith(SEARCHES)
+        slow = short in SLOW or (search and (family != "unlearning" or short not in QUICK))
         yield pytest.param(name, marks=[pytest.mark.slow] if slow else [])
 
 

@@ -1,5 +1,7 @@
 """The reward against hand-made scores, and what it must not pay for."""
 
+from functools import cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from modeledit_jax.envs.worlds import make
-from modeledit_jax.tasks.debiasing import members, mitigate_bias
+from modeledit_jax.tasks.debiasing import members
 from modeledit_jax.tasks.debiasing_reward import (
     KINDS,
     MARGINS,
@@ -15,7 +17,7 @@ from modeledit_jax.tasks.debiasing_reward import (
     debiasing_reward,
 )
 from modeledit_jax.tasks.reward import EditedWeights, SetOutputs
-from tests.tiny_comments import corpus, subject
+from tests import tiny_comments
 
 LEAVES = {"w": jnp.array([3.0, 4.0])}
 
@@ -25,23 +27,40 @@ def _scores(task):
     return np.asarray(task.subject.apply(task.subject.params, jnp.asarray(sets.x)))[:, 0]
 
 
-def _judge(task, scores, kind="fairness", leaves=None, weights=None):
+@cache
+def _compiled(kind, weights=()):
+    """Score and parts of outputs and edited leaves, as one program, and the names of the parts."""
+    sets = tiny_comments.task().roles["reward"]
+    before = jnp.asarray(_scores(tiny_comments.task()))[:, None]
+    reward = debiasing_reward(before, sets.targets, sets.weights, kind, dict(weights) or None)
+
+    names = []  # in their order, which a compiled program does not keep
+
+    @jax.jit
+    def judged(outputs, leaves):
+        targets = jax.tree.map(jnp.asarray, sets.targets)
+        seen = {
+            n: SetOutputs(outputs, before, targets, jnp.asarray(w)) for n, w in sets.weights.items()
+        }
+        score, parts = reward(seen, EditedWeights(leaves, LEAVES))
+        names[:] = parts
+        return score, list(parts.values())
+
+    return judged, names
+
+
+def _judge(scores, kind="fairness", leaves=LEAVES, weights=()):
     """Score and parts of a classifier that gives these scores, counted from the task's own."""
-    sets = task.roles["reward"]
-    before = jnp.asarray(_scores(task))[:, None]
-    reward = debiasing_reward(before, sets.targets, sets.weights, kind, weights)
-    targets = jax.tree.map(jnp.asarray, sets.targets)
-    outputs = jnp.asarray(scores, jnp.float32)[:, None]
-    seen = {
-        n: SetOutputs(outputs, before, targets, jnp.asarray(w)) for n, w in sets.weights.items()
-    }
-    score, parts = reward(seen, EditedWeights(LEAVES if leaves is None else leaves, LEAVES))
+    outputs = jnp.asarray(np.float32(scores)[:, None])
+    judged, names = _compiled(kind, weights)
+    score, values = judged(outputs, leaves)
+    parts = dict(zip(names, values, strict=True))
     return float(score), {name: float(value) for name, value in parts.items()}
 
 
 @pytest.fixture(scope="module")
 def task():
-    return mitigate_bias(subject(), corpus())
+    return tiny_comments.task()
 
 
 def _power_mean(values):
@@ -52,7 +71,7 @@ def test_parts_equal_scikit_learn_and_numpy(task):
     scores, sets = _scores(task), task.roles["reward"]
     noise = np.random.default_rng(0).normal(scale=2.0, size=len(scores)).astype(np.float32)
     after = scores + noise
-    _, parts = _judge(task, after)
+    _, parts = _judge(after)
     plain, rest = members(sets, "comments"), members(sets, "counterfactuals")
     label, groups = sets.label, sets.targets.groups
     lost = roc_auc_score(label[plain], scores[plain]) - roc_auc_score(label[plain], after[plain])
@@ -75,44 +94,44 @@ def test_parts_equal_scikit_learn_and_numpy(task):
 def test_the_score_is_the_weighted_sum_of_its_parts(task):
     noise = np.random.default_rng(1).normal(size=len(task.roles["reward"].x)).astype(np.float32)
     for kind in KINDS:
-        score, parts = _judge(task, _scores(task) + noise, kind)
+        score, parts = _judge(_scores(task) + noise, kind)
         assert tuple(parts) == KINDS[kind] and max(parts.values()) <= 0
         expected = sum(WEIGHTS[name] * value for name, value in parts.items())
         np.testing.assert_allclose(score, expected, rtol=1e-5)
 
 
 def test_the_unedited_classifier_loses_nothing(task):
-    _, parts = _judge(task, _scores(task))
+    _, parts = _judge(_scores(task))
     losses = ("auc_loss", "accuracy_loss", "subgroup_loss", "edit_size")
     assert [parts[name] for name in losses] == [0, 0, 0, 0]
 
 
 def test_edit_size_is_the_squared_relative_norm(task):
-    _, parts = _judge(task, _scores(task), leaves={"w": jnp.array([3.0, 6.0])})
+    _, parts = _judge(_scores(task), leaves={"w": jnp.array([3.0, 6.0])})
     np.testing.assert_allclose(parts["edit_size"], -((2 / 5) ** 2), rtol=1e-5)
 
 
 def test_weights_can_be_chosen(task):
-    score, parts = _judge(task, _scores(task), "fped", weights={"fped": 7.0})
+    score, parts = _judge(_scores(task), "fped", weights=(("fped", 7.0),))
     np.testing.assert_allclose(score, 7.0 * parts["fped"], rtol=1e-6)
     with pytest.raises(ValueError, match="the reward 'fped' has no part bpsn; its parts are fped"):
-        _judge(task, _scores(task), "fped", weights={"bpsn": 1.0})
+        _judge(_scores(task), "fped", weights=(("bpsn", 1.0),))
 
 
 def test_a_shift_of_all_scores_earns_nothing(task):
     """The default reward sees no threshold but that of accuracy, which a shift can only lower."""
-    before, _ = _judge(task, _scores(task))
+    before, _ = _judge(_scores(task))
     for shift in (-3.0, -0.5, 0.5, 3.0):
-        after, _ = _judge(task, _scores(task) + shift)
+        after, _ = _judge(_scores(task) + shift)
         assert after <= before + 1e-5
 
 
 def test_calling_nothing_toxic_is_what_fped_alone_pays_for(task):
     """The documented collapse: the best of all edits for `fped`, the worst for `fairness`."""
     collapsed = np.full_like(_scores(task), -100.0)
-    assert _judge(task, collapsed, "fped")[0] == 0.0 > _judge(task, _scores(task), "fped")[0]
-    assert _judge(task, collapsed)[0] < _judge(task, _scores(task))[0] - 1.0
-    assert _judge(task, collapsed, "rates")[0] < _judge(task, _scores(task), "rates")[0]
+    assert _judge(collapsed, "fped")[0] == 0.0 > _judge(_scores(task), "fped")[0]
+    assert _judge(collapsed)[0] < _judge(_scores(task))[0] - 1.0
+    assert _judge(collapsed, "rates")[0] < _judge(_scores(task), "rates")[0]
 
 
 def test_a_perfectly_fair_classifier_earns_more(task):
@@ -120,8 +139,8 @@ def test_a_perfectly_fair_classifier_earns_more(task):
     sets = task.roles["reward"]
     fair = _scores(task).copy()
     fair[sets.targets.blocks] = fair[sets.targets.blocks].mean(axis=1, keepdims=True)
-    score, parts = _judge(task, fair)
-    assert score > _judge(task, _scores(task))[0] and abs(parts["dispersion"]) < 1e-9
+    score, parts = _judge(fair)
+    assert score > _judge(_scores(task))[0] and abs(parts["dispersion"]) < 1e-9
 
 
 @pytest.mark.slow

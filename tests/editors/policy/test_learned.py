@@ -153,7 +153,9 @@ def test_an_adaptation_improves_on_the_policy():
     assert score(searched.params) > score(at_once.params) + 0.05
 
 
-@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize(
+    "world", [pytest.param(w, marks=[pytest.mark.slow] if w == "mask" else []) for w in WORLDS]
+)
 def test_a_policy_on_disk_edits_to_the_last_bit(world, tmp_path):
     editor = untrained(world)
     path = tmp_path / "new" / "policy.safetensors"

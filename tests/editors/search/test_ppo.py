@@ -71,7 +71,7 @@ def test_the_search_starts_where_the_parametrization_says():
     np.testing.assert_allclose(np.exp(head["log_std"]), 0.2, rtol=1e-5)
 
 
-@pytest.mark.parametrize("horizon", [1, 2])
+@pytest.mark.parametrize("horizon", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_the_search_starts_where_it_is_told_to(horizon):
     env, start = bowl.world(horizon), jnp.asarray(bowl.TARGET)
     search = PPO(config=replace(CONFIG, initial_std=0.2), start=start)

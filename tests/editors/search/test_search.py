@@ -39,9 +39,8 @@ def _bits(state):
     return jax.tree.map(lambda leaf: jax.random.key_data(leaf) if is_key(leaf) else leaf, state)
 
 
-@pytest.mark.parametrize(
-    "search", [pytest.param(SEARCHES[0], marks=pytest.mark.slow), SEARCHES[1]], ids=IDS[:2]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("search", SEARCHES[:2], ids=IDS[:2])
 def test_chunks_give_the_bits_of_one_run(search):
     env = bowl.world()
     params = env.default_params
@@ -58,9 +57,8 @@ def test_chunks_give_the_bits_of_one_run(search):
     assert not np.any(whole.metrics["invalid_reward"])
 
 
-@pytest.mark.parametrize(
-    "search", [pytest.param(PPO_OF_FOUR, marks=pytest.mark.slow), SEARCHES[1]], ids=IDS[:2]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("search", SEARCHES[:2], ids=IDS[:2])
 def test_tasks_side_by_side_are_tasks_one_by_one(search):
     tasks = [tiny.task(0), tiny.task((0, 1), base=tiny.subject(5))]
     env = ShiftWorld(tasks[0], parametrization=LowRank(1))

@@ -44,7 +44,7 @@ def _by_hand(editor, task, key):
     return kernel
 
 
-@pytest.mark.parametrize("batch_size", [7, 80])
+@pytest.mark.parametrize("batch_size", [7, pytest.param(80, marks=pytest.mark.slow)])
 def test_every_step_is_that_of_the_formula(batch_size):
     editor = NegGradPlus(alpha=0.8, learning_rate=0.05, steps=9, batch_size=batch_size)
     task = tiny.task(1)
