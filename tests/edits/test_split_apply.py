@@ -346,7 +346,13 @@ def test_candidates_under_vmap_equal_one_by_one():
 
 
 @pytest.mark.parametrize(
-    ("network", "axis"), [(_linen_mlp, -1), (_linen_cnn, -1), (_two_layers, -1), (_patches, 0)]
+    ("network", "axis"),
+    [
+        (_linen_mlp, -1),
+        pytest.param(_linen_cnn, -1, marks=pytest.mark.slow),
+        (_two_layers, -1),
+        (_patches, 0),
+    ],
 )
 def test_arranged_features_give_the_same_outputs(network, axis):
     """Of dense layers with the examples as columns, of others as they are."""

@@ -189,6 +189,7 @@ def test_drawn_examples_take_their_products_along():
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_outputs_that_a_reward_replaces_are_judged_anew():
     """What the sets share is of the outputs that the world gave, and of no others."""
 

@@ -129,6 +129,7 @@ class TestSideBySide:
                 same = np.array_equal(before[path], after[path])
                 assert same == (path not in task.site), path
 
+    @pytest.mark.slow
     def test_searches_that_differ_in_arrays_alone_run_side_by_side(self, tasks):
         size = SEARCH.make_world(tasks[0]).num_actions
         starts = [jnp.zeros(size), jnp.full(size, 0.5)]

@@ -55,7 +55,7 @@ def rotary_factors() -> np.ndarray:
 @pytest.mark.parametrize(
     ("options", "kinds"),
     [
-        ({}, QUANTIZED),
+        pytest.param({}, QUANTIZED, marks=pytest.mark.slow),
         (
             {"tie_word_embeddings": False, "rope_parameters": LLAMA_3, "attention_bias": True},
             {},
