@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 from experiments.common.options import open_mesh, run_folder
 from experiments.lifelong_editing.config import FactOptions
 from modeledit_jax.data.facts.common_knowledge import QUESTIONS, SENTENCES
+from modeledit_jax.data.facts.contradictions import contradictions
 from modeledit_jax.data.facts.corpus import FactCorpus
 from modeledit_jax.data.facts.counterfact_corpus import counterfact_corpus
 from modeledit_jax.data.facts.encoding import encode_sentences
@@ -161,7 +162,7 @@ def make_corpus(config: FactOptions, seed: int) -> FactCorpus:
     sizes: dict[str, Any] = {"edits": config.edits, "train": config.train_edits}
     if config.model is not None:
         edits, train = load_facts(config.corpus, seed=seed, tuning=config.tuning, **sizes)
-        notes = (*GIVEN, *train.notes)
+        notes = (*GIVEN, *train.notes, *contradictions(edits.records))
         return FactCorpus(config.task, (), SENTENCES, train, edits, QUESTIONS, notes=notes)
     if config.corpus == "counterfact":
         return counterfact_corpus(seed, **sizes)
