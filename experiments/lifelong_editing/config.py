@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar
 from experiments.common.checks import Networks, Range, Steps, option_name
 from experiments.common.memory import FLOAT, check_memory
 from experiments.common.options import MeshOptions, RunOptions, open_mesh
+from modeledit_jax.reading.files import regular_file
 
 Facts = Annotated[int, Range(1, 1_000_000)]
 LessonFacts = Annotated[int, Range(0, 1_000_000)]
@@ -132,6 +133,9 @@ class Config(FactOptions, MeshOptions):
     fraction: Annotated[float, Range(0, 1)] | None = None
     """Share of the modules that HiEdit and its controls change at once; default: that of the
     preset, 0.5."""
+    statistics: Path | None = None
+    """Text file that closed-form methods are to leave as it is read, a few thousand tokens or more;
+    default: the prompts of --train-edits stand for it."""
     save: Path | None = None
     """Folder for the edited networks, one for each method and seed, which transformers loads;
     default: networks/ in the run folder if --model is given, else they are not saved."""
@@ -140,6 +144,10 @@ class Config(FactOptions, MeshOptions):
         """As `RunOptions.check`."""
         if self.fraction is not None and not 0 < self.fraction <= 1:
             raise ValueError(f"--fraction must be above 0 and at most 1, got {self.fraction}")
+        if self.statistics is not None:
+            regular_file(
+                self.statistics, "--statistics: no file {path}, give the path of a text file"
+            )
         self._check_save()
         super().check()
         mesh = open_mesh(self)

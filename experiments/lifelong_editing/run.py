@@ -11,26 +11,31 @@ from experiments.lifelong_editing.config import Config
 from experiments.lifelong_editing.methods import build_method, load_methods
 from experiments.lifelong_editing.report import Outcome, write_report
 from experiments.lifelong_editing.setup import Setup, check_modules, prepare
+from modeledit_jax.lifelong.fact_task import FactTask
 from modeledit_jax.lifelong.stream import StreamEditor
 from modeledit_jax.run.edit_facts import SHOWN, FactRun, run_fact_task
-from modeledit_jax.run.progress import Progress
+from modeledit_jax.run.progress import Progress, Reporter
+from modeledit_jax.run.text_statistics import text_statistics
 
 
 def run(config: Config) -> Path:
     """Runs the experiment and writes its folder."""
     presets = load_methods(config.methods, config)
     methods = {preset.name: build_method(preset) for preset in presets}
+    check_statistics(config, methods)
     check_modules(config)
     outcomes, notes = [], []
     with Progress("lifelong editing", config.seeds * (len(methods) + 1), SHOWN) as bars:
         for seed in range(config.seed, config.seed + config.seeds):
             setup = prepare(config, seed, bars.reporter, methods.values())
             notes += context_notes(setup, methods)
+            task = with_text(config, setup, bars.reporter)
+            notes += text_notes(config, seed, methods, task)
             bars.one_done()
             for name, method in methods.items():
                 found = run_fact_task(
                     method,
-                    setup.task,
+                    task,
                     jax.random.key(seed),
                     folder=run_folder(config) / "checkpoints" / f"{name}-seed-{seed}",
                     reporter=bars.reporter,
@@ -41,6 +46,37 @@ def run(config: Config) -> Path:
                 outcomes.append(Outcome(name, seed, replace(found, kernels={}, state=None)))
                 bars.one_done()
     return write_report(config, presets, setup, outcomes, notes)
+
+
+def check_statistics(config: Config, methods: Mapping[str, StreamEditor]) -> None:
+    """Raises ValueError for ``--statistics`` that none of the methods uses."""
+    if config.statistics is not None and not _readers(methods):
+        raise ValueError(f"--statistics sets nothing in {', '.join(methods)}: leave it out")
+
+
+def with_text(config: Config, setup: Setup, reporter: Reporter) -> FactTask:
+    """The task of a seed, its model with the key statistics of ``--statistics``."""
+    if config.statistics is None:
+        return setup.task
+    report = reporter(f"key statistics of {config.statistics.name}")
+    found = text_statistics(setup.model, config.statistics, config.cache_dir, report)
+    return replace(setup.task, model=replace(setup.task.model, statistics=found))
+
+
+def text_notes(
+    config: Config, seed: int, methods: Mapping[str, StreamEditor], task: FactTask
+) -> list[str]:
+    """What closed-form methods took for ordinary text."""
+    if not (readers := _readers(methods)):
+        return []
+    what = f"seed {seed}: key statistics of {', '.join(readers)} are those of"
+    if config.statistics is None:
+        return [f"{what} the prompts of the facts to train on"]
+    return [f"{what} `{config.statistics}`, {int(task.model.statistics.count):,} tokens"]
+
+
+def _readers(methods: Mapping[str, StreamEditor]) -> list[str]:
+    return [name for name, method in methods.items() if method.reads_text]
 
 
 def context_notes(setup: Setup, methods: Mapping[str, StreamEditor]) -> list[str]:

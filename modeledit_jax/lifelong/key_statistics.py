@@ -51,13 +51,14 @@ def add_keys(
 ) -> KeyStatistics:
     """Adds all attended tokens of the prompts of a batch: to edit, rephrased, and about others."""
     for part in (batch.edit, batch.rephrase, batch.locality):
-        statistics = _add(model, kernels, statistics, part)
+        statistics = add_text(model, kernels, statistics, part)
     return statistics
 
 
-def _add(
+def add_text(
     model: EditableModel, kernels: Kernels, statistics: KeyStatistics, text: TokenBatch
 ) -> KeyStatistics:
+    """Adds all attended tokens of a text ``[n, l]``."""
     params = model.with_kernels(kernels)
     _, inputs = apply(
         model.config, params, text.tokens, text.attention, capture=tuple(model.modules)
