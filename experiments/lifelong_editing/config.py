@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar
 from experiments.common.checks import Networks, Range, Steps, option_name
 from experiments.common.memory import FLOAT, check_memory
 from experiments.common.options import MeshOptions, RunOptions, open_mesh
+from modeledit_jax.reading.files import regular_file
 
 Facts = Annotated[int, Range(1, 1_000_000)]
 LessonFacts = Annotated[int, Range(0, 1_000_000)]
@@ -141,6 +142,9 @@ class Config(FactOptions, MeshOptions):
     contexts: Annotated[int, Range(0, 100)] | None = None
     """Texts sampled from the model, in front of the prompt, that closed-form methods edit under
     besides the prompt alone; default: those of the preset, 5. Each costs as much as the prompt."""
+    statistics: Path | None = None
+    """Text file that closed-form methods are to leave as it is read, a few thousand tokens or more;
+    default: the prompts of --train-edits stand for it."""
     save: Path | None = None
     """Folder for the edited networks, one for each method and seed, which transformers loads;
     default: networks/ in the run folder if --model is given, else they are not saved."""
@@ -149,6 +153,10 @@ class Config(FactOptions, MeshOptions):
         """As `RunOptions.check`."""
         if self.fraction is not None and not 0 < self.fraction <= 1:
             raise ValueError(f"--fraction must be above 0 and at most 1, got {self.fraction}")
+        if self.statistics is not None:
+            regular_file(
+                self.statistics, "--statistics: no file {path}, give the path of a text file"
+            )
         self._check_save()
         super().check()
         mesh = open_mesh(self)

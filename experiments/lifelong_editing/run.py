@@ -11,15 +11,18 @@ from experiments.lifelong_editing.config import Config
 from experiments.lifelong_editing.methods import build_method, load_methods
 from experiments.lifelong_editing.report import Outcome, write_report
 from experiments.lifelong_editing.setup import Setup, check_modules, prepare, setup_for
+from modeledit_jax.lifelong.fact_task import FactTask
 from modeledit_jax.lifelong.stream import StreamEditor
 from modeledit_jax.run.edit_facts import SHOWN, FactRun, run_fact_task
-from modeledit_jax.run.progress import Progress
+from modeledit_jax.run.progress import Progress, Reporter
+from modeledit_jax.run.text_statistics import text_statistics
 
 
 def run(config: Config) -> Path:
     """Runs the experiment and writes its folder."""
     presets = load_methods(config.methods, config)
     methods = {preset.name: build_method(preset) for preset in presets}
+    check_statistics(config, methods)
     check_modules(config)
     outcomes, notes = [], []
     with Progress("lifelong editing", config.seeds * (len(methods) + 1), SHOWN) as bars:
@@ -27,23 +30,56 @@ def run(config: Config) -> Path:
             setup = prepare(config, seed, bars.reporter, methods.values())
             notes += context_notes(setup, methods)
             setups = {setup.model.modules: setup}
+            tokens: dict[str, int] = {}
             bars.one_done()
             for preset in presets:
                 name, method = preset.name, methods[preset.name]
                 setup = setup_for(config, preset, setups)
                 found = run_fact_task(
                     method,
-                    setup.task,
+                    with_text(config, setup, method, bars.reporter),
                     jax.random.key(seed),
                     folder=run_folder(config) / "checkpoints" / f"{name}-seed-{seed}",
                     reporter=bars.reporter,
                     name=name,
                 )
                 notes += save_network(config, setup, name, found)
+                if method.reads_text:
+                    tokens[name] = found.text_tokens
                 # Networks of many methods would not fit into memory side by side.
                 outcomes.append(Outcome(name, seed, replace(found, kernels={}, state=None)))
                 bars.one_done()
+            notes += text_notes(config, seed, tokens)
     return write_report(config, presets, setup, outcomes, notes)
+
+
+def check_statistics(config: Config, methods: Mapping[str, StreamEditor]) -> None:
+    """Raises ValueError for ``--statistics`` that none of the methods uses."""
+    if config.statistics is not None and not _readers(methods):
+        raise ValueError(f"--statistics sets nothing in {', '.join(methods)}: leave it out")
+
+
+def with_text(config: Config, setup: Setup, method: StreamEditor, reporter: Reporter) -> FactTask:
+    """The task of a method; with the key statistics of ``--statistics`` if it reads a text."""
+    if config.statistics is None or not method.reads_text:
+        return setup.task
+    report = reporter(f"key statistics of {config.statistics.name}")
+    found = text_statistics(setup.model, config.statistics, config.cache_dir, report)
+    return replace(setup.task, model=replace(setup.task.model, statistics=found))
+
+
+def text_notes(config: Config, seed: int, tokens: Mapping[str, int]) -> list[str]:
+    """What methods took for ordinary text, and how many tokens it had."""
+    if not tokens:
+        return []
+    what = f"seed {seed}: key statistics of {', '.join(tokens)} are those of"
+    if config.statistics is None:
+        return [f"{what} the prompts of the facts to train on"]
+    return [f"{what} `{config.statistics}`, {max(tokens.values()):,} tokens"]
+
+
+def _readers(methods: Mapping[str, StreamEditor]) -> list[str]:
+    return [name for name, method in methods.items() if method.reads_text]
 
 
 def context_notes(setup: Setup, methods: Mapping[str, StreamEditor]) -> list[str]:

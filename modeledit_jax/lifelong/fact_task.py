@@ -96,8 +96,7 @@ def encode_task(
       sentences: for perplexity.
       untouched: questions that no edit concerns.
       first: edits from the start that retention is measured on; None: a quarter of all.
-      contexts: texts to put in front of the prompts of ``edits``, for methods that edit under them
-        (`StreamEditor.contexts`, `context_sampling.sample_contexts`).
+      contexts: texts to put in front of the prompts of ``edits`` (`sample_contexts`).
       seed: of the draw.
 
     Raises:

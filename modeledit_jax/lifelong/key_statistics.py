@@ -53,13 +53,14 @@ def add_keys(
 ) -> KeyStatistics:
     """Adds all attended tokens of the prompts of a batch: to edit, rephrased, and about others."""
     for part in (batch.edit, batch.rephrase, batch.locality):
-        statistics = _add(model, kernels, statistics, part)
+        statistics = add_text(model, kernels, statistics, part)
     return statistics
 
 
-def _add(
+def add_text(
     model: EditableModel, kernels: Kernels, statistics: KeyStatistics, text: TokenBatch
 ) -> KeyStatistics:
+    """Adds all attended tokens of a text ``[n, l]``."""
     inputs = model.forward(kernels, text, capture=model.modules)[1]
     moments = {}
     for name, moment in statistics.moments.items():

@@ -34,6 +34,7 @@ class EditableModel:
     params: Field  # pytree of subjects.language_model
     config: LanguageModelConfig = struct.field(pytree_node=False)
     modules: tuple[str, ...] = struct.field(pytree_node=False)
+    statistics: Field = None  # KeyStatistics of what the modules read on a text; None: not known
 
     @classmethod
     def create(

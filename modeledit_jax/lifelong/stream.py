@@ -87,6 +87,11 @@ class StreamEditor(Protocol):
         """How many texts, sampled from the unedited model, `FactBatch.contexts` has to hold."""
         return 0
 
+    @property
+    def reads_text(self) -> bool:
+        """Whether it uses `EditableModel.statistics`, of what the modules read on a text."""
+        return False
+
     def sized_for(self, model: EditableModel, streams: Sequence[FactBatch]) -> "StreamEditor":
         """The method with whatever depends on the network and on the batches that it will meet.
 

@@ -5,8 +5,8 @@ A run can be stopped at any time: with a folder it goes on where it was and give
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ from modeledit_jax.run.files import atomic_write_text
 from modeledit_jax.run.identity import identities
 from modeledit_jax.run.progress import Progress, Reporter
 from modeledit_jax.run.resumable import CompletedRun, run_chunks
+from modeledit_jax.run.text_statistics import text_statistics
 from modeledit_jax.types import Advance, Key, PyTree, Report
 
 POINTS = 10
@@ -74,6 +75,7 @@ class FactRun:
       retention: ``[G]``, efficacy at the end of each group.
       cost: training and editing together.
       contexts: sampled texts that the facts were edited under.
+      text_tokens: of the text whose key statistics the method used; 0: it used none.
     """
 
     kernels: Kernels
@@ -87,6 +89,7 @@ class FactRun:
     retention: np.ndarray
     cost: Cost
     contexts: tuple[str, ...] = ()
+    text_tokens: int = 0
 
     @property
     def scores(self) -> dict[str, float]:
@@ -106,6 +109,8 @@ def edit_facts(
     first: int | None = None,
     sentences: Sequence[str] = common_knowledge.SENTENCES,
     untouched: Sequence[Probe] = common_knowledge.QUESTIONS,
+    statistics: str | Path | None = None,
+    cache_dir: str | Path | None = None,
 ) -> FactRun:
     """Trains a method, edits all facts in, and asks the model about them, with progress bars.
 
@@ -122,12 +127,17 @@ def edit_facts(
       first: edits from the start that retention is measured on; None: a quarter of all.
       sentences: for perplexity.
       untouched: questions that no edit concerns.
+      statistics: path of a text that closed-form methods are to leave as it is read; None: the
+        prompts of ``train`` take its place.
+      cache_dir: where the statistics of the text are kept; None: `default_cache_dir`.
 
     Raises:
-      ValueError: facts that do not fit the model, a method that has nothing to learn from or no
-        room for a batch, edited kernels that are not finite, or a folder that holds a run of
-        something else.
+      FileNotFoundError: there is no file ``statistics``.
+      ValueError: facts that do not fit the model, a method that has nothing to learn from, no room
+        for a batch or no use for ``statistics``, edited kernels that are not finite, or a folder
+        that holds a run of something else.
     """
+    model = with_statistics(model, statistics, [method], cache_dir)
     seed = int(jax.random.key_data(key).ravel()[-1])
     folder = None if folder is None else Path(folder)
     task = encode_task(
@@ -142,6 +152,28 @@ def edit_facts(
         bars.one_done()
     check_kernels(model.editable, run.kernels)
     return run
+
+
+def with_statistics(
+    model: LanguageModel,
+    text: str | Path | None,
+    methods: Iterable[StreamEditor],
+    cache_dir: str | Path | None = None,
+) -> LanguageModel:
+    """The model with the key statistics of a text, for methods that read it; None: as it is.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: none of the methods reads a text, or as `text_statistics`.
+    """
+    if text is None:
+        return model
+    if not any(method.reads_text for method in methods):
+        raise ValueError(f"no method reads the statistics of {text}: leave it out")
+    with Progress("key statistics", 1) as bars:
+        found = text_statistics(model, text, cache_dir, bars.reporter(str(text)))
+        bars.one_done()
+    return replace(model, editable=replace(model.editable, statistics=found))
 
 
 def run_fact_task(
@@ -332,6 +364,7 @@ def _measured(
             seconds=learning + editing.seconds,
         ),
         task.contexts[: method.contexts],
+        int(task.model.statistics.count) if task.model.statistics and method.reads_text else 0,
     )
 
 
@@ -379,6 +412,8 @@ def _identity(
         "train": task.train,
         "key": key,
     }
+    if model.editable.statistics is not None:
+        parts["statistics"] = model.editable.statistics
     found = dict(zip(parts, identities(list(parts.values())), strict=True))
     return found | {"contexts": list(task.contexts)} if task.contexts else found
 

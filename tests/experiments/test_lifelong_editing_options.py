@@ -25,6 +25,8 @@ ROWS = [
              "fraction": "0.5", "save": "kept", "layers": "3"},
     SMALL | {"corpus": "counterfact", "methods": "ft-l", "first": "1"},
     SMALL | {"corpus": "zsre", "methods": "original ultraedit", "save": "~/kept"},
+    SMALL | {"methods": "original memit", "modules": "layers/1/mlp/down", "layers": "3",
+             "statistics": "own.json"},
     GIVEN | {"corpus": "fact-world"},
     GIVEN | {"corpus": "counterfact"},
     GIVEN | {"corpus": "zsre"},

@@ -81,6 +81,16 @@ def prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
     return _front_and_own(tokenizer, _checked(prompt).rstrip(" "))
 
 
+def own_ids(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Token ids of a text without the special tokens in front of it and behind it; perhaps none.
+
+    Raises:
+      ValueError: see `encode_text`.
+    """
+    encoding = encode_text(tokenizer, text)
+    return _split_special(encoding)[1]
+
+
 def prompt_and_answer(
     tokenizer: Tokenizer, prompt: str, answer: str, separator: str | None = None
 ) -> tuple[list[int], list[int]]:

@@ -15,8 +15,8 @@ ENCORE          ``(λC + λₙ I)⁻¹``                     yes
 AlphaEdit       ``P / L2``                            yes
 ==============  ====================================  =========
 
-C are the second moments of a layer's inputs over the prompts of the facts to train on, P projects
-on the directions these hardly have, and with a history every batch is remembered
+C are the second moments of a layer's inputs over a text, or the prompts of the facts to train on, P
+projects on the directions these hardly have, and with a history every batch is remembered
 (`low_rank.remember`) as AlphaEdit's released ``cache_c`` does. Keys are means over the prompt alone
 and the prompt after sampled contexts (`ClosedForm.contexts`).
 """
@@ -140,6 +140,11 @@ class ClosedForm(StreamEditor):
             )
         return {layer: allowed[layer] for layer in sorted(chosen)}
 
+    @property
+    def reads_text(self) -> bool:
+        """See `StreamEditor.reads_text`."""
+        return self.protect != "nothing"
+
     def sized_for(self, model: EditableModel, streams: Sequence[FactBatch]) -> "ClosedForm":
         """With the tokens of the longest ``answer`` of the streams, unless they are given.
 
@@ -199,7 +204,8 @@ class ClosedForm(StreamEditor):
         key: Key,
         loop: TrainingLoop = train_in_memory,
     ) -> Preconditioners:
-        """Reads the prompts of the facts to train on, and keeps what has to be protected.
+        """Finds what to protect: what the modules read on a text, or else on the prompts of
+        the facts to train on (`EditableModel.statistics`).
 
         Raises:
           ValueError: something is to be protected and there is nothing to read; ``energy`` that
@@ -207,13 +213,15 @@ class ClosedForm(StreamEditor):
         """
         if self.protect == "nothing":
             return self.init(model, key)
-        if stream is None:
-            raise ValueError(
-                f"protect={self.protect!r} needs the statistics of text: give facts about other "
-                "subjects to train on"
-            )
+        read = model.statistics
+        if read is None:
+            if stream is None:
+                raise ValueError(
+                    f"protect={self.protect!r} needs the statistics of text: name a text, or give "
+                    "facts about other subjects to train on"
+                )
 
-        read = read_keys(model, stream, loop)
+            read = read_keys(model, stream, loop)
         found = {}
         for name in self.edited(model).values():
             covariance = read.covariance(name)

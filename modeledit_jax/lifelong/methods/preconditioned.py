@@ -55,6 +55,16 @@ class Preconditioned(StreamEditor):
         if self.ridge <= 0:
             raise ValueError(f"ridge={self.ridge}: give a positive number")
 
+    @property
+    def reads_text(self) -> bool:
+        """See `StreamEditor.reads_text`."""
+        return self.weight > 0
+
+    @property
+    def contexts(self) -> int:
+        """See `StreamEditor.contexts`."""
+        return self.editor.contexts
+
     def sized_for(self, model: EditableModel, streams: Sequence[FactBatch]) -> "Preconditioned":
         """See `StreamEditor.sized_for`."""
         return replace(self, editor=self.editor.sized_for(model, streams))
@@ -79,20 +89,22 @@ class Preconditioned(StreamEditor):
         key: Key,
         loop: TrainingLoop = train_in_memory,
     ) -> PreconditionedState:
-        """Trains the method, and reads the prompts of the facts that it learns from.
+        """Trains the method, and reads the prompts of the facts that it learns from, unless the
+        statistics of a text are known.
 
         Raises:
           ValueError: text is to be spared and there is none; see the method's own.
         """
         trained = self.editor.train(model, stream, key, loop)
-        if not self.weight:
-            return self._state(model, trained, None)
-        if stream is None:
-            raise ValueError(
-                f"weight={self.weight} needs the statistics of text: give facts about other "
-                "subjects to train on, or weight=0"
-            )
-        return self._state(model, trained, read_keys(model, stream, loop))
+        read = model.statistics if self.weight else None
+        if self.weight and read is None:
+            if stream is None:
+                raise ValueError(
+                    f"weight={self.weight} needs the statistics of text: name a text, give facts "
+                    "about other subjects to train on, or weight=0"
+                )
+            read = read_keys(model, stream, loop)
+        return self._state(model, trained, read)
 
     def _state(
         self, model: EditableModel, editor: Any, read: KeyStatistics | None

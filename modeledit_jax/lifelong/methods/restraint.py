@@ -33,6 +33,11 @@ class Restrained(StreamEditor):
         """See `StreamEditor.contexts`."""
         return self.editor.contexts
 
+    @property
+    def reads_text(self) -> bool:
+        """See `StreamEditor.reads_text`."""
+        return self.editor.reads_text
+
     def sized_for(self, model: EditableModel, streams: Sequence[FactBatch]) -> "Restrained":
         """See `StreamEditor.sized_for`."""
         return replace(self, editor=self.editor.sized_for(model, streams))
