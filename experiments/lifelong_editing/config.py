@@ -22,6 +22,8 @@ ALL_METHODS = (
 CLOSED_FORM = ("rome", "emmet", "memit", "memit-seq", "alphaedit", "rect", "prune")
 """Presets for pretrained models, to be named: their settings were not tuned on networks as small as
 those that are trained here."""
+LONG_TRAINING = ("dafnet",)
+"""Presets to be named: their training takes several times that of the others."""
 OF_THE_NETWORK = ("width", "mlp_width", "layers", "steps", "plain")
 """Options of the language model that is trained where none is given."""
 
