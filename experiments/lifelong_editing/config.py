@@ -25,6 +25,8 @@ CLOSED_FORM = ("rome", "emmet", "memit", "memit-seq", "encore", "alphaedit", "re
 those that are trained here."""
 PRECONDITIONED = ("ultraedit-text", "rledit-text")
 """Ours: changes that spare text and earlier edits."""
+LONG_TRAINING = ("dafnet",)
+"""Presets to be named: their training takes several times that of the others."""
 OF_THE_NETWORK = ("width", "mlp_width", "layers", "steps", "plain")
 """Options of the language model that is trained where none is given."""
 

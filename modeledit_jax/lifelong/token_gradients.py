@@ -83,6 +83,12 @@ def _capture(
     )
 
 
+def row_facts(batch: TokenBatch, rows: int, tokens: Tokens = "answer") -> Int[Array, " r"]:
+    """The number within the batch of the fact that each row of `capture` is a token of."""
+    places, _ = _places(batch, rows, tokens)
+    return places // batch.tokens.shape[-1]
+
+
 def rows_needed(stream: TokenBatch, tokens: Tokens = "answer", minibatch: int | None = None) -> int:
     """The most tokens that count in any batch of a stream ``[..., n, l]``.
 
@@ -91,9 +97,14 @@ def rows_needed(stream: TokenBatch, tokens: Tokens = "answer", minibatch: int | 
       tokens: which positions count.
       minibatch: in any part of so many rows of a batch, instead; it must divide the batch.
     """
-    counted = np.asarray(stream.labels) != IGNORED if tokens == "answer" else stream.attention
-    per_row = np.asarray(counted).sum(-1)
+    per_row = tokens_per_fact(stream, tokens)
     return int(per_row.reshape(-1, minibatch or per_row.shape[-1]).sum(-1).max())
+
+
+def tokens_per_fact(stream: TokenBatch, tokens: Tokens = "answer") -> Int[np.ndarray, "..."]:
+    """How many tokens of each fact ``[...]`` of a stream ``[..., l]`` of known values count."""
+    counted = np.asarray(stream.labels) != IGNORED if tokens == "answer" else stream.attention
+    return np.asarray(counted).sum(-1)
 
 
 def check_rows(

@@ -5,7 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from experiments.lifelong_editing.config import ALL_METHODS, CLOSED_FORM, PRECONDITIONED, Config
+from experiments.lifelong_editing.config import (
+    ALL_METHODS,
+    CLOSED_FORM,
+    LONG_TRAINING,
+    PRECONDITIONED,
+    Config,
+)
 from experiments.lifelong_editing.methods import build_method, load_methods
 from modeledit_jax.lifelong.methods.fine_tuning import FineTune
 from modeledit_jax.lifelong.methods.unedited import Unedited
@@ -13,7 +19,7 @@ from modeledit_jax.lifelong.stream import StreamEditor
 from modeledit_jax.presets.preset import preset, preset_names
 
 CONFIG = Config(memory=3, meta_updates=7, fraction=0.25)
-EVERY = ALL_METHODS + CLOSED_FORM + PRECONDITIONED
+EVERY = ALL_METHODS + CLOSED_FORM + PRECONDITIONED + LONG_TRAINING
 ROUTED = ("hiedit", "hiedit-ste", "random-k", "fixed-k", "top-norm-k")
 
 
@@ -22,7 +28,7 @@ def methods():
     return {own.name: build_method(own) for own in load_methods(EVERY, CONFIG)}
 
 
-def test_every_preset_is_run_by_default_or_for_pretrained_models():
+def test_every_preset_is_run_by_default_or_to_be_named():
     assert sorted(EVERY) == list(preset_names("lifelong"))
 
 
@@ -39,8 +45,10 @@ def test_every_preset_is_a_method_with_a_style_and_a_role(methods):
 
 def test_which_are_trained_and_how(methods):
     trained = {name for name, own in methods.items() if own.gradient_steps(0)}
-    assert trained == set(ALL_METHODS) - {"original", "ft-l", "ft-m", "ultraedit"} | {"rledit-text"}
-    for name in trained:
+    along = set(ALL_METHODS) - {"original", "ft-l", "ft-m", "ultraedit"} | {"rledit-text"}
+    assert trained == along | set(LONG_TRAINING)
+    assert methods["dafnet"].training.updates == methods["dafnet"].gradient_steps(9) == 7
+    for name in along:
         own = methods[name]
         training = (own.editor if name in PRECONDITIONED else own).training
         alone = name in ("mend", "malmen")

@@ -5,7 +5,16 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
+from modeledit_jax.lifelong.methods.dafnet_network import (
+    AttentionScores,
+    AttentionValues,
+    DAFNetLayer,
+    DAFNetwork,
+    FeedForward,
+    LayerNorm,
+)
 from modeledit_jax.lifelong.methods.hypernetwork import Block, Hypernetwork
+from modeledit_jax.lifelong.methods.linear import Linear
 from modeledit_jax.lifelong.methods.normalization import RunningMoments
 
 FOLDER = Path(__file__).parent / "goldens"
@@ -36,6 +45,34 @@ def hypernetwork(arrays, prefix, dtype=np.float64):
     return Hypernetwork(
         blocks, jnp.asarray(part["lr"].astype(dtype)), jnp.asarray(part["lamda"].astype(dtype))
     )
+
+
+def dafnet(arrays, prefix, lr, dtype=np.float64):
+    """The DAFNet stored below ``prefix``; parameters or gradients."""
+    part = section(arrays, prefix)
+
+    def get(name):
+        depth = 1 + max(int(key.split("/")[0]) for key in part)
+        return jnp.asarray(np.stack([part[f"{b}/{name}"] for b in range(depth)]).astype(dtype))
+
+    def linear(name):
+        return Linear(get(f"{name}/kernel"), get(f"{name}/bias"))
+
+    def norms(name):
+        return jnp.stack([get(f"norms/{index}/{name}") for index in range(3)], axis=1)
+
+    layers = DAFNetLayer(
+        *(FeedForward(linear(f"{name}/hidden"), linear(f"{name}/output"))
+          for name in ("tokens", "gate")),
+        attention=AttentionScores(linear("attention/query"), get("attention/key/kernel")),
+        values=AttentionValues(linear("values/value"), linear("values/output")),
+        worth=AttentionScores(linear("worth/query"), get("worth/key/kernel")),
+        mlp=FeedForward(linear("mlp/hidden"), linear("mlp/output")),
+        norms=LayerNorm(norms("scale"), norms("offset")),
+        scale=get("scale"),
+        shift=get("shift"),
+    )  # fmt: skip
+    return DAFNetwork(layers, jnp.asarray(np.asarray(lr, dtype)))
 
 
 def moments(arrays, prefix, dtype=np.float64):

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Int32
+from jaxtyping import Bool, Int32
 from tokenizers import Tokenizer
 
 from modeledit_jax import struct
@@ -22,7 +23,7 @@ from modeledit_jax.data.facts.encoding import (
     subject_last,
 )
 from modeledit_jax.data.facts.token_ids import plain_tokenizer
-from modeledit_jax.data.facts.tokens import TokenBatch
+from modeledit_jax.data.facts.tokens import IGNORED, TokenBatch
 from modeledit_jax.types import Field
 
 NEIGHBOUR, SAME_SUBJECT, UNRELATED = "neighbor", "same_subject", "unrelated"
@@ -100,6 +101,22 @@ class FactBatch:
     def real(self) -> jax.Array:
         """``[..., n]`` bool: rows that hold a record."""
         return self.edit.scored.any(axis=-1)
+
+
+def keep_facts(facts: FactBatch, kept: Bool[jax.Array, "..."]) -> FactBatch:
+    """The facts with those that are not ``kept`` (``[..., n]``) made rows that fill up, as if they
+    had been left out."""
+
+    def part(batch: TokenBatch | None) -> TokenBatch | None:
+        if batch is None:
+            return None
+        labels = jnp.where(kept[..., None], batch.labels, IGNORED)
+        return TokenBatch(batch.tokens, batch.attention & kept[..., None], labels)
+
+    parts: dict[str, Any] = {
+        name: part(batch) for name, batch in vars(facts).items() if name != "subject_last"
+    }
+    return FactBatch(**parts, subject_last=jnp.where(kept, facts.subject_last, -1))
 
 
 def encode_edits(

@@ -226,7 +226,7 @@ def _apply_block(block: Block, x: Array, module: int | Array, scale_first: bool)
 
 
 def nonzero_rows(
-    keys: Float[Array, "n d_in"], values: Float[Array, "n d_out"]
-) -> Bool[Array, " n"]:
+    keys: Float[Array, "*n d_in"], values: Float[Array, "*n d_out"]
+) -> Bool[Array, "*n"]:
     """Returns the tokens that MEND keeps: those where neither u nor v is zero throughout."""
     return (keys != 0).any(-1) & (values != 0).any(-1)

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float
 
 from modeledit_jax import struct
 from modeledit_jax.lifelong.methods.hypernetwork import clamp, group_modules, group_name
+from modeledit_jax.lifelong.methods.linear import init_linear
 from modeledit_jax.lifelong.methods.normalization import FLOAT32_EPSILON, RunningMoments
 from modeledit_jax.types import Array, Field, Key
 
@@ -36,18 +37,6 @@ class RouterConfig:
     hidden_size: int = 256
     learn_count: bool = False
     released_quirks: bool = False
-
-
-@struct.dataclass
-class Linear:
-    """``x W + b``."""
-
-    kernel: Field  # [inputs, outputs] float32
-    bias: Field  # [outputs] float32
-
-    def __call__(self, x: Float[Array, "*n inputs"]) -> Float[Array, "*n outputs"]:
-        product = jnp.matmul(x, self.kernel, precision=jax.lax.Precision.HIGHEST)
-        return product + self.bias
 
 
 @struct.dataclass
@@ -88,10 +77,10 @@ def init_router(key: Key, shapes: Shapes, config: RouterConfig) -> Router:
     encoders = {}
     for (group, members), encoder_key in zip(groups.items(), keys, strict=True):
         ones = jnp.ones((len(members), hidden))
-        linear = _init_linear(encoder_key, sizes[group], hidden)
+        linear = init_linear(encoder_key, sizes[group], hidden)
         encoders[group] = Encoder(linear, ones, jnp.zeros_like(ones))
-    gate = _init_linear(gate_key, hidden * modules, modules)
-    count = _init_linear(count_key, hidden * modules, modules) if config.learn_count else None
+    gate = init_linear(gate_key, hidden * modules, modules)
+    count = init_linear(count_key, hidden * modules, modules) if config.learn_count else None
     return Router(encoders, gate, count)
 
 
@@ -144,12 +133,3 @@ def encode_modules(
             rows = statistics[group].normalize(rows)
         codes.append(router.encoders[group](rows, groups[group].index(module)))
     return jnp.concatenate(codes, axis=-1)
-
-
-def _init_linear(key: Key, inputs: int, outputs: int) -> Linear:
-    kernel_key, bias_key = jax.random.split(key)
-    bound = inputs**-0.5
-    return Linear(
-        jax.random.uniform(kernel_key, (inputs, outputs), minval=-bound, maxval=bound),
-        jax.random.uniform(bias_key, (outputs,), minval=-bound, maxval=bound),
-    )

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from modeledit_jax.lifelong.methods.hypernetwork import group_modules, init_statistics
+from modeledit_jax.lifelong.methods.linear import Linear
 from modeledit_jax.lifelong.methods.router import (
     Encoder,
-    Linear,
     Router,
     RouterConfig,
     apply_router,
