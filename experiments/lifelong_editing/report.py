@@ -26,7 +26,7 @@ from modeledit_jax.report.lifelong_figures import (
 from modeledit_jax.report.markdown import Column, interval_cell, markdown_table, table_lines
 from modeledit_jax.report.summary import write_metrics_csv, write_summary
 from modeledit_jax.report.table import Row, group_by
-from modeledit_jax.run.edit_facts import FactRun
+from modeledit_jax.run.fact_run import FactRun
 from modeledit_jax.run.files import atomic_write_text
 from modeledit_jax.run.folder import as_json
 from modeledit_jax.run.named_models import source_of

@@ -13,7 +13,7 @@ from experiments.lifelong_editing.report import Outcome, write_report
 from experiments.lifelong_editing.setup import Setup, check_modules, prepare, setup_for
 from modeledit_jax.lifelong.fact_task import FactTask
 from modeledit_jax.lifelong.stream import StreamEditor
-from modeledit_jax.run.edit_facts import SHOWN, FactRun, run_fact_task
+from modeledit_jax.run.fact_run import SHOWN, FactRun, run_fact_task
 from modeledit_jax.run.progress import Progress, Reporter
 from modeledit_jax.run.text_statistics import text_statistics
 

@@ -15,7 +15,7 @@ from modeledit_jax.report.interval_plot import interval_plot
 from modeledit_jax.report.markdown import mean_cell, table_lines
 from modeledit_jax.report.summary import write_summary
 from modeledit_jax.report.table import Row, group_by
-from modeledit_jax.run.edit_facts import SHOWN, run_fact_task
+from modeledit_jax.run.fact_run import SHOWN, run_fact_task
 from modeledit_jax.run.files import atomic_write_text
 from modeledit_jax.run.folder import as_json
 from modeledit_jax.run.progress import Progress

@@ -22,7 +22,8 @@ from modeledit_jax.lifelong.methods.unedited import Unedited
 from modeledit_jax.lifelong.scoring import predict_with
 from modeledit_jax.presets.preset import preset
 from modeledit_jax.run import resumable
-from modeledit_jax.run.edit_facts import edit_facts, points, run_fact_task
+from modeledit_jax.run.edit_facts import edit_facts
+from modeledit_jax.run.fact_run import run_fact_task
 from tests.lifelong.folders import write_facts, write_folder
 from tests.run.learned_noise import LearnedNoise
 
@@ -163,15 +164,6 @@ def test_a_learned_method_needs_something_to_learn_from(model, facts):
         edit_facts(method, model, facts[0], key=KEY)
     untrained = replace(method, training=None)
     assert isinstance(untrained, HypernetworkEditor) and untrained.gradient_steps(5) == 0
-
-
-@pytest.mark.parametrize("total", [1, 2, 10, 11, 12, 13, 37, 100, 1000])
-def test_points_cover_the_stream_ever_further_apart(total):
-    bounds = points(total)
-    assert bounds[0] == 0 and bounds[-1] == total and len(bounds) == min(10, total) + 1
-    assert (np.diff(bounds) > 0).all()
-    assert bounds[1] == 1 and (total < 100 or bounds[-2] < total / 1.5)
-    assert points(total, 1) == [0, total]
 
 
 def test_a_method_without_room_is_refused_before_it_claims_the_folder(model, facts, tmp_path):

@@ -14,7 +14,7 @@ from experiments.tuning.lifelong_editing.config import TuneConfig
 from experiments.tuning.searches import write_tuning
 from modeledit_jax.presets.preset import Preset, load_preset, preset_names
 from modeledit_jax.presets.writing import tuned_preset
-from modeledit_jax.run.edit_facts import SHOWN, run_fact_task
+from modeledit_jax.run.fact_run import SHOWN, run_fact_task
 from modeledit_jax.run.files import atomic_write_text
 from modeledit_jax.run.progress import Progress
 

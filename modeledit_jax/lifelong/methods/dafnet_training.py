@@ -238,15 +238,15 @@ def sequence_loss(
 ) -> Float[Array, ""]:
     """What the changes of a sequence are judged by."""
     original = model.kernels()
-    before = jax.lax.stop_gradient(model.logits(original, judged.locality))
+    before = jax.lax.stop_gradient(model.answer_logits(original, judged.locality))
     edit, rephrase, locality = (
-        model.logits(original, part, changes)
+        model.answer_logits(original, part, changes)
         for part in (judged.edit, judged.rephrase, judged.locality)
     )
     return (
-        training.edit * answer_loss(edit, judged.edit.labels)
-        + training.rephrase * answer_loss(rephrase, judged.rephrase.labels)
-        + training.locality * locality_loss(locality, before, judged.locality.labels)
+        training.edit * answer_loss(edit, judged.edit.answers)
+        + training.rephrase * answer_loss(rephrase, judged.rephrase.answers)
+        + training.locality * locality_loss(locality, before, judged.locality.answers)
     )
 
 
