@@ -129,16 +129,16 @@ class DAFNet(Reading, StreamEditor):
           ValueError: there is nothing to learn from, or a token that the network does not embed.
         """
         init_key, key = jax.random.split(key)
-        fresh = self.init(model, init_key)
         training = self.training
         if training is None:
-            return fresh
+            return self.init(model, init_key)
         if stream is None:
             raise ValueError(
                 "this editor learns from facts about other subjects: give it some to train on, "
                 "or training=None"
             )
         check_facts(model, stream, "stream")
+        fresh = self.init(model, init_key)
         size = sequence_size(self, training, stream)
 
         def advance(

@@ -217,7 +217,8 @@ def test_the_latest_facts_are_kept():
     rng = np.random.default_rng(1)
     memory, count, kept = jnp.zeros((2, 5, 3)), 0, []
     for size in (2, 4, 7, 1, 3):
-        new, real = rng.normal(size=(2, size, 3)).astype(np.float32), rng.random(size) < 0.7
+        new = rng.normal(size=(2, 7, 3)).astype(np.float32)  # of one shape, to compile once
+        real = (rng.random(7) < 0.7) & (np.arange(7) < size)
         new = jnp.asarray(new)
         memory = keep(memory, jnp.int32(count), new, jnp.asarray(real))
         count += int(real.sum())
