@@ -7,7 +7,6 @@ from typing import Annotated, ClassVar
 from experiments.common.checks import Networks, Range, Steps, option_name
 from experiments.common.memory import FLOAT, check_memory
 from experiments.common.options import MeshOptions, RunOptions, open_mesh
-from modeledit_jax.reading.files import regular_file
 
 Facts = Annotated[int, Range(1, 1_000_000)]
 LessonFacts = Annotated[int, Range(0, 1_000_000)]
@@ -155,9 +154,9 @@ class Config(FactOptions, MeshOptions):
         """As `RunOptions.check`."""
         if self.fraction is not None and not 0 < self.fraction <= 1:
             raise ValueError(f"--fraction must be above 0 and at most 1, got {self.fraction}")
-        if self.statistics is not None:
-            regular_file(
-                self.statistics, "--statistics: no file {path}, give the path of a text file"
+        if self.statistics is not None and not self.statistics.expanduser().is_file():
+            raise ValueError(
+                f"--statistics: no file {self.statistics}, give the path of a text file"
             )
         self._check_save()
         super().check()

@@ -56,7 +56,7 @@ def test_variants_differ_in_what_their_names_say(found):
 
 def test_it_has_no_option_that_it_does_not_read():
     names = {own.name for own in dataclasses.fields(AblationConfig)}
-    unread = {"methods", "fraction", "save", "mesh"}
+    unread = {"methods", "fraction", "save", "mesh", "contexts", "statistics"}
     shared = {own.name for own in dataclasses.fields(Config)} - unread
     assert names == shared | {"questions"}
 
