@@ -69,6 +69,7 @@ def test_rows_are_those_of_the_whole_pass(deep, task, ready, kernels):
     close(capture(deep, kernels, first(ready.edits).edit, 8), plain)
 
 
+@pytest.mark.slow
 def test_a_trajectory_has_the_same_loss_and_gradient(deep, task, ready, kernels):
     def loss(facts, value):
         changes = {

@@ -52,10 +52,11 @@ def rotary_factors() -> np.ndarray:
     return np.array(factors, np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "kinds"),
     [
-        pytest.param({}, QUANTIZED, marks=pytest.mark.slow),
+        ({}, QUANTIZED),
         (
             {"tie_word_embeddings": False, "rope_parameters": LLAMA_3, "attention_bias": True},
             {},
