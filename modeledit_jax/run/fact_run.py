@@ -38,7 +38,10 @@ from modeledit_jax.run.resumable import CompletedRun, run_chunks
 from modeledit_jax.types import Advance, Key, PyTree, Report
 
 POINTS = 10
-"""Times that the edits so far are asked about."""
+"""Times at most that the edits so far are asked about."""
+
+FACTOR = 1.6
+"""Between the numbers of edits at two such times: asking costs more the more there are."""
 
 GROUPS = 10
 """Groups of edits by age."""
@@ -283,8 +286,13 @@ def _per_batch(masks: np.ndarray, bounds: Sequence[int]) -> float:
 
 
 def points(total: int, most: int = POINTS) -> list[int]:
-    """Batches done at the start and at each of at most so many points, ever further apart."""
-    count = min(most, total)
+    """Batches done at the start and at each point, ever further apart: by `FACTOR` or more.
+
+    Args:
+      total: batches of the stream; the last point is its end.
+      most: points at most.
+    """
+    count = min(most, 1 + int(np.log(total) / np.log(FACTOR)))
     if count == 1:
         return [0, total]
     bounds = [0]
