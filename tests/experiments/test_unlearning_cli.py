@@ -72,7 +72,7 @@ def test_every_method_that_is_named_has_its_row(small, tmp_path):
     assert command.main(config) == 0
     rows = {row.method: row for row in read_summary(config.run_dir).rows}
     assert set(rows) == {"original", "logit-mask", "retrain", *methods}
-    assert all(rows[name].cost.reward_evaluations == 40 for name in methods)
+    assert all(0 < rows[name].cost.reward_evaluations <= 40 for name in methods)
 
 
 def test_the_report_says_how_to_load_the_weights(finished):
