@@ -7,7 +7,6 @@ inputs, ``D = K Δ``, is done by the Δ that minimizes ``‖K Δ − D‖² + c 
 C the second moments of the layer's inputs over text, the sum over earlier batches.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,8 +18,9 @@ from modeledit_jax.data.facts.records import FactBatch
 from modeledit_jax.language.hooked_linear import Hook
 from modeledit_jax.lifelong.key_statistics import KeyStatistics, as_array, read_keys, text_and_size
 from modeledit_jax.lifelong.low_rank import preconditioned_shift, remember
+from modeledit_jax.lifelong.methods.restraint import Restrained
 from modeledit_jax.lifelong.model import Changes, EditableModel, Kernels
-from modeledit_jax.lifelong.stream import StreamEditor, TrainingLoop, train_in_memory
+from modeledit_jax.lifelong.stream import TrainingLoop, train_in_memory
 from modeledit_jax.types import Array, Field, Key
 
 
@@ -33,7 +33,7 @@ class PreconditionedState:
 
 
 @dataclass(frozen=True)
-class Preconditioned(StreamEditor):
+class Preconditioned(Restrained):
     """A method whose changes spare text and earlier edits; it learns as it would alone.
 
     Attributes:
@@ -44,7 +44,6 @@ class Preconditioned(StreamEditor):
       history: the inputs of earlier batches are spared, each as a token of text with λ = 1.
     """
 
-    editor: StreamEditor
     weight: float = 100.0
     ridge: float = 1.0
     history: bool = True
@@ -59,15 +58,6 @@ class Preconditioned(StreamEditor):
     def reads_text(self) -> bool:
         """See `StreamEditor.reads_text`."""
         return self.weight > 0
-
-    @property
-    def contexts(self) -> int:
-        """See `StreamEditor.contexts`."""
-        return self.editor.contexts
-
-    def sized_for(self, model: EditableModel, streams: Sequence[FactBatch]) -> "Preconditioned":
-        """See `StreamEditor.sized_for`."""
-        return replace(self, editor=self.editor.sized_for(model, streams))
 
     def init(self, model: EditableModel, key: Key) -> PreconditionedState:
         """With nothing known of text.
@@ -114,10 +104,6 @@ class Preconditioned(StreamEditor):
             covariance = None if read is None else read.covariance(name)
             found[name] = as_array(text_and_size(covariance, self.weight, d_in), model.dtype)
         return PreconditionedState(editor, found)
-
-    def gradient_steps(self, batches: int) -> int:
-        """See `StreamEditor.gradient_steps`."""
-        return self.editor.gradient_steps(batches)
 
     def edit(
         self,
