@@ -84,7 +84,8 @@ def problem(network):
 @pytest.mark.parametrize("network", [GAUSSIAN, CATEGORICAL], ids=["gaussian", "categorical"])
 def test_loss_and_gradient_agree_with_finite_differences_of_numpy(network, config):
     params64, batch64, params, batch = problem(network)
-    (total, parts), gradient = jax.value_and_grad(loss, argnums=2, has_aux=True)(
+    value_and_gradient = jax.value_and_grad(loss, argnums=2, has_aux=True)
+    (total, parts), gradient = jax.jit(value_and_gradient, static_argnums=(0, 1))(
         network, config, params, batch
     )
     np.testing.assert_allclose(total, numpy_loss(params64, config, batch64), rtol=1e-4)

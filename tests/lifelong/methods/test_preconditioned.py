@@ -18,6 +18,9 @@ KEY = jax.random.key(0)
 INNER = HypernetworkEditor("ultraedit", rows=8, learning_rate=0.1)
 
 
+edit = jax.jit(lambda method, *args: method.edit(*args), static_argnums=0)
+
+
 def first(stream, place=0):
     return jax.tree.map(lambda leaf: leaf[place], stream)
 
@@ -35,8 +38,8 @@ def trained(ours, model, stream):
 def test_a_change_minimizes_what_it_says(ours, trained, model, stream):
     """The normal equation of the objective, d × d, in float64."""
     kernels = model.kernels()
-    inner, _ = INNER.edit(model, kernels, trained.editor, first(stream), KEY)
-    found, after = ours.edit(model, kernels, trained, first(stream), KEY)
+    inner, _ = edit(INNER, model, kernels, trained.editor, first(stream), KEY)
+    found, after = edit(ours, model, kernels, trained, first(stream), KEY)
     statistics = KeyStatistics.empty(model)
     for place in range(stream.batches):
         statistics = add_keys(model, kernels, statistics, first(stream, place))
@@ -54,8 +57,8 @@ def test_a_change_minimizes_what_it_says(ours, trained, model, stream):
 def test_nothing_spared_and_a_small_ridge_is_the_method_itself(model, stream):
     plain = Preconditioned(INNER, weight=0.0, ridge=1e-6, history=False)
     state = plain.init(model, KEY)
-    found, after = plain.edit(model, model.kernels(), state, first(stream), KEY)
-    inner, _ = INNER.edit(model, model.kernels(), state.editor, first(stream), KEY)
+    found, after = edit(plain, model, model.kernels(), state, first(stream), KEY)
+    inner, _ = edit(INNER, model, model.kernels(), state.editor, first(stream), KEY)
     for name, change in inner.items():
         expected = np.asarray(dense_change(change))
         np.testing.assert_allclose(
@@ -84,7 +87,7 @@ def test_masks_of_routed_methods_stay(ours, trained, model, stream):
             }, state
 
     halved = replace(ours, editor=Halved("ultraedit", rows=8, learning_rate=0.1))
-    found, _ = halved.edit(model, model.kernels(), trained, first(stream), KEY)
+    found, _ = edit(halved, model, model.kernels(), trained, first(stream), KEY)
     assert all(not np.asarray(dense_change(hook)).any() for hook in found.values())
 
 
