@@ -24,6 +24,7 @@ from flax.traverse_util import unflatten_dict
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from benchmarks.throughput import describe_device
+from modeledit_jax.data.facts.contexts import ContextBatch
 from modeledit_jax.data.facts.records import FactBatch
 from modeledit_jax.data.facts.tokens import TokenBatch, pad_batch, with_places
 from modeledit_jax.language.config import LanguageModelConfig, mlps_at_depth
@@ -88,6 +89,8 @@ class Config:
     """Facts edited at once."""
     length: int = 24
     """Positions of every prompt with its answer."""
+    contexts: int = 5
+    """Texts of ten tokens in front of every prompt of closed-form methods; 0: the prompt alone."""
     output: Path = Path("benchmarks/results")
     """Folder of the result."""
 
@@ -118,10 +121,13 @@ def compile_method(
     depth = preset.pretrained.depth
     modules = mlps_at_depth(network, depth)
     editor: StreamEditor = preset.build()
-    if isinstance(editor, ClosedForm) and network.post_norms:
-        editor = replace(editor, layers=(int(modules[-1].split("/")[1]),))
     model = abstract_model(network, modules, mesh)
     facts = random_facts(config, network)
+    if isinstance(editor, ClosedForm):
+        top = (int(modules[-1].split("/")[1]),)
+        layers = top if network.post_norms else editor.layers
+        editor = replace(editor, layers=layers, contexts=config.contexts)
+        facts = replace(facts, contexts=random_contexts(config, network))
     editor = editor.sized_for(model, (facts,))
     stream = spread(with_hidden(facts, network, model.first_layer), mesh)
     key = jax.random.key(0)
@@ -194,6 +200,19 @@ def random_facts(config: Config, network: LanguageModelConfig) -> FactBatch:
     return FactBatch(part(), part(), part(), None, None, None, places)
 
 
+def random_contexts(config: Config, network: LanguageModelConfig) -> ContextBatch | None:
+    """Of the same two batches: the prompt alone, after every context, and the subject alone."""
+    if not config.contexts:
+        return None
+    rows, length = config.contexts + 2, config.length + 10
+    shape = (2, config.batch_size, rows)
+    flat = 2 * config.batch_size * rows
+    tokens = np.random.default_rng(1).integers(0, network.vocab_size, (flat, length - 1)).tolist()
+    batch = pad_batch(tokens, [[0, 1]] * flat, length)
+    texts = jax.tree.map(lambda leaf: leaf.reshape(*shape, -1), batch)
+    return ContextBatch(texts, jnp.full(shape, 13, jnp.int32))
+
+
 def with_hidden(facts: FactBatch, network: LanguageModelConfig, layer: int) -> FactBatch:
     """The facts with the shape of what the layers below the first edited one say."""
     if not layer:
@@ -206,6 +225,8 @@ def with_hidden(facts: FactBatch, network: LanguageModelConfig, layer: int) -> F
     parts: dict[str, Any] = {
         name: below(getattr(facts, name)) for name in ("edit", "rephrase", "locality")
     }
+    if facts.contexts is not None:
+        parts["contexts"] = replace(facts.contexts, rows=below(facts.contexts.rows))
     return replace(facts, **parts)
 
 

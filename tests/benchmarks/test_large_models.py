@@ -28,12 +28,12 @@ def test_shapes_are_those_of_the_published_networks(name, billions):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("devices", [1, 2])
-def test_every_step_has_a_plan(tmp_path, monkeypatch, devices):
+@pytest.mark.parametrize(("devices", "contexts"), [(1, 0), (2, 5)])
+def test_every_step_has_a_plan(tmp_path, monkeypatch, devices, contexts):
     small = {name: replace(config, num_layers=6, **SIZES) for name, config in MODELS.items()}
     monkeypatch.setattr(large_models, "MODELS", small)
     path = main(Config(methods=("alphaedit", "rledit"), devices=devices, batch_size=2, length=8,
-                       output=tmp_path))  # fmt: skip
+                       contexts=contexts, output=tmp_path))  # fmt: skip
     rows = json.loads(path.read_text())["rows"]
     assert [(row["model"], row["method"], row["step"]) for row in rows] == [
         (model, *what)
