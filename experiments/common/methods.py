@@ -32,9 +32,10 @@ from modeledit_jax.edits.parametrization import (
     PerWeight,
 )
 from modeledit_jax.edits.site import get_leaves
+from modeledit_jax.evaluation.accuracy import accuracies
 from modeledit_jax.presets.preset import Role, Style, load_preset
 from modeledit_jax.run.edit_many import edit_many
-from modeledit_jax.run.plan_evaluation import Measure, PlanEvaluator, set_accuracies
+from modeledit_jax.run.plan_evaluation import Measure, PlanEvaluator
 from modeledit_jax.run.scalars import ScalarWriter
 from modeledit_jax.subjects.training import TrainingConfig
 from modeledit_jax.tasks.task import Task
@@ -82,7 +83,7 @@ class Evaluation:
 
     outputs: Callable[[Any, Params], Mapping[str, np.ndarray]]
     roles: Sequence[str]
-    measure: Measure = set_accuracies
+    measure: Measure = accuracies
 
 
 def make_parametrization(config: ActionOptions) -> Parametrization:

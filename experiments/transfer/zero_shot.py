@@ -14,9 +14,9 @@ from experiments.transfer.networks import draw_pairs
 from experiments.transfer.policies import Policies
 from modeledit_jax.editors.editor import Cost, Editor
 from modeledit_jax.edits.site import get_leaves
+from modeledit_jax.evaluation.accuracy import accuracies
 from modeledit_jax.presets.preset import preset
 from modeledit_jax.report.table import Row
-from modeledit_jax.run.plan_evaluation import set_accuracies
 
 SEEN_NETWORKS = 5  # of the training networks that are edited
 PAIRS = 10  # of classes, of which each new network is asked to forget both at once
@@ -101,7 +101,7 @@ def editor_rows(
         outputs = batch.evaluator.outputs(index, get_leaves(params, task.site), "test")
         sets = task.roles["test"]
         weights = {name: jnp.asarray(values) for name, values in sets.weights.items()}
-        found = set_accuracies(jnp.asarray(outputs), jnp.asarray(sets.label), weights)
+        found = accuracies(jnp.asarray(outputs), jnp.asarray(sets.label), weights)
         after = {name: float(value) for name, value in found.items()}
         metrics = forget_retain_metrics(after, batch.original[index])
         rows.append(Row(method, task.name, batch.seeds[index], metrics, cost, factors))

@@ -55,6 +55,16 @@ def accuracy(
     return weighted_mean(correct(logits, labels), weights)
 
 
+@jax.jit
+def accuracies(
+    logits: Float[Array, "*batch n c"],
+    labels: Int[Array, " n"],
+    weights: dict[str, Num[Array, " n"]],
+) -> dict[str, Float[Array, "*batch"]]:
+    """`accuracy` on each named set of examples, one program for all."""
+    return {name: accuracy(logits, labels, own) for name, own in weights.items()}
+
+
 def true_class_probability(
     logits: Float[Array, "*batch n c"], labels: Int[Array, " n"], weights: Num[Array, " n"]
 ) -> Float[Array, "*batch"]:

@@ -16,17 +16,12 @@ from jaxtyping import Float
 
 from modeledit_jax.edits.split_apply import Features, run_suffix
 from modeledit_jax.envs.world import World
-from modeledit_jax.evaluation.accuracy import accuracy
+from modeledit_jax.evaluation.accuracy import accuracies
 from modeledit_jax.tasks.task import Task
 from modeledit_jax.types import Array, Leaves
 
 Measure: TypeAlias = Callable[[Array, Any, dict[str, Array]], dict[str, Array]]
 """``(outputs [N, C], targets, weights {set: [N]}) -> {name: []}``, pure: numbers of one edit."""
-
-
-def set_accuracies(outputs: Array, targets: Array, weights: dict[str, Array]) -> dict[str, Array]:
-    """Accuracy on each named set."""
-    return jax.tree.map(partial(accuracy, outputs, targets), weights)
 
 
 class PlanEvaluator:
@@ -38,7 +33,7 @@ class PlanEvaluator:
       measure: what `curves` reports of an edit.
     """
 
-    def __init__(self, env: World, tasks: Sequence[Task], measure: Measure = set_accuracies):
+    def __init__(self, env: World, tasks: Sequence[Task], measure: Measure = accuracies):
         self._env, self._tasks, self._measure = env.static, list(tasks), measure
         self._features: dict[tuple[int, str, int], Features] = {}
 

@@ -6,10 +6,11 @@ stands in `modeledit_jax.evaluation.forgetting`.
 
 from collections.abc import Mapping
 
+import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from modeledit_jax.evaluation.accuracy import accuracy
+from modeledit_jax.evaluation.accuracy import accuracies
 from modeledit_jax.evaluation.forgetting import total_variation, tow
 from modeledit_jax.tasks.task import Task
 
@@ -22,12 +23,12 @@ EVALUATED_ROLES = ("train", "reward", "test")
 
 def set_accuracies(task: Task, outputs: Mapping[str, ArrayLike]) -> dict[str, float]:
     """Returns ``<set>_accuracy_<role>`` for every role of ``outputs`` (logits ``[N, C]``)."""
-    values = {}
+    values: dict[str, float] = {}
     for role, logits in outputs.items():
         sets = task.roles[role]
-        for name, weights in sets.weights.items():
-            value = accuracy(jnp.asarray(logits), jnp.asarray(sets.label), jnp.asarray(weights))
-            values[f"{name}_accuracy_{role}"] = float(value)
+        arrays = jax.tree.map(jnp.asarray, (logits, sets.label, dict(sets.weights)))
+        found = jax.device_get(accuracies(*arrays))
+        values |= {f"{name}_accuracy_{role}": float(found[name]) for name in sets.weights}
     return values
 
 

@@ -196,3 +196,15 @@ def test_a_label_without_a_logit_has_no_probability_and_is_never_correct():
     found = true_class_probabilities(logits, labels)
     np.testing.assert_array_equal(np.isnan(found), [False, True, True])
     np.testing.assert_array_equal(correct(logits, labels), [True, False, False])
+
+
+def test_accuracies_of_named_sets_are_those_of_each(rng):
+    logits, labels = rng.normal(size=(3, 20, 4)).astype(np.float32), rng.integers(0, 4, 20)
+    weights = {"retain": rng.uniform(size=20), "forget": np.arange(20) % 2, "none": np.zeros(20)}
+    found = module.accuracies(*jax.tree.map(jnp.asarray, (logits, labels, weights)))
+    hits = logits.argmax(-1) == labels
+    for name in ("retain", "forget"):
+        np.testing.assert_allclose(
+            found[name], np.average(hits, axis=-1, weights=weights[name]), rtol=1e-6
+        )
+    assert np.isnan(found["none"]).all()

@@ -17,7 +17,7 @@ from experiments.tuning.searches import (
 )
 from experiments.tuning.unlearning.config import TuneConfig
 from experiments.unlearning.run import prepare
-from modeledit_jax.run.plan_evaluation import set_accuracies
+from modeledit_jax.evaluation.accuracy import accuracies
 
 GRIDS: dict[str, dict[str, tuple[float, ...]]] = {  # six trials each
     "PPO": {"population": (6, 10), "std": (0.3,), "learning_rate": (1.0, 1.5, 2.0)},
@@ -40,7 +40,7 @@ def run(config: TuneConfig) -> Path:
     presets = searches(config, "unlearning")
     grids = {name: trials(found.kind.__name__, config.horizon) for name, found in presets.items()}
     tasks = prepare(config, check_methods(config, "unlearning")).tasks
-    found = run_trials(config, tasks, presets, grids, set_accuracies, area)
+    found = run_trials(config, tasks, presets, grids, accuracies, area)
     return write_tuning(config, "unlearning", found, files_of(config, "unlearning"))
 
 
