@@ -42,6 +42,8 @@ CHANGE_SPEED_UP, VALUES_SPEED_UP = 10.0, 5.0
 """Times faster than the released formulation, and than one fact after another, at least."""
 RIDGE = 10.0
 """L2 of AlphaEdit."""
+SUBJECT = 3
+"""Position of a subject's last token."""
 SMOLLM2_135M = LanguageModelConfig(
     vocab_size=49_152,
     width=576,
@@ -129,13 +131,15 @@ def value_contestants(config: Config) -> dict[str, Contestant]:
     rng = np.random.default_rng(0)
     tokens = rng.integers(0, network.vocab_size, (config.facts, config.length)).tolist()
     batch = pad_batch([row[:-1] for row in tokens], [row[-1:] for row in tokens], config.length)
-    facts = bare_rows(batch, jnp.full(config.facts, 3, jnp.int32))
+    facts = bare_rows(batch, jnp.full(config.facts, SUBJECT, jnp.int32))
     search = ValueSearch(steps=config.steps, floor=0.0)  # every fact takes all steps
 
     @jax.jit
     def together(model: EditableModel, facts: ContextBatch) -> Array:
         real = jnp.ones(len(facts.subject), bool)
-        return edit_values(model, model.kernels(), facts, real, layer, search, answer=1).delta
+        window = config.length - SUBJECT
+        kernels = model.kernels()
+        return edit_values(model, kernels, facts, real, layer, search, 1, window).delta
 
     def one_by_one(model: EditableModel, facts: ContextBatch) -> Array:
         rows = [jax.tree.map(lambda leaf, i=i: leaf[i : i + 1], facts) for i in range(config.facts)]

@@ -10,8 +10,8 @@ from modeledit_jax.types import Array
 
 
 def rotary_angles(
-    config: LanguageModelConfig, length: int, dtype: jnp.dtype = jnp.float32
-) -> Float[Array, "l half"]:
+    config: LanguageModelConfig, positions: Int[Array, "*n l"], dtype: jnp.dtype = jnp.float32
+) -> Float[Array, "*n l half"]:
     """Returns the angle by which each pair of features turns at each position.
 
     Source: RoFormer (Su et al. 2021); the frequencies of Llama 3.1 are stretched as its released
@@ -24,23 +24,24 @@ def rotary_angles(
         span = scaling.high_frequency - scaling.low_frequency
         kept = jnp.clip((turns - scaling.low_frequency) / span, 0.0, 1.0)
         frequencies = frequencies * (kept + (1.0 - kept) / scaling.factor)
-    return jnp.arange(length, dtype=dtype)[:, None] * frequencies
+    return positions.astype(dtype)[..., None] * frequencies
 
 
 def rotate(
-    x: Float[Array, "n l heads d"], angles: Float[Array, "l half"]
+    x: Float[Array, "n l heads d"], angles: Float[Array, "*n l half"]
 ) -> Float[Array, "n l heads d"]:
     """Turns feature ``i`` and feature ``i + d/2`` of every head against each other."""
-    cos, sin = jnp.cos(angles)[:, None], jnp.sin(angles)[:, None]
+    cos, sin = jnp.cos(angles)[..., None, :], jnp.sin(angles)[..., None, :]
     first, second = jnp.split(x.astype(at_least_float32(x.dtype)), 2, axis=-1)
     turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
     return turned.astype(x.dtype)
 
 
-def visible(causal: Bool[Array, "n l l"], window: Int[Array, ""] | int) -> Bool[Array, "n l l"]:
+def visible(
+    causal: Bool[Array, "n q s"], distance: Int[Array, "*n q s"], window: Int[Array, ""] | int
+) -> Bool[Array, "n q s"]:
     """Returns which keys (last axis) a query sees: those of ``causal`` within its window."""
-    positions = jnp.arange(causal.shape[-1])
-    return causal & (positions[:, None] - positions < window)
+    return causal & (distance < window)
 
 
 def causal_mask(attention: Bool[Array, "n l"]) -> Bool[Array, "n l l"]:
@@ -50,13 +51,13 @@ def causal_mask(attention: Bool[Array, "n l"]) -> Bool[Array, "n l l"]:
 
 
 def attend(
-    query: Float[Array, "n l heads d"],
-    key: Float[Array, "n l kv_heads d"],
-    value: Float[Array, "n l kv_heads d"],
-    mask: Bool[Array, "n l l"],
+    query: Float[Array, "n q heads d"],
+    key: Float[Array, "n s kv_heads d"],
+    value: Float[Array, "n s kv_heads d"],
+    mask: Bool[Array, "n q s"],
     scale: float,
     softcap: float | None = None,
-) -> Float[Array, "n l heads*d"]:
+) -> Float[Array, "n q heads*d"]:
     """Returns softmax attention, heads concatenated; scores and weights are float32 at least.
 
     A query that sees nothing (padding) averages all values: finite, and read by nobody.

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import TypeAlias
 
 import jax
+import jax.numpy as jnp
 
 from modeledit_jax import struct
 from modeledit_jax.language.attention import attend, rotate, visible
@@ -13,6 +15,8 @@ from modeledit_jax.types import Array, Field, Params
 
 Hooks = Mapping[str, Hook]
 Captured = dict[str, Array]
+KeysAndValues: TypeAlias = tuple[Array, Array]
+"""Of one layer, each ``[n, s, kv_heads, head_dim]``, keys turned to their positions."""
 Linear = Callable[[str, Array], Array]
 """``(module, x [n, l, d_in]) -> [n, l, d_out]`` of one layer, its hook included."""
 
@@ -26,10 +30,11 @@ _ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 
 @struct.dataclass
 class Shared:
-    """What all layers use."""
+    """What all layers use, of ``q`` positions that are run and ``s`` that they may look at."""
 
-    causal: Field  # [n, l, l] bool: which keys (last axis) a query may see at all
-    angles: Field  # [l, head_dim / 2], or None without rotary positions
+    causal: Field  # [n, q, s] bool: which keys (last axis) a query may see at all
+    distance: Field  # [q, s] or [n, q, s] int32: how far before its query a key stands
+    angles: Field  # [q, head_dim / 2] or [n, q, head_dim / 2]; None without rotary positions
 
 
 def decoder_layer(
@@ -40,6 +45,7 @@ def decoder_layer(
     shared: Shared,
     window: Array,
     hooks: Hooks,
+    past: KeysAndValues | None = None,
 ) -> tuple[Array, Captured]:
     """Runs one layer.
 
@@ -51,6 +57,7 @@ def decoder_layer(
       shared: see `Shared`.
       window: how many last positions a query sees; an array, for it may vary within a scan.
       hooks: by module of this layer.
+      past: keys and values of positions that were run before, the first among the ``s``.
 
     Returns:
       The residual stream after the layer, and the captured inputs by module of this layer.
@@ -64,10 +71,9 @@ def decoder_layer(
         leaves = params[part][module]
         return linear(leaves["kernel"], x, leaves.get("bias"), hooks.get(name))
 
-    mask = visible(shared.causal, window)
-    update = _attention(
-        config, project, normalize(config, params["attention_norm"], hidden), mask, shared.angles
-    )
+    mask = visible(shared.causal, shared.distance, window)
+    normal = normalize(config, params["attention_norm"], hidden)
+    update = _attention(config, project, normal, mask, shared.angles, past)
     if config.post_norms:
         update = normalize(config, params["attention_post_norm"], update)
     hidden = hidden + update
@@ -77,15 +83,33 @@ def decoder_layer(
     return hidden + update, captured
 
 
+def keys_and_values(
+    config: LanguageModelConfig, project: Linear, x: Array, angles: Array | None
+) -> KeysAndValues:
+    """What the attention of a layer looks at, of its input ``[n, l, width]``."""
+    key, value = (_heads(config, project(f"attention/{name}", x)) for name in ("key", "value"))
+    return key if angles is None else rotate(key, angles), value
+
+
+def _heads(config: LanguageModelConfig, x: Array) -> Array:
+    return x.reshape(*x.shape[:2], -1, config.head_dim)
+
+
 def _attention(
-    config: LanguageModelConfig, project: Linear, x: Array, mask: Array, angles: Array | None
+    config: LanguageModelConfig,
+    project: Linear,
+    x: Array,
+    mask: Array,
+    angles: Array | None,
+    past: KeysAndValues | None,
 ) -> Array:
-    query, key, value = (
-        project(f"attention/{name}", x).reshape(*x.shape[:2], -1, config.head_dim)
-        for name in ("query", "key", "value")
-    )
+    query = _heads(config, project("attention/query", x))
     if angles is not None:
-        query, key = rotate(query, angles), rotate(key, angles)
+        query = rotate(query, angles)
+    key, value = keys_and_values(config, project, x, angles)
+    if past is not None:
+        key = jnp.concatenate([past[0], key], axis=1)
+        value = jnp.concatenate([past[1], value], axis=1)
     mixed = attend(query, key, value, mask, config.attention_scale, config.attention_softcap)
     return project("attention/output", mixed)
 

@@ -5,14 +5,15 @@ Gemma 2. Linear layers are named by their path (``layers/3/mlp/down``); a hook u
 or edits the layer (see `hooked_linear`), and the leaf is the name with ``/kernel``.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int
 
-from modeledit_jax.language.attention import cap, causal_mask, rotary_angles
+from modeledit_jax.language.attention import cap
 from modeledit_jax.language.config import (
     LanguageModelConfig,
     all_modules,
@@ -23,6 +24,7 @@ from modeledit_jax.language.hooked_linear import at_least_float32, linear
 from modeledit_jax.language.layer import (
     Captured,
     Hooks,
+    KeysAndValues,
     Shared,
     decoder_layer,
     normalize,
@@ -33,6 +35,7 @@ from modeledit_jax.language.parameters import (
     stack_layers,
     unstack_layers,
 )
+from modeledit_jax.language.past import Past, shared_by_layers
 from modeledit_jax.types import Array, Params
 
 __all__ = [
@@ -56,6 +59,7 @@ def apply(
     *,
     start: tuple[int, Float[Array, "n l width"]] | None = None,
     positions: Int[Array, "n p"] | None = None,
+    past: Past | None = None,
 ) -> tuple[Float[Array, "n p vocab"], Captured]:
     """Predicts the next token at every position.
 
@@ -70,6 +74,8 @@ def apply(
       start: a layer, static, and the residual stream before it: of a pass whose layers below are
         done already.
       positions: where logits are wanted, in every row; None: everywhere, ``p = l``.
+      past: of the layers from ``start`` on, what stands before the tokens (`past_of`); it takes a
+        ``start``.
 
     Returns:
       Logits in float32 at least, and of each captured module the input ``[n, l, d_in]``, of each
@@ -80,17 +86,21 @@ def apply(
 
     Raises:
       ValueError: more tokens than ``config.context``, an unknown module (the message lists the
-        modules), one below ``start``, or stacked layers without ``scan_layers`` and the reverse.
+        modules), one below ``start``, a past without it, or stacked layers without ``scan_layers``
+        and the reverse.
     """
     hooks = hooks or {}
     begin = 0 if start is None else start[0]
     _check(config, params, tokens.shape[1], hooks, capture, begin)
     if attention is None:
         attention = jnp.ones(tokens.shape, bool)
+    if past is not None and start is None:
+        raise ValueError("a past without the residual stream that goes on: give start as well")
     dtype = at_least_float32(params["tokens"]["embedding"].dtype)
-    shared = _shared(config, attention, dtype)
+    shared = shared_by_layers(config, attention, dtype, past)
     hidden = embed(config, params, tokens) if start is None else start[1]
-    hidden, captured = _layers(config, params["layers"], hidden, shared, hooks, capture, begin)
+    layers, before = params["layers"], {} if past is None else past.layers
+    hidden, captured = _layers(config, layers, hidden, shared, hooks, capture, begin, before)
     if positions is not None:
         hidden = jnp.take_along_axis(hidden, positions[..., None], axis=1)
     hidden = normalize(config, params["final_norm"], hidden)
@@ -134,18 +144,10 @@ def _layer_of_batches(
 ) -> Array:
     def run(batch: tuple[Array, Array]) -> Array:
         hidden, attention = batch
-        shared = _shared(config, attention, at_least_float32(hidden.dtype))
+        shared = shared_by_layers(config, attention, at_least_float32(hidden.dtype))
         return decoder_layer(config, (), layer, hidden, shared, window, {})[0]
 
     return jax.lax.map(run, (hidden, attention))
-
-
-def _shared(config: LanguageModelConfig, attention: Array, dtype: jnp.dtype) -> Shared:
-    rotary = config.positions == "rotary"
-    return Shared(
-        causal=causal_mask(attention),
-        angles=rotary_angles(config, attention.shape[1], dtype) if rotary else None,
-    )
 
 
 def _check(
@@ -195,6 +197,7 @@ def _layers(
     hooks: Hooks,
     capture: tuple[str, ...],
     begin: int,
+    past: Mapping[int, KeysAndValues],
 ) -> tuple[Array, Captured]:
     """All layers from ``begin`` on in turn; with ``scan_layers``, runs of plain ones in a scan."""
     captured: Captured = {}
@@ -203,7 +206,7 @@ def _layers(
     while index < config.num_layers:
         if config.scan_layers and index not in special:
             end = min((i for i in special if i > index), default=config.num_layers)
-            hidden = _scan(config, layers, hidden, shared, index, end)
+            hidden = _scan(config, layers, hidden, shared, index, end, past)
             index = end
             continue
         prefix = f"layers/{index}/"
@@ -217,6 +220,7 @@ def _layers(
             config.window(index),
             {name.removeprefix(prefix): hooks[name] for name in hooks if name.startswith(prefix)},
             tuple(name.removeprefix(prefix) for name in capture if name.startswith(prefix)),
+            past.get(index),
         )
         captured |= {prefix + name: value for name, value in inputs.items()}
         if f"layers/{index}" in capture:
@@ -232,21 +236,25 @@ def _scan(
     shared: Shared,
     begin: int,
     end: int,
+    past: Mapping[int, KeysAndValues],
 ) -> Array:
     """Layers ``begin`` to ``end`` of stacked ``layers``, without hooks."""
     whole = end - begin == config.num_layers
     windows = jnp.asarray([config.window(index) for index in range(begin, end)])
+    kept = [past[index] for index in range(begin, end)] if past else None
+    before = kept and jax.tree.map(lambda *leaves: jnp.stack(leaves), *kept)
 
-    def step(hidden: Array, scanned: tuple[Array, Params]) -> tuple[Array, None]:
-        window, layer = scanned
+    def step(hidden: Array, scanned: tuple[Array, Params, Any]) -> tuple[Array, None]:
+        window, layer, own = scanned
         if not whole:
             # Part of the stack, picked in place: a slice handed to scan would copy those weights.
             layer = jax.tree.map(
                 lambda w: jax.lax.dynamic_index_in_dim(w, layer, keepdims=False), layers
             )
-        return _run_layer(config, layer, hidden, shared, window, {}, ())[0], None
+        return _run_layer(config, layer, hidden, shared, window, {}, (), own)[0], None
 
-    return jax.lax.scan(step, hidden, (windows, layers if whole else jnp.arange(begin, end)))[0]
+    scanned = (windows, layers if whole else jnp.arange(begin, end), before)
+    return jax.lax.scan(step, hidden, scanned)[0]
 
 
 def _run_layer(
@@ -257,8 +265,9 @@ def _run_layer(
     window: Array | int,
     hooks: Hooks,
     capture: tuple[str, ...],
+    past: KeysAndValues | None = None,
 ) -> tuple[Array, Captured]:
     run: Callable[..., tuple[Array, Captured]] = partial(decoder_layer, config, capture)
     if config.remat:
         run = jax.checkpoint(run)
-    return run(layer, hidden, shared, jnp.asarray(window), dict(hooks))
+    return run(layer, hidden, shared, jnp.asarray(window), dict(hooks), past)

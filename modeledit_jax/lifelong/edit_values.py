@@ -19,9 +19,10 @@ from jaxtyping import Bool, Float, Int
 
 from modeledit_jax import struct
 from modeledit_jax.data.facts.contexts import ContextBatch
-from modeledit_jax.data.facts.tokens import IGNORED
+from modeledit_jax.data.facts.tokens import IGNORED, TokenBatch
 from modeledit_jax.language.hooked_linear import Hook, linear
-from modeledit_jax.language.model import apply
+from modeledit_jax.language.model import apply, embed
+from modeledit_jax.language.past import captures, past_of
 from modeledit_jax.lifelong.model import EditableModel, Kernels
 from modeledit_jax.types import Array, Field, Params
 
@@ -73,13 +74,16 @@ class EditValues:
 
 @struct.dataclass
 class _Prompts:
-    """The rows of a batch where they are read, and the network below the layer done."""
+    """The rows of a batch from the subject's last token on, with all that δ does not reach."""
 
-    rows: Field  # TokenBatch [n r, l]
-    hidden: Field  # [n r, l, width] before the layer; None: the layer is the first
-    subject: Field  # [n r] place of the subject's last token
-    scored: Field  # [n r, p] places: of the answer; the last of a last row is the subject
+    tokens: Field  # [n r, w] from the subject's last token on
+    attention: Field  # [n r, w]
+    hidden: Field  # [n r, w, width] before the layer
+    past: Field  # Past: the positions before the subject's last token
+    scored: Field  # [n r, p] places among the w: of the answer; the last of a last row is 0
     labels: Field  # [n r, p] the answer's tokens; IGNORED beyond it
+    before: Field  # [n, vocabulary] log-probabilities after the subject, without δ
+    size: Field  # [n] norm of what δ is added to
 
 
 def edit_values(
@@ -90,6 +94,7 @@ def edit_values(
     layer: int,
     search: ValueSearch,
     answer: int | None = None,
+    window: int | None = None,
     below: tuple[int, Float[Array, "n r l width"]] | None = None,
 ) -> EditValues:
     """Optimizes δ of every fact of a batch.
@@ -102,18 +107,17 @@ def edit_values(
       layer: whose MLP's output δ is added to; static.
       search: see there.
       answer: tokens of the longest answer, static; None: as many as there are positions.
+      window: positions from a subject's last token to its answer's end at most, static; None: as
+        many as there are. Only these are run again and again (`language.past`).
       below: a layer up to ``layer``, static, and the residual stream before it, if that is known.
     """
     count, rows = facts.subject.shape
     params = model.with_kernels(kernels)
-    prompts = _prompts(model, params, facts, layer, answer, below)
-    nothing = jnp.zeros((count, model.config.width), model.dtype)
-    scores, sizes = _log_probabilities(model, params, prompts, layer, nothing)
-    before = jax.lax.stop_gradient(scores.reshape(count, rows, *scores.shape[1:])[:, -1, -1])
-    size = sizes[search.added_to].reshape(count, rows)[:, 0]
+    prompts = _prompts(model, params, facts, layer, search.added_to, (answer, window), below)
+    size, before = prompts.size, prompts.before
 
     def loss(delta: Array) -> tuple[Array, tuple[Array, Array]]:
-        scores, _ = _log_probabilities(model, params, prompts, layer, delta)
+        scores = _log_probabilities(model, params, prompts, layer, delta)
         now = scores.reshape(count, rows, *scores.shape[1:])[:, -1, -1]
         each = (
             _negative_log_likelihood(scores, prompts.labels, count)
@@ -123,6 +127,7 @@ def edit_values(
         # A fact's loss depends on its own δ alone.
         return each.sum(), (each, _is_said(scores, prompts.labels, count))
 
+    nothing = jnp.zeros((count, model.config.width), model.dtype)
     return _minimize(loss, nothing, real, search.clamp * size, search)
 
 
@@ -167,60 +172,99 @@ def _prompts(
     params: Params,
     facts: ContextBatch,
     layer: int,
-    answer: int | None,
+    added_to: str,
+    room: tuple[int | None, int | None],
     below: tuple[int, Array] | None,
 ) -> _Prompts:
-    """Runs the layers below ``layer`` once, and finds the places whose predictions count."""
-    count = facts.subject.shape[1]
+    """Runs the whole rows once, without δ, and keeps what the search needs of that.
+
+    ``room`` is that for an answer, and that from a subject's last token to an answer's end.
+    """
+    facts_each, length = facts.subject.shape[1], facts.rows.tokens.shape[-1]
     batch, subject = jax.tree.map(
         lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), (facts.rows, jnp.maximum(facts.subject, 0))
     )
     start = below and (below[0], below[1].reshape(*batch.tokens.shape, -1))
-    if start is not None and start[0] == layer:
-        hidden = start[1]
-    elif layer:
-        name = f"layers/{layer - 1}"
-        seen = apply(
-            model.config, params, batch.tokens, batch.attention, capture=(name,), start=start
-        )
-        hidden = seen[1][name]
-    else:
-        hidden = None
-    room = min(answer or batch.tokens.shape[1], batch.tokens.shape[1])
-    places = jnp.argsort(~batch.scored, axis=1, stable=True)[:, :room]
-    labels = jnp.take_along_axis(batch.labels, places, axis=1)
-    if count == 1:  # the one row is also the last
-        places = jnp.c_[places, subject]
-        labels = jnp.pad(labels, ((0, 0), (0, 1)), constant_values=IGNORED)
-    else:
-        last = jnp.arange(len(places)) % count == count - 1
-        places = jnp.where(last[:, None], subject[:, None], places)
-    return _Prompts(batch, hidden, subject, places, labels)
-
-
-def _log_probabilities(
-    model: EditableModel, params: Params, prompts: _Prompts, layer: int, delta: Array
-) -> tuple[Float[Array, "rows p v"], dict[str, Float[Array, " rows"]]]:
-    """Of the next token at the places that count, with δ at the subjects; norms at the subjects."""
+    hidden = stream_before(model, params, batch, layer, start)
+    scored, labels = _places(batch, subject, facts_each, min(room[0] or length, length))
     down, stream = f"layers/{layer}/mlp/down", f"layers/{layer}"
-    batch, rows = prompts.rows, jnp.arange(len(prompts.subject))
-    tap = jnp.zeros((*batch.tokens.shape, delta.shape[-1]), delta.dtype)
-    tap = tap.at[rows, prompts.subject].set(jnp.repeat(delta, len(rows) // len(delta), axis=0))
     logits, seen = apply(
         model.config,
         params,
         batch.tokens,
         batch.attention,
-        {down: Hook(tap=tap)},
-        (down, stream),
-        start=None if prompts.hidden is None else (layer, prompts.hidden),
-        positions=prompts.scored,
+        capture=(down, stream, *captures(model.config, layer)),
+        start=(layer, hidden),
+        positions=scored,
     )
-    leaves = params["layers"][str(layer)]["mlp"]["down"]
-    output = linear(leaves["kernel"], seen[down][rows, prompts.subject], leaves.get("bias"))
-    sizes = {"stream": seen[stream][rows, prompts.subject], "output": output}
-    norms = {name: _norm(x.astype(delta.dtype)) for name, x in sizes.items()}
-    return jax.nn.log_softmax(logits), jax.lax.stop_gradient(norms)
+    rows = jnp.arange(len(subject))
+    if added_to == "stream":
+        reached = seen[stream][rows, subject]
+    else:
+        leaves = params["layers"][str(layer)]["mlp"]["down"]
+        reached = linear(leaves["kernel"], seen[down][rows, subject], leaves.get("bias"))
+    places = subject[:, None] + jnp.arange(min(room[1] or length, length))
+    inside = jnp.minimum(places, length - 1)
+    return _Prompts(
+        tokens=jnp.take_along_axis(batch.tokens, inside, axis=1),
+        attention=jnp.take_along_axis(batch.attention, inside, axis=1) & (places < length),
+        hidden=jnp.take_along_axis(hidden, inside[..., None], axis=1),
+        past=past_of(model.config, params, seen, batch.attention, subject),
+        scored=jnp.clip(scored - subject[:, None], 0, places.shape[1] - 1),
+        labels=labels,
+        before=jax.nn.log_softmax(logits[facts_each - 1 :: facts_each, -1]),
+        size=_norm(reached.astype(model.dtype))[::facts_each],
+    )
+
+
+def stream_before(
+    model: EditableModel,
+    params: Params,
+    batch: TokenBatch,
+    layer: int,
+    start: tuple[int, Array] | None,
+) -> Float[Array, "rows l width"]:
+    """The residual stream before a layer, of a pass that may begin above the first."""
+    if start is not None and start[0] == layer:
+        return start[1]
+    if not layer:
+        return embed(model.config, params, batch.tokens)
+    name = f"layers/{layer - 1}"
+    seen = apply(model.config, params, batch.tokens, batch.attention, capture=(name,), start=start)
+    return seen[1][name]
+
+
+def _places(
+    batch: TokenBatch, subject: Int[Array, " rows"], facts_each: int, room: int
+) -> tuple[Int[Array, "rows p"], Int[Array, "rows p"]]:
+    """Where predictions count, and the labels there; the last of a fact's last row is the
+    subject's."""
+    places = jnp.argsort(~batch.scored, axis=1, stable=True)[:, :room]
+    labels = jnp.take_along_axis(batch.labels, places, axis=1)
+    if facts_each == 1:  # the one row is also the last
+        places = jnp.c_[places, subject]
+        return places, jnp.pad(labels, ((0, 0), (0, 1)), constant_values=IGNORED)
+    last = jnp.arange(len(places)) % facts_each == facts_each - 1
+    return jnp.where(last[:, None], subject[:, None], places), labels
+
+
+def _log_probabilities(
+    model: EditableModel, params: Params, prompts: _Prompts, layer: int, delta: Array
+) -> Float[Array, "rows p v"]:
+    """Of the next token at the places that count, with δ at the subjects."""
+    tap = jnp.zeros((*prompts.tokens.shape, delta.shape[-1]), delta.dtype)
+    tap = tap.at[:, 0].set(jnp.repeat(delta, len(tap) // len(delta), axis=0))
+    logits, _ = apply(
+        model.config,
+        params,
+        prompts.tokens,
+        prompts.attention,
+        {f"layers/{layer}/mlp/down": Hook(tap=tap)},
+        start=(layer, prompts.hidden),
+        positions=prompts.scored,
+        past=prompts.past,
+    )
+    return jax.nn.log_softmax(logits)
 
 
 def _is_said(

@@ -24,7 +24,8 @@ def test_attention_equals_a_loop_over_heads():
     query = rng.normal(size=(n, length, heads, d))
     key, value = (rng.normal(size=(n, length, shared, d)) for _ in range(2))
     attention = np.array([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]], bool)
-    mask = visible(causal_mask(jnp.asarray(attention)), 3)
+    places = jnp.arange(length)
+    mask = visible(causal_mask(jnp.asarray(attention)), places[:, None] - places, 3)
     arrays = (jnp.asarray(x, jnp.float32) for x in (query, key, value))
     mixed = np.asarray(attend(*arrays, mask, 0.7, 2.0))
     for row, position, head in np.ndindex(n, length, heads):
@@ -44,7 +45,7 @@ def test_a_query_that_sees_nothing_is_finite():
 
 def test_rotation_depends_on_distance_alone():
     config = dataclasses.replace(LLAMA, head_dim=6)
-    angles = rotary_angles(config, 10)
+    angles = rotary_angles(config, jnp.arange(10))
     assert angles.shape == (10, 3)
     np.testing.assert_allclose(angles[1], 10_000.0 ** -(np.arange(3) / 3), rtol=1e-6)
     a, b = (jnp.asarray(rng.normal(size=6), jnp.float32) for _ in range(2))
@@ -59,7 +60,7 @@ def test_rotation_depends_on_distance_alone():
 def test_llama_3_scaling_keeps_fast_waves_and_slows_the_others():
     scaling = RotaryScaling(factor=8.0, low_frequency=1.0, high_frequency=4.0, original_context=64)
     config = dataclasses.replace(LLAMA, head_dim=16, rope_theta=1e4, rope_scaling=scaling)
-    scaled = np.asarray(rotary_angles(config, 2)[1], np.float64)
+    scaled = np.asarray(rotary_angles(config, jnp.arange(2))[1], np.float64)
     plain = 1e4 ** -(np.arange(8) / 8)
     waves = 2 * np.pi / plain
     smooth = (64 / waves - 1.0) / (4.0 - 1.0)

@@ -17,8 +17,11 @@ def run(config, hooks=None, capture=()):
     layer = random_params(config)["layers"]["0"]
     hidden = jnp.asarray(np.random.default_rng(1).normal(size=(2, 5, config.width)), jnp.float32)
     rotary = config.positions == "rotary"
+    places = jnp.arange(5)
     shared = Shared(
-        causal_mask(jnp.ones((2, 5), bool)), rotary_angles(config, 5) if rotary else None
+        causal_mask(jnp.ones((2, 5), bool)),
+        places[:, None] - places,
+        rotary_angles(config, places) if rotary else None,
     )
     window = jnp.asarray(config.window(0))
     out, captured = decoder_layer(config, capture, layer, hidden, shared, window, hooks or {})

@@ -15,7 +15,8 @@ VOCABULARY = 23
 @pytest.fixture(scope="session")
 def model() -> EditableModel:
     config = tiny_llama(VOCABULARY, width=16, num_layers=2, num_heads=2, mlp_width=24, context=16)
-    params = jax.tree.map(lambda w: 4.0 * w, init_params(config, jax.random.key(0)))
+    params = jax.jit(init_params, static_argnums=0)(config, jax.random.key(0))
+    params = jax.tree.map(lambda w: 4.0 * w, params)
     return EditableModel.create(config, params, ("layers/*/mlp/up", "layers/1/mlp/down"))
 
 

@@ -18,7 +18,7 @@ LAYER = 0
 SUBJECT = np.array([1, 0, 1], np.int32)
 REAL = np.array([True, True, False])
 
-find = jax.jit(edit_values, static_argnames=("layer", "search", "answer"))
+find = jax.jit(edit_values, static_argnames=("layer", "search", "answer", "window"))
 
 
 def bare(batch):
@@ -174,6 +174,18 @@ def test_without_room_for_the_answer_given_all_positions_are_read(model, batch):
     data = (model, model.kernels(), bare(batch), REAL, LAYER, search)
     tight, wide = find(*data, 2), find(*data)
     np.testing.assert_allclose(tight.delta, wide.delta, rtol=1e-4, atol=1e-6)
+
+
+def test_positions_that_no_value_reaches_need_not_be_run(model, framed):
+    scored = np.asarray(framed.rows.labels) != IGNORED
+    ends = np.where(scored, np.arange(scored.shape[-1]) + 1, 0).max(-1)
+    window = int((ends - np.asarray(framed.subject)).max())
+    assert 1 < window < scored.shape[-1]
+    data = (model, model.kernels(), framed, REAL[:2], LAYER, ValueSearch(steps=3), 2)
+    tight, wide = find(*data, window=window), find(*data)
+    assert abs(wide.delta).max() > 0.01
+    np.testing.assert_allclose(tight.delta, wide.delta, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(tight.loss, wide.loss, rtol=1e-5)
 
 
 @pytest.mark.parametrize("wrong", [{"steps": 0}, {"learning_rate": 0.0}, {"clamp": -1.0}])

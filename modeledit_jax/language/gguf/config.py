@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from modeledit_jax.language.attention import rotary_angles
@@ -147,7 +148,8 @@ def _with_rotary_scaling(
         raise ValueError(unknown)
     scaling = RotaryScaling(factor=float(factors.max()), **LLAMA_3)
     scaled = dataclasses.replace(config, rope_scaling=scaling)
-    expected = np.asarray(rotary_angles(config, 2)[1] / rotary_angles(scaled, 2)[1])
+    one = jnp.ones(1, jnp.int32)
+    expected = np.asarray(rotary_angles(config, one)[0] / rotary_angles(scaled, one)[0])
     if not np.allclose(factors, expected, rtol=1e-4):
         raise ValueError(unknown)
     return scaled

@@ -36,8 +36,8 @@ from modeledit_jax.data.facts.records import FactBatch
 from modeledit_jax.data.facts.tokens import IGNORED, values_known
 from modeledit_jax.language.config import LanguageModelConfig
 from modeledit_jax.language.hooked_linear import Hook, at_least_float32
-from modeledit_jax.language.model import apply, embed
-from modeledit_jax.lifelong.edit_values import ValueSearch, edit_values
+from modeledit_jax.language.model import apply
+from modeledit_jax.lifelong.edit_values import ValueSearch, edit_values, stream_before
 from modeledit_jax.lifelong.key_statistics import (
     as_array,
     covariance_preconditioner,
@@ -78,6 +78,7 @@ class ClosedForm(StreamEditor):
         None: all but the network's last, above whose MLP nothing reads the subject.
       values: how the values are optimized.
       answer: tokens of the longest answer; None: `sized_for` finds it.
+      window: positions from a subject's last token to its answer's end at most; likewise.
     """
 
     protect: Literal["text", "null-space", "nothing"] = "text"
@@ -93,6 +94,7 @@ class ClosedForm(StreamEditor):
     layers: tuple[int, ...] | None = None
     values: ValueSearch = field(default_factory=ValueSearch)
     answer: int | None = None
+    window: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("weight", "size_penalty"):
@@ -146,11 +148,11 @@ class ClosedForm(StreamEditor):
         return self.protect != "nothing"
 
     def sized_for(self, model: EditableModel, streams: Sequence[FactBatch]) -> "ClosedForm":
-        """With the tokens of the longest ``answer`` of the streams, unless they are given.
+        """With the longest ``answer`` and ``window`` of the streams, unless they are given.
 
         Raises:
-          ValueError: a fact without its subject; an answer longer than ``answer``; layers that
-            cannot be edited; streams all of which were encoded with fewer contexts.
+          ValueError: a fact without its subject; an answer or a window longer than the one given;
+            layers that cannot be edited; streams all of which were encoded with fewer contexts.
         """
         self.edited(model)
         if streams:
@@ -163,15 +165,21 @@ class ClosedForm(StreamEditor):
                     f"{lacking.sum()} facts do not say what they are about: closed-form editing "
                     "needs the subject of each, spelled as in its prompt"
                 )
-        labels = [np.asarray(stream.edit.labels) != IGNORED for stream in known]
-        longest = max((int(label.sum(-1).max()) for label in labels), default=0)
-        if self.answer is not None:
-            if longest > self.answer:
+        rows = [bare_rows(stream.edit, stream.subject_last) for stream in known]
+        if self.contexts:
+            rows += [stream.contexts for stream in known if stream.contexts is not None]
+        sizes = [_sizes(facts) for facts in rows]
+        found: dict[str, Any] = {}
+        most = np.max([(0, 0), *sizes], axis=0)
+        for name, longest in zip(("answer", "window"), most, strict=True):
+            given = getattr(self, name)
+            if given is not None and longest > given:
                 raise ValueError(
-                    f"answer={self.answer}: the longest answer has {longest} tokens, give as many"
+                    f"{name}={given}: the longest {name} has {longest} tokens, give as many"
                 )
-            return self
-        return replace(self, answer=-(-longest // 2) * 2) if longest else self
+            if given is None and longest:
+                found[name] = int(-(-longest // 2) * 2)
+        return replace(self, **found)
 
     def _check_contexts(self, found: int) -> None:
         if found < self.contexts:
@@ -270,7 +278,8 @@ class ClosedForm(StreamEditor):
         read = partial(_at_subjects, model.config, params)
         # All that is edited lies above: this part of the network is run once for every row.
         below = (lowest, _before(model, params, facts, lowest))
-        value = edit_values(model, kernels, facts, real, top, self.values, self.answer, below=below)
+        room = self.answer, self.window
+        value = edit_values(model, kernels, facts, real, top, self.values, *room, below=below)
         bare, stream = slice(0, 1), f"layers/{top}"
         asked = slice(0, 1 if self.key == "bare" else self.contexts + 1)
         goal = read(facts, below, bare, {}, stream)[:, 0] + value.delta
@@ -304,6 +313,14 @@ class ClosedForm(StreamEditor):
         return jnp.full(rows, 0.5 / (rows - 1), dtype).at[0].set(0.5)
 
 
+def _sizes(facts: ContextBatch) -> tuple[int, int]:
+    """Tokens of the longest answer, and positions from a subject's last token to its end."""
+    scored = np.asarray(facts.rows.labels) != IGNORED
+    ends = scored.shape[-1] - scored[..., ::-1].argmax(-1)
+    windows = np.where(scored.any(-1), ends - np.asarray(facts.subject), 0)
+    return int(scored.sum(-1).max()), int(windows.max())
+
+
 def _contexts(batch: FactBatch) -> int:
     return 0 if batch.contexts is None else batch.contexts.contexts
 
@@ -312,22 +329,9 @@ def _before(
     model: EditableModel, params: Params, facts: ContextBatch, layer: int
 ) -> Float[Array, "n r l width"]:
     """The residual stream before a layer; known if it is the first that may be edited."""
-    known = facts.rows.hidden
-    if known is not None and layer == model.first_layer:
-        return known
-    length = facts.rows.tokens.shape[-1]
-    tokens, attention = (
-        leaf.reshape(-1, length) for leaf in (facts.rows.tokens, facts.rows.attention)
-    )
-    if layer:
-        name = f"layers/{layer - 1}"
-        start = None
-        if known is not None:
-            start = (model.first_layer, known.reshape(-1, length, known.shape[-1]))
-        seen = apply(model.config, params, tokens, attention, capture=(name,), start=start)
-        hidden = seen[1][name]
-    else:
-        hidden = embed(model.config, params, tokens)
+    rows = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), facts.rows)
+    start = None if rows.hidden is None else (model.first_layer, rows.hidden)
+    hidden = stream_before(model, params, rows, layer, start)
     return hidden.reshape(*facts.rows.tokens.shape, -1)
 
 

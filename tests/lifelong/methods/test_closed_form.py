@@ -185,7 +185,7 @@ def test_layers_share_the_change(deep, facts):
 def test_a_stream_is_the_same_in_parts_and_filling_changes_nothing(deep, facts, protect):
     editor = ALONE(protect, energy=0.8, history=True, layers=(1,), values=VALUES)
     editor = editor.sized_for(deep, (facts,))
-    assert editor.answer == 2
+    assert editor.answer == 2 and editor.window == 6
     state = editor.train(deep, facts, KEY)
     matrix = np.asarray(state["layers/1/mlp/down"])
     np.testing.assert_allclose(matrix, matrix.T, rtol=1e-4, atol=1e-5)
@@ -281,6 +281,8 @@ def test_what_cannot_be_edited_is_refused(deep, model, facts, stream):
         ALONE().sized_for(deep, (stream,))
     with pytest.raises(ValueError, match="answer=1: the longest answer has 2 tokens"):
         ALONE(answer=1).sized_for(deep, (facts,))
+    with pytest.raises(ValueError, match="window=2: the longest window has"):
+        ALONE(window=2).sized_for(deep, (facts,))
     with pytest.raises(ValueError, match="contexts=5: the facts were encoded with 0; give as many"):
         ClosedForm().sized_for(deep, (facts,))
     with pytest.raises(ValueError, match="contexts=-1: give a number"):
