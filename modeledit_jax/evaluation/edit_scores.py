@@ -117,19 +117,22 @@ def _score_group(
 
     def step(index: Array, found: dict[str, Array]) -> dict[str, Array]:
         chunk, before = jax.tree.map(lambda leaf: leaf[index], (group, unedited))
-        scores = _score_rows(predict, chunk.wanted, chunk.rival, before)
+        scores = _score_rows(predict, chunk, before)
         return {name: found[name].at[chunk.place].set(scores[name], mode="drop") for name in found}
 
     return jax.lax.fori_loop(0, (group.first < made).sum(), step, found)
 
 
 def _score_rows(
-    predict: Predict, wanted: TokenBatch, rival: TokenBatch | None, unedited: Array | None
+    predict: Predict, chunk: Questions, unedited: Array | None
 ) -> dict[str, Float[Array, " r"]]:
-    both = wanted if rival is None else jax.tree.map(_beside, wanted, rival)
-    logits = predict(both)
+    wanted, rival = chunk.wanted, chunk.rival
     rows, labels = len(wanted.tokens), wanted.answers
-    logits, rival_logits = logits[:rows], logits[rows:]
+    if rival is None or chunk.one_row:
+        logits = rival_logits = predict(wanted)
+    else:
+        both = predict(jax.tree.map(_beside, wanted, rival))
+        logits, rival_logits = both[:rows], both[rows:]
     scores = {"tokens": token_accuracy(logits, labels), "exact": exact_match(logits, labels)}
     if rival is not None:
         rivals = rival.answers  # answers to one prompt begin at one place

@@ -71,7 +71,9 @@ def _batches(task: FactTask) -> Iterator[TokenBatch]:
     if task.train is not None:
         yield from (getattr(task.train, name) for name in READ)
     for group in task.questions:
-        yield from (group.wanted, *((group.rival,) if group.rival is not None else ()))
+        yield group.wanted
+        if group.rival is not None and not group.one_row:
+            yield group.rival
 
 
 def _located(facts: FactBatch) -> FactBatch:
@@ -98,7 +100,9 @@ def _map_read(below: partial, facts: FactBatch) -> FactBatch:
 
 
 def _map_asked(below: partial, group: Questions) -> Questions:
-    rival = None if group.rival is None else below(group.rival)
+    rival = group.rival
+    if rival is not None and not group.one_row:
+        rival = below(rival)
     return replace(group, wanted=below(group.wanted), rival=rival)
 
 

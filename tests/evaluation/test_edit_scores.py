@@ -169,3 +169,30 @@ def test_every_metric_has_one_complete_card(edits):
     for card in METRIC_CARDS:
         assert all(vars(card).values()) and card.better in ("higher", "lower", "none")
         assert not any("\n" in text for text in vars(card).values())
+
+
+def test_answers_after_the_same_tokens_are_read_off_one_pass(edits):
+    """Answers of one token, against the same questions asked in two passes."""
+    short = [
+        EditRecord(r.subject, r.prompt, "red" if i % 2 else r.target_new, r.target_true,
+                   r.rephrases, r.locality)
+        for i, r in enumerate(RECORDS)
+    ]  # fmt: skip
+    mixed = encode_edits(short, TOKENIZER, 2)
+    groups = grouped(mixed)
+    assert [group.one_row for group in groups] == [True, False]
+    asked = [group.place[group.place < 18].size for group in groups]
+    assert asked == [6, 9]  # two facts with their rephrased prompts and probes, and three
+    apart = [group.replace(one_row=False) for group in groups]
+    rows = []
+
+    def counting(batch):
+        rows.append(len(batch.tokens))
+        return model(3)(batch)
+
+    found = score_edits(counting, groups, mixed.real)
+    expected = score_edits(model(3), apart, mixed.real)
+    assert rows == [3, 6]
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+    assert 0 < np.asarray(found.efficacy.by_probability).sum() < 5
+    assert not any(group.one_row for group in grouped(edits))

@@ -32,6 +32,8 @@ class Questions:
     rival: TokenBatch | None  # the same prompts and the answers they are compared with
     place: Field  # [C, r] int32: edit + edits · kind; beyond all places where a row fills up
     first: Field  # [C] int32: the earliest edit of a chunk
+    one_row: bool = struct.field(pytree_node=False, default=False)
+    """Static: both answers follow the same tokens, so that one pass serves both."""
 
 
 def group_questions(facts: FactBatch, rows_at_once: Callable[[int], int]) -> tuple[Questions, ...]:
@@ -51,13 +53,33 @@ def group_questions(facts: FactBatch, rows_at_once: Callable[[int], int]) -> tup
     edits = len(lengths) // 3
     order = np.argsort(np.arange(len(lengths)) % edits, kind="stable")
     order = order[lengths[order] > 0]
+    alike = _alike(wanted, rival)[order]
+    if alike.mean() < FEWEST:
+        alike[:] = False
+    if (~alike).mean() < FEWEST:  # what differs takes two passes, and what does not can do so too
+        alike[:] = alike.all()
     groups = []
-    for length, chosen in _by_length(lengths[order], wanted.tokens.shape[-1]):
-        rows = order[chosen]
-        asked = with_places(_rows(wanted, rows, length))
-        compared = None if rival is None else with_places(_rows(rival, rows, length))
-        groups.append(_chunks(asked, compared, rows, edits, rows_at_once))
+    for one_row in (True, False):
+        kept = order[alike == one_row]
+        for length, chosen in _by_length(lengths[kept], wanted.tokens.shape[-1], len(order)):
+            rows = kept[chosen]
+            asked = with_places(_rows(wanted, rows, length))
+            compared = None if rival is None else with_places(_rows(rival, rows, length))
+            group = _chunks(asked, compared, rows, edits, rows_at_once)
+            groups.append(replace(group, one_row=one_row))
     return tuple(groups)
+
+
+def _alike(wanted: TokenBatch, rival: TokenBatch | None) -> np.ndarray:
+    """Rows whose two answers, of one token mostly, are predicted from the same tokens."""
+    if rival is None:
+        return np.zeros(len(wanted.tokens), bool)
+    pairs = (
+        (wanted.tokens, rival.tokens),
+        (wanted.attention, rival.attention),
+        (wanted.labels == IGNORED, rival.labels == IGNORED),
+    )
+    return np.all([(np.asarray(a) == np.asarray(b)).all(-1) for a, b in pairs], axis=0)
 
 
 def _joined(parts: Sequence[TokenBatch]) -> TokenBatch:
@@ -78,15 +100,15 @@ def _joined(parts: Sequence[TokenBatch]) -> TokenBatch:
     return TokenBatch(rows("tokens", 0), rows("attention", False), rows("labels", IGNORED))
 
 
-def _by_length(lengths: np.ndarray, longest: int) -> list[tuple[int, np.ndarray]]:
-    """Lengths of groups and which rows they hold, in their order."""
+def _by_length(lengths: np.ndarray, longest: int, rows: int) -> list[tuple[int, np.ndarray]]:
+    """Lengths of groups and which of these rows, of so many in all, they hold, in their order."""
     bounds = [length for length in LENGTHS if length < longest] + [longest]
     groups, waiting = [], np.zeros(len(lengths), bool)
     shorter = 0
     for bound in bounds:
         waiting |= (lengths > shorter) & (lengths <= bound)
         shorter = bound
-        if waiting.any() and (bound == longest or waiting.mean() >= FEWEST):
+        if waiting.any() and (bound == longest or waiting.sum() >= FEWEST * rows):
             groups.append((bound, np.flatnonzero(waiting)))
             waiting = np.zeros(len(lengths), bool)
     return groups
