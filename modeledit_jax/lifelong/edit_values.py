@@ -82,7 +82,6 @@ class _Prompts:
     past: Field  # Past: the positions before the subject's last token
     scored: Field  # [n r, p] places among the w: of the answer; the last of a last row is 0
     labels: Field  # [n r, p] the answer's tokens; IGNORED beyond it
-    before: Field  # [n, vocabulary] log-probabilities after the subject, without δ
     size: Field  # [n] norm of what δ is added to
 
 
@@ -114,21 +113,27 @@ def edit_values(
     count, rows = facts.subject.shape
     params = model.with_kernels(kernels)
     prompts = _prompts(model, params, facts, layer, search.added_to, (answer, window), below)
-    size, before = prompts.size, prompts.before
+    nothing = jnp.zeros((count, model.config.width), model.dtype)
+
+    def last_rows(scores: Array) -> Array:
+        return scores.reshape(count, rows, *scores.shape[1:])[:, -1, -1]
+
+    # By the pass of the search, not by that over whole rows: where only rounding tells two passes
+    # apart, Adam would make a step of it.
+    before = last_rows(_log_probabilities(model, params, prompts, layer, nothing))
 
     def loss(delta: Array) -> tuple[Array, tuple[Array, Array]]:
         scores = _log_probabilities(model, params, prompts, layer, delta)
-        now = scores.reshape(count, rows, *scores.shape[1:])[:, -1, -1]
+        now = last_rows(scores)
         each = (
             _negative_log_likelihood(scores, prompts.labels, count)
             + search.essence * (jnp.exp(now) * (now - before)).sum(-1)
-            + search.decay * _norm(delta) / jnp.maximum(size, 1e-6) ** 2
+            + search.decay * _norm(delta) / jnp.maximum(prompts.size, 1e-6) ** 2
         )
         # A fact's loss depends on its own δ alone.
         return each.sum(), (each, _is_said(scores, prompts.labels, count))
 
-    nothing = jnp.zeros((count, model.config.width), model.dtype)
-    return _minimize(loss, nothing, real, search.clamp * size, search)
+    return _minimize(loss, nothing, real, search.clamp * prompts.size, search)
 
 
 def _minimize(
@@ -188,14 +193,13 @@ def _prompts(
     hidden = stream_before(model, params, batch, layer, start)
     scored, labels = _places(batch, subject, facts_each, min(room[0] or length, length))
     down, stream = f"layers/{layer}/mlp/down", f"layers/{layer}"
-    logits, seen = apply(
+    _, seen = apply(
         model.config,
         params,
         batch.tokens,
         batch.attention,
         capture=(down, stream, *captures(model.config, layer)),
         start=(layer, hidden),
-        positions=scored,
     )
     rows = jnp.arange(len(subject))
     if added_to == "stream":
@@ -212,7 +216,6 @@ def _prompts(
         past=past_of(model.config, params, seen, batch.attention, subject),
         scored=jnp.clip(scored - subject[:, None], 0, places.shape[1] - 1),
         labels=labels,
-        before=jax.nn.log_softmax(logits[facts_each - 1 :: facts_each, -1]),
         size=_norm(reached.astype(model.dtype))[::facts_each],
     )
 

@@ -26,7 +26,8 @@ from tests.lifelong.conftest import VOCABULARY
 
 @pytest.fixture(scope="module")
 def deep():
-    config = tiny_llama(VOCABULARY, width=16, num_layers=4, num_heads=2, mlp_width=24, context=16)
+    """The last layer is not edited: what reads the subject there is nothing but noise."""
+    config = tiny_llama(VOCABULARY, width=16, num_layers=5, num_heads=2, mlp_width=24, context=16)
     params = jax.tree.map(lambda w: 4.0 * w, init_params(config, jax.random.key(0)))
     return EditableModel.create(config, params, "layers/[23]/mlp/down")
 
