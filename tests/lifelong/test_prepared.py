@@ -148,7 +148,7 @@ def test_the_head_is_above_all_layers(deep, stream):
         deep.params | {"head": {"kernel": jnp.ones((16, VOCABULARY))}},
         "head",
     )
-    assert head.first_layer == 4
+    assert head.first_layer == 5
     batch = first(prepared(FactTask(head, stream, None, stream.edit, stream.edit, 1)).edits).edit
     close(
         head.answer_logits(head.kernels(), batch),
