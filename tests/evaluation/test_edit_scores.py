@@ -196,3 +196,16 @@ def test_answers_after_the_same_tokens_are_read_off_one_pass(edits):
     jax.tree.map(np.testing.assert_array_equal, found, expected)
     assert 0 < np.asarray(found.efficacy.by_probability).sum() < 5
     assert not any(group.one_row for group in grouped(edits))
+
+
+def test_a_few_longer_answers_do_not_make_the_others_take_two_passes():
+    def about(index, answer):
+        own = RECORDS[index % 5]
+        return EditRecord(
+            own.subject, own.prompt, answer, own.target_true, own.rephrases, own.locality
+        )
+
+    facts = [about(index, "red") for index in range(40)] + [about(40, "red blue")]
+    groups = grouped(encode_edits(facts, TOKENIZER, 1), rows=200)
+    asked = [(group.one_row, int((group.place < 123).sum())) for group in groups]
+    assert asked == [(True, 120), (False, 3)]

@@ -56,8 +56,6 @@ def group_questions(facts: FactBatch, rows_at_once: Callable[[int], int]) -> tup
     alike = _alike(wanted, rival)[order]
     if alike.mean() < FEWEST:
         alike[:] = False
-    if (~alike).mean() < FEWEST:  # what differs takes two passes, and what does not can do so too
-        alike[:] = alike.all()
     groups = []
     for one_row in (True, False):
         kept = order[alike == one_row]
