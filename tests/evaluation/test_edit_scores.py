@@ -209,3 +209,11 @@ def test_a_few_longer_answers_do_not_make_the_others_take_two_passes():
     groups = grouped(encode_edits(facts, TOKENIZER, 1), rows=200)
     asked = [(group.one_row, int((group.place < 123).sum())) for group in groups]
     assert asked == [(True, 120), (False, 3)]
+
+
+def test_answers_of_one_length_after_other_tokens_take_two_passes():
+    own = RECORDS[0]
+    fact = EditRecord(
+        own.subject, own.prompt, "red blue", "green blue", own.rephrases, own.locality
+    )
+    assert not any(group.one_row for group in grouped(encode_edits([fact] * 3, TOKENIZER, 1)))
