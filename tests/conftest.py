@@ -15,6 +15,8 @@ os.environ["XLA_FLAGS"] = (
     "--xla_cpu_use_fusion_emitters=false " + os.environ.get("XLA_FLAGS", "")
 ).strip()
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Programs that sum over different devices at once need more threads than devices (docs/scale.md).
+os.environ.setdefault("PJRT_NPROC", "64")
 
 # Many tests, both processes and their children compile the same.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:

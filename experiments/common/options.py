@@ -3,6 +3,7 @@
 Light to import, so that ``--help`` and mistakes are instant.
 """
 
+import os
 from dataclasses import dataclass, fields, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,6 +25,9 @@ SEARCHES = tuple(
 
 FIRST_TRAINING_SEED = 1000
 """Of the networks that policies are trained on; those they edit are of seeds below."""
+
+_THREADS = 64
+"""Of a CPU that stands for the devices of a mesh."""
 
 Options = TypeVar("Options", bound="ToolOptions")
 
@@ -165,6 +169,9 @@ def open_mesh(options: RunOptions) -> "Mesh | None":
     """
     if not isinstance(options, MeshOptions) or options.mesh is None:
         return None
+    # Read when JAX looks for devices. Those that XLA makes of a CPU share a pool of threads, one
+    # for each; programs with sums over different devices at once need more, or wait for ever.
+    os.environ.setdefault("PJRT_NPROC", str(max(_THREADS, os.cpu_count() or 1)))
     from modeledit_jax.mesh import read_mesh  # imports JAX
 
     return read_mesh(options.mesh, options.mesh_axes)

@@ -203,6 +203,10 @@ def _edit(
 ) -> CompletedRun:
     """Edits all batches, asking about the edits so far after each of the `points`."""
     model, edits, questions = task.model, task.edits, task.questions
+    mesh = mesh_of(model.params)
+    if mesh is not None:
+        # Where a state does not lie on the mesh, the compiler would choose how it is to be given.
+        start = laid_out(start, mesh)
     unedited = unedited_answers(model, questions)
     ask = partial(
         score_stream, model, questions=questions, real=edits.real, unedited=unedited,
@@ -235,7 +239,6 @@ def _edit(
     record = {name: np.zeros(count) for name in (*names, "seconds", "change_norm")}
     record["masks"] = np.zeros((count, len(model.modules)))
     record["remembered"] = np.zeros((count, edits.real.size))
-    mesh = mesh_of(model.params)
     return _run_on_mesh(mesh, start, record, advance, chunk=1, folder=folder, report=report)
 
 

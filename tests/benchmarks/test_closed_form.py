@@ -25,6 +25,7 @@ def test_both_formulations_make_the_same_change_and_remember_the_same():
     np.testing.assert_allclose(np.asarray(after)[free, free], np.linalg.inv(inverse), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_batch_has_the_values_of_its_facts():
     timed = value_contestants(SMALL)
     together = np.asarray(timed["together"].run())

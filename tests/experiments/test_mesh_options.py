@@ -1,5 +1,6 @@
 """``--mesh`` of the four experiments: what is refused, and runs that change their devices."""
 
+import os
 from dataclasses import replace
 from functools import partial
 
@@ -8,6 +9,7 @@ import pytest
 
 import modeledit_jax.run.edit_many as run_module
 from experiments.bias_mitigation.__main__ import command as bias_mitigation
+from experiments.common.options import open_mesh
 from experiments.lifelong_editing.__main__ import command as lifelong_editing
 from experiments.transfer.__main__ import command as transfer
 from experiments.unlearning.__main__ import command as unlearning
@@ -51,6 +53,16 @@ def test_devices_that_do_not_divide_what_lies_along_them_are_refused(capsys, tmp
     assert "4 devices along data do not divide --batch-size 10: change one of them" in message
     message = refused("transfer", capsys, tmp_path, mesh="tasks=3")
     assert "updates of policies draw 8 and 16 tasks, which 3 devices do not divide" in message
+
+
+def test_devices_that_are_threads_have_more_than_one_each(monkeypatch):
+    """Eight threads for eight devices end in a deadlock: see ``docs/scale.md``."""
+    for given, kept in ((None, 64), ("100", 100)):
+        monkeypatch.delenv("PJRT_NPROC", raising=False)
+        if given:
+            monkeypatch.setenv("PJRT_NPROC", given)
+        open_mesh(Config(mesh="tasks=8"))
+        assert int(os.environ["PJRT_NPROC"]) >= kept
 
 
 @pytest.fixture(scope="module")

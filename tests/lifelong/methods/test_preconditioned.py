@@ -21,6 +21,21 @@ INNER = HypernetworkEditor("ultraedit", rows=8, learning_rate=0.1)
 edit = jax.jit(lambda method, *args: method.edit(*args), static_argnums=0)
 
 
+@jax.jit
+def dense(changes):
+    return {name: dense_change(change) for name, change in changes.items()}
+
+
+@jax.jit
+def statistics_of(model, stream):
+    """Of the keys of all batches, one after another."""
+
+    def added(statistics, batch):
+        return add_keys(model, model.kernels(), statistics, batch), None
+
+    return jax.lax.scan(added, KeyStatistics.empty(model), stream)[0]
+
+
 def first(stream, place=0):
     return jax.tree.map(lambda leaf: leaf[place], stream)
 
@@ -40,16 +55,15 @@ def test_a_change_minimizes_what_it_says(ours, trained, model, stream):
     kernels = model.kernels()
     inner, _ = edit(INNER, model, kernels, trained.editor, first(stream), KEY)
     found, after = edit(ours, model, kernels, trained, first(stream), KEY)
-    statistics = KeyStatistics.empty(model)
-    for place in range(stream.batches):
-        statistics = add_keys(model, kernels, statistics, first(stream, place))
+    statistics = statistics_of(model, stream)
+    plain, spared_by_ours = dense(inner), dense(found)
     for name, change in inner.items():
         keys = np.asarray(change.keys, np.float64)
-        wanted = keys @ np.asarray(dense_change(change), np.float64)
+        wanted = keys @ np.asarray(plain[name], np.float64)
         spared = 3.0 * statistics.covariance(name) + np.eye(keys.shape[1])
         expected = np.linalg.solve(keys.T @ keys + 0.5 * spared, keys.T @ wanted)
         scale = abs(expected).max()
-        np.testing.assert_allclose(dense_change(found[name]), expected, atol=2e-4 * scale)
+        np.testing.assert_allclose(spared_by_ours[name], expected, atol=2e-4 * scale)
         remembered = np.linalg.inv(spared + keys.T @ keys / 0.5)
         np.testing.assert_allclose(after.preconditioners[name], remembered, atol=2e-4)
 
@@ -59,11 +73,9 @@ def test_nothing_spared_and_a_small_ridge_is_the_method_itself(model, stream):
     state = plain.init(model, KEY)
     found, after = edit(plain, model, model.kernels(), state, first(stream), KEY)
     inner, _ = edit(INNER, model, model.kernels(), state.editor, first(stream), KEY)
-    for name, change in inner.items():
-        expected = np.asarray(dense_change(change))
-        np.testing.assert_allclose(
-            dense_change(found[name]), expected, atol=2e-3 * abs(expected).max()
-        )
+    changes = dense(found)
+    for name, expected in dense(inner).items():
+        np.testing.assert_allclose(changes[name], expected, atol=2e-3 * abs(expected).max())
         np.testing.assert_array_equal(after.preconditioners[name], state.preconditioners[name])
 
 
@@ -88,7 +100,7 @@ def test_masks_of_routed_methods_stay(ours, trained, model, stream):
 
     halved = replace(ours, editor=Halved("ultraedit", rows=8, learning_rate=0.1))
     found, _ = edit(halved, model, model.kernels(), trained, first(stream), KEY)
-    assert all(not np.asarray(dense_change(hook)).any() for hook in found.values())
+    assert all(not np.asarray(change).any() for change in dense(found).values())
 
 
 def test_what_cannot_be_done_is_refused(ours, model, stream):
@@ -99,8 +111,8 @@ def test_what_cannot_be_done_is_refused(ours, model, stream):
     for bad in ({"weight": -1.0}, {"ridge": 0.0}):
         with pytest.raises(ValueError, match=f"{next(iter(bad))}="):
             replace(ours, **bad)
-    dense = Preconditioned(FineTune(steps=1), weight=0.0)
+    whole = Preconditioned(FineTune(steps=1), weight=0.0)
     with pytest.raises(ValueError, match="is not low-rank: FineTune cannot be preconditioned"):
-        dense.edit(model, model.kernels(), dense.init(model, KEY), first(stream), KEY)
+        whole.edit(model, model.kernels(), whole.init(model, KEY), first(stream), KEY)
     assert ours.gradient_steps(3) == 0
     assert ours.sized_for(model, (stream,)).editor.rows == 8
