@@ -30,7 +30,7 @@ from modeledit_jax.data.facts.tokens import TokenBatch, pad_batch, with_places
 from modeledit_jax.language.config import LanguageModelConfig, mlps_at_depth
 from modeledit_jax.language.parameters import parameter_shapes
 from modeledit_jax.language.sharding import parameter_shardings
-from modeledit_jax.lifelong.methods.closed_form import ClosedForm
+from modeledit_jax.lifelong.methods.closed_form import ClosedForm, ClosedFormState
 from modeledit_jax.lifelong.methods.hypernetwork_editor import HypernetworkEditor
 from modeledit_jax.lifelong.methods.meta_training import compiled_train_steps, start_training
 from modeledit_jax.lifelong.model import EditableModel
@@ -147,7 +147,9 @@ def initial_state(editor: StreamEditor, model: EditableModel) -> PyTree:
     """What a method keeps; of closed-form ones H of every module, of whatever text."""
     if isinstance(editor, ClosedForm):
         sizes = {name: model.shapes[name][0] for name in editor.edited(model).values()}
-        return {name: jnp.zeros((size, size), jnp.float32) for name, size in sizes.items()}
+        return ClosedFormState(
+            {name: jnp.zeros((size, size), jnp.float32) for name, size in sizes.items()}
+        )
     return editor.init(model, jax.random.key(0))
 
 

@@ -19,7 +19,9 @@ ALL_METHODS = (
     *("original", "ft-l", "ft-m", "mend", "malmen", "ultraedit", "rledit", "hiedit"),
     *("hiedit-ste", "random-k", "fixed-k", "top-norm-k"),
 )
-CLOSED_FORM = ("rome", "emmet", "memit", "memit-seq", "encore", "alphaedit", "rect", "prune")
+CLOSED_FORM = (
+    *("rome", "emmet", "memit", "memit-seq", "encore", "alphaedit", "nas", "rect", "prune"),
+)
 """Presets for pretrained models, to be named: their settings were not tuned on networks as small as
 those that are trained here."""
 PRECONDITIONED = ("ultraedit-text", "rledit-text")

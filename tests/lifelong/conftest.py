@@ -47,3 +47,25 @@ def stream() -> FactBatch:
 @pytest.fixture(scope="session")
 def batch(stream: FactBatch) -> FactBatch:
     return jax.tree.map(lambda leaf: leaf[0], stream)
+
+
+@pytest.fixture(scope="session")
+def deep() -> EditableModel:
+    """Four layers, of which the middle two are edited."""
+    config = tiny_llama(VOCABULARY, width=16, num_layers=4, num_heads=2, mlp_width=24, context=16)
+    params = jax.jit(init_params, static_argnums=0)(config, jax.random.key(1))
+    params = jax.tree.map(lambda w: 4.0 * w, params)
+    return EditableModel.create(config, params, ("layers/1/mlp/down", "layers/2/mlp/down"))
+
+
+@pytest.fixture(scope="session")
+def facts(stream: FactBatch) -> FactBatch:
+    """The stream with subjects; the last row of the last batch is filling."""
+    places = np.array(stream.subject_last)
+    places[:] = [0, 1, 1]
+    places[-1, -1] = -1
+    edit = stream.edit.replace(
+        labels=stream.edit.labels.at[-1, -1].set(-100),
+        attention=stream.edit.attention.at[-1, -1].set(False),
+    )
+    return stream.replace(edit=edit, subject_last=jax.numpy.asarray(places))

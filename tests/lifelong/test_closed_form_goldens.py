@@ -15,7 +15,7 @@ from modeledit_jax.lifelong.key_statistics import (
     null_space_preconditioner,
 )
 from modeledit_jax.lifelong.low_rank import preconditioned_shift
-from modeledit_jax.lifelong.methods.closed_form import ClosedForm
+from modeledit_jax.lifelong.methods.closed_form import ClosedForm, ClosedFormState
 from modeledit_jax.lifelong.methods.restraint import Rect, largest_beside, shrink
 from modeledit_jax.lifelong.model import commit, dense_change
 from modeledit_jax.lifelong.stream import edit_stream, start_stream
@@ -68,10 +68,10 @@ def stream(batches=3):
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *parts)
 
 
-def edited(editor, state, batches=3):
+def edited(editor, preconditioners, batches=3):
     """Kernels after each batch of facts, the unedited ones first, and the editor's state."""
     model, facts = sharp_model(MODULES.values()), stream(batches)
-    now = start_stream(model, state, KEY, np.float64)
+    now = start_stream(model, ClosedFormState(preconditioners), KEY, np.float64)
     kernels = [jax.tree.map(np.asarray, now.kernels)]
     for t in range(batches):
         now, _ = edit_stream(editor, model, now, jax.tree.map(lambda x, t=t: x[t : t + 1], facts))
@@ -172,7 +172,7 @@ def test_alphaedit():
         projector, cache = (golden[f"{part}/{layer}"] for part in ("projector", "cache"))
         past = projector @ cache.astype(np.float64) @ projector
         expected = np.linalg.solve(past + 2 * np.eye(48), projector)
-        assert relative_error(state[name], expected) <= 1e-5
+        assert relative_error(state.preconditioners[name], expected) <= 1e-5
 
 
 @pytest.mark.slow
@@ -226,7 +226,7 @@ def test_rome(key):
         weight=1.0, ridge=0.0, one_by_one=True, key=key, layers=(1,), values=ROME, answer=3
     )
     state = {MODULES[1]: inverse(1, 1.0)}
-    changes, _ = edit(editor, model, model.kernels(), state, facts, KEY)
+    changes, _ = edit(editor, model, model.kernels(), ClosedFormState(state), facts, KEY)
     found = dense_change(changes[MODULES[1]])
     assert relative_error(found, golden[f"{key}/delta"]) <= 1e-6
 

@@ -29,15 +29,13 @@ from typing import Any, Literal, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
 
+from modeledit_jax import struct
 from modeledit_jax.data.facts.contexts import ContextBatch, bare_rows
 from modeledit_jax.data.facts.records import FactBatch
 from modeledit_jax.data.facts.tokens import IGNORED, values_known
-from modeledit_jax.language.config import LanguageModelConfig
-from modeledit_jax.language.hooked_linear import Hook, at_least_float32
-from modeledit_jax.language.model import apply
-from modeledit_jax.lifelong.edit_values import ValueSearch, edit_values, stream_before
+from modeledit_jax.language.hooked_linear import Hook
+from modeledit_jax.lifelong.edit_values import ValueSearch, edit_values
 from modeledit_jax.lifelong.key_statistics import (
     as_array,
     covariance_preconditioner,
@@ -47,11 +45,21 @@ from modeledit_jax.lifelong.key_statistics import (
 )
 from modeledit_jax.lifelong.low_rank import preconditioned_shift, remember
 from modeledit_jax.lifelong.model import Changes, EditableModel, Kernels, commit
+from modeledit_jax.lifelong.norm_anchor import anchored, measured_length, mlp_output
 from modeledit_jax.lifelong.stream import StreamEditor, TrainingLoop, train_in_memory
-from modeledit_jax.types import Array, Key, Params
+from modeledit_jax.lifelong.subjects import at_subjects, rows_before
+from modeledit_jax.types import Array, Field, Key
 
 Preconditioners: TypeAlias = dict[str, Array]
-"""H ``[d_in, d_in]`` of every edited module: all that the method keeps between two batches."""
+"""H ``[d_in, d_in]`` of every edited module."""
+
+
+@struct.dataclass
+class ClosedFormState:
+    """All that the method keeps between two batches."""
+
+    preconditioners: Field  # Preconditioners; with a history they follow the batches
+    length: Field = None  # [] float32, of the values of the unedited network; None: not measured
 
 
 @dataclass(frozen=True)
@@ -77,6 +85,8 @@ class ClosedForm(StreamEditor):
       layers: numbers of the layers whose ``mlp/down`` is edited, of those that the model allows;
         None: all but the network's last, above whose MLP nothing reads the subject.
       values: how the values are optimized.
+      anchor: number of facts to train on, in whole batches, by whose values the length of every
+        value is set (`norm_anchor`, NAS); 0: values keep their length.
       answer: tokens of the longest answer; None: `sized_for` finds it.
       window: positions from a subject's last token to its answer's end at most; likewise.
     """
@@ -93,6 +103,7 @@ class ClosedForm(StreamEditor):
     key: Literal["halves", "mean", "bare", "released"] = "halves"
     layers: tuple[int, ...] | None = None
     values: ValueSearch = field(default_factory=ValueSearch)
+    anchor: int = 0
     answer: int | None = None
     window: int | None = None
 
@@ -108,6 +119,8 @@ class ClosedForm(StreamEditor):
             raise ValueError(f"energy={self.energy}: give a share of at least 0 and below 1")
         if self.contexts < 0:
             raise ValueError(f"contexts={self.contexts}: give a number of texts, 0 for none")
+        if self.anchor < 0:
+            raise ValueError(f"anchor={self.anchor}: give a number of facts, 0 for none")
         if self.key == "released" and not self.one_by_one:
             raise ValueError(
                 "key='released' is defined for facts edited in turn: give one_by_one=True"
@@ -188,17 +201,22 @@ class ClosedForm(StreamEditor):
                 "encode_task, or contexts=0 to the method"
             )
 
-    def init(self, model: EditableModel, key: Key) -> Preconditioners:
+    def init(self, model: EditableModel, key: Key) -> ClosedFormState:
         """Of a method that protects nothing; the others have to be trained.
 
         Raises:
-          ValueError: this one protects something.
+          ValueError: this one protects something, or measures values.
         """
-        if self.protect != "nothing":
-            raise ValueError(
-                f"protect={self.protect!r} needs the statistics of text: train the method first, "
-                "on facts about other subjects"
+        if self.protect != "nothing" or self.anchor:
+            wanted = (
+                f"anchor={self.anchor} needs the values of facts"
+                if self.anchor
+                else f"protect={self.protect!r} needs the statistics of text"
             )
+            raise ValueError(f"{wanted}: train the method first, on facts about other subjects")
+        return ClosedFormState(self._identities(model))
+
+    def _identities(self, model: EditableModel) -> Preconditioners:
         return {
             name: as_array(identity_preconditioner(model.shapes[name][0], self.size_penalty),
                            model.dtype)
@@ -211,16 +229,34 @@ class ClosedForm(StreamEditor):
         stream: FactBatch | None,
         key: Key,
         loop: TrainingLoop = train_in_memory,
-    ) -> Preconditioners:
+    ) -> ClosedFormState:
         """Finds what to protect: what the modules read on a text, or else on the prompts of
-        the facts to train on (`EditableModel.statistics`).
+        the facts to train on (`EditableModel.statistics`); and how long values are.
 
         Raises:
-          ValueError: something is to be protected and there is nothing to read; ``energy`` that
-            protects everything.
+          ValueError: something is to be protected or measured and there is nothing to read;
+            ``energy`` that protects everything.
         """
+        if self.anchor and stream is None:
+            raise ValueError(
+                f"anchor={self.anchor} needs the values of facts: give facts about other subjects "
+                "to train on"
+            )
+        protected = self._protecting(model, stream, loop)
+        if not self.anchor or stream is None:
+            return ClosedFormState(protected)
+        batches = -(-self.anchor // stream.real.shape[1])
+        pilot = jax.tree.map(lambda leaf: leaf[:batches], replace(stream, contexts=None))
+        layer, room = max(self.edited(model)), (self.answer, self.window)
+        return ClosedFormState(
+            protected, measured_length(model, pilot, layer, self.values, room, loop)
+        )
+
+    def _protecting(
+        self, model: EditableModel, stream: FactBatch | None, loop: TrainingLoop
+    ) -> Preconditioners:
         if self.protect == "nothing":
-            return self.init(model, key)
+            return self._identities(model)
         read = model.statistics
         if read is None:
             if stream is None:
@@ -228,7 +264,6 @@ class ClosedForm(StreamEditor):
                     f"protect={self.protect!r} needs the statistics of text: name a text, or give "
                     "facts about other subjects to train on"
                 )
-
             read = read_keys(model, stream, loop)
         found = {}
         for name in self.edited(model).values():
@@ -248,16 +283,16 @@ class ClosedForm(StreamEditor):
         self,
         model: EditableModel,
         kernels: Kernels,
-        state: Preconditioners,
+        state: ClosedFormState,
         batch: FactBatch,
         key: Key,
-    ) -> tuple[Changes, Preconditioners]:
+    ) -> tuple[Changes, ClosedFormState]:
         """See `StreamEditor.edit`."""
         if not self.one_by_one:
             return self._edit_together(model, kernels, state, batch)
         apart = jax.tree.map(lambda leaf: leaf[:, None], batch)
 
-        def one(carry: tuple[Kernels, Preconditioners], fact: FactBatch) -> tuple[Any, None]:
+        def one(carry: tuple[Kernels, ClosedFormState], fact: FactBatch) -> tuple[Any, None]:
             kernels, state = carry
             changes, state = self._edit_together(model, kernels, state, fact)
             return (commit(kernels, changes), state), None
@@ -267,37 +302,42 @@ class ClosedForm(StreamEditor):
         return {name: Hook(delta=after[name] - kernels[name]) for name in changed}, state
 
     def _edit_together(
-        self, model: EditableModel, kernels: Kernels, state: Preconditioners, batch: FactBatch
-    ) -> tuple[Changes, Preconditioners]:
+        self, model: EditableModel, kernels: Kernels, state: ClosedFormState, batch: FactBatch
+    ) -> tuple[Changes, ClosedFormState]:
         """The facts of a batch at once, one layer after another, each doing its share of the rest
         (``memit_main.py``)."""
         edited, facts = self.edited(model), self._rows(batch)
         real = batch.real & (batch.subject_last >= 0)
         lowest, top = min(edited), max(edited)
         params = model.with_kernels(kernels)
-        read = partial(_at_subjects, model.config, params)
+        read = partial(at_subjects, model.config, params)
         # All that is edited lies above: this part of the network is run once for every row.
-        below = (lowest, _before(model, params, facts, lowest))
+        below = (lowest, rows_before(model, params, facts, lowest))
         room = self.answer, self.window
         value = edit_values(model, kernels, facts, real, top, self.values, *room, below=below)
         bare, stream = slice(0, 1), f"layers/{top}"
         asked = slice(0, 1 if self.key == "bare" else self.contexts + 1)
-        goal = read(facts, below, bare, {}, stream)[:, 0] + value.delta
+        wanted = value.delta
+        if state.length is not None:
+            keys = read(facts, below, bare, {}, edited[top])[:, 0]
+            output = mlp_output(params, kernels[edited[top]], top, keys)
+            wanted = anchored(wanted, output, state.length)
+        goal = read(facts, below, bare, {}, stream)[:, 0] + wanted
         changes: Changes = {}
-        remembered = dict(state)
+        remembered = dict(state.preconditioners)
         for index, (_, module) in enumerate(edited.items()):
             keys = read(facts, below, asked, changes, module)
             now = read(facts, below, bare, changes, stream)[:, 0]
-            rest = value.delta if model.config.post_norms else goal - now
+            rest = wanted if model.config.post_norms else goal - now
             mean = (self._weights(keys.shape[1], keys.dtype)[:, None] * keys).sum(1)
             update = preconditioned_shift(
-                mean, rest / (len(edited) - index), state[module], self.ridge, real,
+                mean, rest / (len(edited) - index), remembered[module], self.ridge, real,
                 keys[:, 0] if self.key == "released" else None,
             )  # fmt: skip
             changes[module] = Hook(keys=update.keys, values=update.values)
             if self.history:
-                remembered[module] = remember(state[module], mean, self.ridge, real)
-        return changes, remembered
+                remembered[module] = remember(remembered[module], mean, self.ridge, real)
+        return changes, replace(state, preconditioners=remembered)
 
     def _rows(self, batch: FactBatch) -> ContextBatch:
         """The rows of a batch that the method reads."""
@@ -323,37 +363,3 @@ def _sizes(facts: ContextBatch) -> tuple[int, int]:
 
 def _contexts(batch: FactBatch) -> int:
     return 0 if batch.contexts is None else batch.contexts.contexts
-
-
-def _before(
-    model: EditableModel, params: Params, facts: ContextBatch, layer: int
-) -> Float[Array, "n r l width"]:
-    """The residual stream before a layer; known if it is the first that may be edited."""
-    rows = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), facts.rows)
-    start = None if rows.hidden is None else (model.first_layer, rows.hidden)
-    hidden = stream_before(model, params, rows, layer, start)
-    return hidden.reshape(*facts.rows.tokens.shape, -1)
-
-
-def _at_subjects(
-    config: LanguageModelConfig,
-    params: Params,
-    facts: ContextBatch,
-    below: tuple[int, Float[Array, "n r l width"]],
-    rows: slice,
-    changes: Changes,
-    name: str,
-) -> Float[Array, "n k d"]:
-    """Inputs of a module, or the residual stream after a layer, at the subjects of some rows; the
-    layers above are never run, for nobody asks for them."""
-    layer, hidden = below
-    part, hidden = jax.tree.map(lambda leaf: leaf[:, rows], (facts, hidden))
-    count, length = part.subject.shape[1], hidden.shape[2]
-    tokens, attention = (
-        leaf.reshape(-1, length) for leaf in (part.rows.tokens, part.rows.attention)
-    )
-    start = (layer, hidden.reshape(-1, length, hidden.shape[-1]))
-    seen = apply(config, params, tokens, attention, changes, (name,), start=start)[1][name]
-    places = jnp.maximum(part.subject.reshape(-1), 0)
-    found = seen[jnp.arange(len(places)), places]
-    return found.reshape(-1, count, found.shape[-1]).astype(at_least_float32(found.dtype))

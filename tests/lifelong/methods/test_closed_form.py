@@ -10,13 +10,12 @@ import pytest
 
 from modeledit_jax.data.facts.contexts import ContextBatch, bare_rows
 from modeledit_jax.data.facts.tokens import IGNORED
-from modeledit_jax.language.model import apply, init_params, tiny_llama
+from modeledit_jax.language.model import apply
 from modeledit_jax.lifelong.edit_values import ValueSearch, edit_values
 from modeledit_jax.lifelong.low_rank import preconditioned_shift, remember, ridge_shift
 from modeledit_jax.lifelong.methods.closed_form import ClosedForm
-from modeledit_jax.lifelong.model import EditableModel, commit, dense_change
+from modeledit_jax.lifelong.model import commit, dense_change
 from modeledit_jax.lifelong.stream import edit_stream, start_stream
-from tests.lifelong.conftest import VOCABULARY
 
 edit = jax.jit(ClosedForm.edit, static_argnums=0)
 find = jax.jit(edit_values, static_argnames=("layer", "search", "answer"))
@@ -31,27 +30,6 @@ def at_subjects(model, batch, changes, name):
     edit = batch.edit
     seen = apply(model.config, model.params, edit.tokens, edit.attention, changes, (name,))[1]
     return seen[name][jnp.arange(len(edit.tokens)), batch.subject_last]
-
-
-@pytest.fixture(scope="module")
-def deep():
-    """Four layers, of which the middle two are edited."""
-    config = tiny_llama(VOCABULARY, width=16, num_layers=4, num_heads=2, mlp_width=24, context=16)
-    params = jax.tree.map(lambda w: 4.0 * w, init_params(config, jax.random.key(1)))
-    return EditableModel.create(config, params, ("layers/1/mlp/down", "layers/2/mlp/down"))
-
-
-@pytest.fixture(scope="module")
-def facts(stream):
-    """The stream with subjects; the last row of the last batch is filling."""
-    places = np.array(stream.subject_last)
-    places[:] = [0, 1, 1]
-    places[-1, -1] = -1
-    edit = stream.edit.replace(
-        labels=stream.edit.labels.at[-1, -1].set(-100),
-        attention=stream.edit.attention.at[-1, -1].set(False),
-    )
-    return stream.replace(edit=edit, subject_last=jnp.asarray(places))
 
 
 def moments(rng, size):
@@ -187,7 +165,7 @@ def test_a_stream_is_the_same_in_parts_and_filling_changes_nothing(deep, facts, 
     editor = editor.sized_for(deep, (facts,))
     assert editor.answer == 2 and editor.window == 6
     state = editor.train(deep, facts, KEY)
-    matrix = np.asarray(state["layers/1/mlp/down"])
+    matrix = np.asarray(state.preconditioners["layers/1/mlp/down"])
     np.testing.assert_allclose(matrix, matrix.T, rtol=1e-4, atol=1e-5)
     whole, _ = edit_stream(editor, deep, start_stream(deep, state, KEY), facts)
     part = start_stream(deep, state, KEY)

@@ -1,0 +1,47 @@
+"""What a network says at the subjects of facts; nothing below the edited layers is run twice."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from modeledit_jax.data.facts.contexts import ContextBatch
+from modeledit_jax.language.config import LanguageModelConfig
+from modeledit_jax.language.hooked_linear import at_least_float32
+from modeledit_jax.language.model import apply
+from modeledit_jax.lifelong.edit_values import stream_before
+from modeledit_jax.lifelong.model import Changes, EditableModel
+from modeledit_jax.types import Array, Params
+
+
+def rows_before(
+    model: EditableModel, params: Params, facts: ContextBatch, layer: int
+) -> Float[Array, "n r l width"]:
+    """The residual stream before a layer; known if it is the first that may be edited."""
+    rows = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), facts.rows)
+    start = None if rows.hidden is None else (model.first_layer, rows.hidden)
+    hidden = stream_before(model, params, rows, layer, start)
+    return hidden.reshape(*facts.rows.tokens.shape, -1)
+
+
+def at_subjects(
+    config: LanguageModelConfig,
+    params: Params,
+    facts: ContextBatch,
+    below: tuple[int, Float[Array, "n r l width"]],
+    rows: slice,
+    changes: Changes,
+    name: str,
+) -> Float[Array, "n k d"]:
+    """Inputs of a module, or the residual stream after a layer, at the subjects of some rows; the
+    layers above are never run, for nobody asks for them."""
+    layer, hidden = below
+    part, hidden = jax.tree.map(lambda leaf: leaf[:, rows], (facts, hidden))
+    count, length = part.subject.shape[1], hidden.shape[2]
+    tokens, attention = (
+        leaf.reshape(-1, length) for leaf in (part.rows.tokens, part.rows.attention)
+    )
+    start = (layer, hidden.reshape(-1, length, hidden.shape[-1]))
+    seen = apply(config, params, tokens, attention, changes, (name,), start=start)[1][name]
+    places = jnp.maximum(part.subject.reshape(-1), 0)
+    found = seen[jnp.arange(len(places)), places]
+    return found.reshape(-1, count, found.shape[-1]).astype(at_least_float32(found.dtype))
