@@ -91,6 +91,13 @@ def layers_are_stacked(params: Params) -> bool:
     return "0" not in params["layers"]
 
 
+def layer_parameters(params: Params, layer: int) -> Params:
+    """The leaves of one layer, whether layers are stacked or not."""
+    if layers_are_stacked(params):
+        return jax.tree.map(lambda leaf: leaf[layer], params["layers"])
+    return params["layers"][str(layer)]
+
+
 def stack_layers(params: Params) -> Params:
     """Returns ``params`` with the leaves of all layers stacked ``[L, ...]``, for ``scan_layers``.
 

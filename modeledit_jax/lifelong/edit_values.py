@@ -22,6 +22,7 @@ from modeledit_jax.data.facts.contexts import ContextBatch
 from modeledit_jax.data.facts.tokens import IGNORED, TokenBatch
 from modeledit_jax.language.hooked_linear import Hook, linear
 from modeledit_jax.language.model import apply, embed
+from modeledit_jax.language.parameters import layer_parameters
 from modeledit_jax.language.past import captures, past_of
 from modeledit_jax.lifelong.model import EditableModel, Kernels
 from modeledit_jax.types import Array, Field, Params
@@ -205,8 +206,7 @@ def _prompts(
     if added_to == "stream":
         reached = seen[stream][rows, subject]
     else:
-        leaves = params["layers"][str(layer)]["mlp"]["down"]
-        reached = linear(leaves["kernel"], seen[down][rows, subject], leaves.get("bias"))
+        reached = mlp_output(params, layer, seen[down][rows, subject])
     places = subject[:, None] + jnp.arange(min(room[1] or length, length))
     inside = jnp.minimum(places, length - 1)
     return _Prompts(
@@ -218,6 +218,14 @@ def _prompts(
         labels=labels,
         size=_norm(reached.astype(model.dtype))[::facts_each],
     )
+
+
+def mlp_output(
+    params: Params, layer: int, inputs: Float[Array, "n d_in"]
+) -> Float[Array, "n width"]:
+    """What the MLP of a layer adds, before a norm that may follow, of inputs of its last matrix."""
+    down = layer_parameters(params, layer)["mlp"]["down"]
+    return linear(down["kernel"], inputs, down.get("bias"))
 
 
 def stream_before(

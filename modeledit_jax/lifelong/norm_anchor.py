@@ -13,13 +13,11 @@ from jaxtyping import Bool, Float
 
 from modeledit_jax.data.facts.contexts import bare_rows
 from modeledit_jax.data.facts.records import FactBatch
-from modeledit_jax.language.hooked_linear import linear
-from modeledit_jax.language.parameters import layers_are_stacked
-from modeledit_jax.lifelong.edit_values import ValueSearch, edit_values
+from modeledit_jax.lifelong.edit_values import ValueSearch, edit_values, mlp_output
 from modeledit_jax.lifelong.model import EditableModel
 from modeledit_jax.lifelong.stream import TrainingLoop
 from modeledit_jax.lifelong.subjects import at_subjects, rows_before
-from modeledit_jax.types import Array, Params
+from modeledit_jax.types import Array
 
 KEPT = 0.95
 """Quantile of the lengths above which they do not count in their mean."""
@@ -52,23 +50,6 @@ def typical_length(lengths: Float[Array, "s n"], real: Bool[Array, "s n"]) -> Fl
     known = jnp.where(real, lengths, jnp.nan)
     kept = known <= jnp.nanquantile(known, KEPT)
     return jnp.where(kept, lengths, 0).sum() / kept.sum()
-
-
-def mlp_output(
-    params: Params, kernel: Float[Array, "d_in d"], layer: int, keys: Float[Array, "n d_in"]
-) -> Float[Array, "n d"]:
-    """What the MLP of a layer adds, before a norm that may follow.
-
-    Args:
-      params: of the network.
-      kernel: of its ``mlp/down``.
-      layer: its number.
-      keys: the inputs of ``mlp/down``.
-    """
-    layers = params["layers"]
-    stacked = layers_are_stacked(params)
-    bias = (layers if stacked else layers[str(layer)])["mlp"]["down"].get("bias")
-    return linear(kernel, keys, bias[layer] if stacked and bias is not None else bias)
 
 
 def measured_length(
@@ -115,7 +96,7 @@ def _lengths(
         below = (layer, rows_before(model, model.params, facts, layer))
         delta = edit_values(model, kernels, facts, real, layer, search, *room, below=below).delta
         keys = at_subjects(model.config, model.params, facts, below, slice(0, 1), {}, module)[:, 0]
-        output = mlp_output(model.params, kernels[module], layer, keys)
+        output = mlp_output(model.params, layer, keys)
         return jnp.linalg.norm((output + delta).astype(jnp.float32), axis=-1)
 
     return jax.lax.map(of_batch, stream)

@@ -7,6 +7,7 @@ from flax.traverse_util import flatten_dict
 
 from modeledit_jax.language.parameters import (
     init_params,
+    layer_parameters,
     layers_are_stacked,
     parameter_shapes,
     stack_layers,
@@ -47,6 +48,12 @@ def test_stacking_is_undone_by_unstacking(model):
         stack_layers(stack_layers(params))
     with pytest.raises(ValueError, match="not stacked"):
         unstack_layers(params)
+
+
+def test_one_layer_is_the_same_stacked_or_not(model):
+    _, params = model
+    for given in (params, stack_layers(params)):
+        chex.assert_trees_all_equal(layer_parameters(given, 2), params["layers"]["2"])
 
 
 def test_stacked_layers_are_recognized(model):

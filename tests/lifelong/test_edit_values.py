@@ -11,8 +11,9 @@ import pytest
 from modeledit_jax.data.facts.contexts import ContextBatch, bare_rows
 from modeledit_jax.data.facts.tokens import IGNORED
 from modeledit_jax.language.hooked_linear import Hook
-from modeledit_jax.language.model import apply
-from modeledit_jax.lifelong.edit_values import ValueSearch, edit_values
+from modeledit_jax.language.model import apply, stack_layers
+from modeledit_jax.lifelong.edit_values import ValueSearch, edit_values, mlp_output
+from tests.language.tiny_models import GPT2, random_params
 
 LAYER = 0
 SUBJECT = np.array([1, 0, 1], np.int32)
@@ -217,3 +218,15 @@ def test_a_fact_is_done_some_steps_after_its_answer_is_said(model, batch, said):
     expected = np.where(enough.any(0), enough.argmax(0), last)
     assert (expected < last).any()
     np.testing.assert_array_equal(found.updates, expected)
+
+
+def test_the_output_of_a_network_with_biases_stacked_or_not(rng):
+    config = GPT2
+    params = random_params(config)
+    down = params["layers"]["1"]["mlp"]["down"]
+    assert np.asarray(down["bias"]).any()
+    keys = jnp.asarray(rng.normal(size=(3, config.mlp_width)), jnp.float32)
+    expected = np.asarray(keys) @ np.asarray(down["kernel"]) + np.asarray(down["bias"])
+    for given in (params, stack_layers(params)):
+        found = mlp_output(given, 1, keys)
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)

@@ -8,17 +8,15 @@ import numpy as np
 import pytest
 
 from modeledit_jax.data.facts.contexts import bare_rows
-from modeledit_jax.language.model import apply, stack_layers
+from modeledit_jax.language.model import apply
 from modeledit_jax.lifelong.edit_values import ValueSearch, edit_values
 from modeledit_jax.lifelong.methods.closed_form import ClosedForm
 from modeledit_jax.lifelong.norm_anchor import (
     anchored,
     measured_length,
-    mlp_output,
     typical_length,
 )
 from modeledit_jax.lifelong.stream import train_in_memory
-from tests.language.tiny_models import GPT2, random_params
 
 KEY = jax.random.key(0)
 VALUES = ValueSearch(steps=3, learning_rate=0.1)
@@ -53,18 +51,6 @@ def test_the_longest_do_not_count(rng):
     known = lengths[real]
     expected = known[known <= np.quantile(known, 0.95)].mean()
     np.testing.assert_allclose(typical_length(*map(jnp.asarray, (lengths, real))), expected, 1e-6)
-
-
-def test_the_output_of_a_network_with_biases_stacked_or_not(rng):
-    config = GPT2
-    params = random_params(config)
-    down = params["layers"]["1"]["mlp"]["down"]
-    assert np.asarray(down["bias"]).any()
-    keys = jnp.asarray(rng.normal(size=(3, config.mlp_width)), jnp.float32)
-    expected = np.asarray(keys) @ np.asarray(down["kernel"]) + np.asarray(down["bias"])
-    for given in (params, stack_layers(params)):
-        found = mlp_output(given, down["kernel"], 1, keys)
-        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.slow

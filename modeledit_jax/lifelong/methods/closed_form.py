@@ -35,7 +35,7 @@ from modeledit_jax.data.facts.contexts import ContextBatch, bare_rows
 from modeledit_jax.data.facts.records import FactBatch
 from modeledit_jax.data.facts.tokens import IGNORED, values_known
 from modeledit_jax.language.hooked_linear import Hook
-from modeledit_jax.lifelong.edit_values import ValueSearch, edit_values
+from modeledit_jax.lifelong.edit_values import ValueSearch, edit_values, mlp_output
 from modeledit_jax.lifelong.key_statistics import (
     as_array,
     covariance_preconditioner,
@@ -45,7 +45,7 @@ from modeledit_jax.lifelong.key_statistics import (
 )
 from modeledit_jax.lifelong.low_rank import preconditioned_shift, remember
 from modeledit_jax.lifelong.model import Changes, EditableModel, Kernels, commit
-from modeledit_jax.lifelong.norm_anchor import anchored, measured_length, mlp_output
+from modeledit_jax.lifelong.norm_anchor import anchored, measured_length
 from modeledit_jax.lifelong.stream import StreamEditor, TrainingLoop, train_in_memory
 from modeledit_jax.lifelong.subjects import at_subjects, rows_before
 from modeledit_jax.types import Array, Field, Key
@@ -320,7 +320,7 @@ class ClosedForm(StreamEditor):
         wanted = value.delta
         if state.length is not None:
             keys = read(facts, below, bare, {}, edited[top])[:, 0]
-            output = mlp_output(params, kernels[edited[top]], top, keys)
+            output = mlp_output(params, top, keys)
             wanted = anchored(wanted, output, state.length)
         goal = read(facts, below, bare, {}, stream)[:, 0] + wanted
         changes: Changes = {}
