@@ -24,6 +24,8 @@ CLOSED_FORM = (
 )
 """Presets for pretrained models, to be named: their settings were not tuned on networks as small as
 those that are trained here."""
+AMORTIZED = ("memit-amortized", "alphaedit-amortized")
+"""Ours: closed form whose values are written at once by a network that learned to."""
 PRECONDITIONED = ("ultraedit-text", "rledit-text")
 """Ours: changes that spare text and earlier edits."""
 LONG_TRAINING = ("dafnet",)

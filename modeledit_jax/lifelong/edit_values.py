@@ -9,6 +9,7 @@ The answer has to come out of the prompt alone and of the prompt after every con
 average, and the subject alone has to stay what it was (`data.facts.contexts`).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -83,7 +84,72 @@ class _Prompts:
     past: Field  # Past: the positions before the subject's last token
     scored: Field  # [n r, p] places among the w: of the answer; the last of a last row is 0
     labels: Field  # [n r, p] the answer's tokens; IGNORED beyond it
-    size: Field  # [n] norm of what δ is added to
+    reached: Field  # [n, width] what δ is added to, of a fact's first row
+    size: Field  # [n] norm of that
+
+
+@struct.dataclass
+class ValueProblem:
+    """The values that are wanted of ``n`` facts, and what each is worth."""
+
+    model: Field  # EditableModel
+    params: Field  # of the network as it is now
+    prompts: Field  # _Prompts
+    before: Field  # [n, v] log probabilities of the token after the subject, in the last row
+    layer: int = struct.field(pytree_node=False)
+    search: ValueSearch = struct.field(pytree_node=False)
+
+    @classmethod
+    def of(
+        cls,
+        model: EditableModel,
+        kernels: Kernels,
+        facts: ContextBatch,
+        layer: int,
+        search: ValueSearch,
+        answer: int | None = None,
+        window: int | None = None,
+        below: tuple[int, Float[Array, "n r l width"]] | None = None,
+    ) -> "ValueProblem":
+        """Arguments as of `edit_values`."""
+        params = model.with_kernels(kernels)
+        prompts = _prompts(model, params, facts, layer, search.added_to, (answer, window), below)
+        nothing = jnp.zeros_like(prompts.reached)
+        # By the pass of the search, not by that over whole rows: where only rounding tells two
+        # passes apart, Adam would make a step of it.
+        before = _last_rows(
+            _log_probabilities(model, params, prompts, layer, nothing), len(nothing)
+        )
+        return cls(model, params, prompts, before, layer, search)
+
+    @property
+    def bound(self) -> Float[Array, " n"]:
+        """The norm that δ may have."""
+        return self.search.clamp * self.prompts.size
+
+    @property
+    def answers(self) -> Float[Array, "n width"]:
+        """Mean embedding of the tokens of each answer."""
+        count = len(self.prompts.size)
+        labels = self.prompts.labels.reshape(count, -1, self.prompts.labels.shape[-1])[:, 0]
+        counted = (labels != IGNORED)[..., None]
+        embedded = self.params["tokens"]["embedding"][jnp.where(labels == IGNORED, 0, labels)]
+        total = jnp.where(counted, embedded, 0).sum(1) / jnp.maximum(counted.sum(1), 1)
+        return total.astype(self.prompts.reached.dtype)
+
+    def losses(
+        self, delta: Float[Array, "n width"]
+    ) -> tuple[Float[Array, " n"], Bool[Array, " n"]]:
+        """What the search minimizes, of every fact, and whether its answer is what is said."""
+        count, search = len(delta), self.search
+        scores = _log_probabilities(self.model, self.params, self.prompts, self.layer, delta)
+        now = _last_rows(scores, count)
+        each = (
+            _negative_log_likelihood(scores, self.prompts.labels, count)
+            + search.essence * (jnp.exp(now) * (now - self.before)).sum(-1)
+            + search.decay * _norm(delta) / jnp.maximum(self.prompts.size, 1e-6) ** 2
+        )
+        return each, _is_said(scores, self.prompts.labels, count)
 
 
 def edit_values(
@@ -96,6 +162,7 @@ def edit_values(
     answer: int | None = None,
     window: int | None = None,
     below: tuple[int, Float[Array, "n r l width"]] | None = None,
+    start: Callable[[ValueProblem], Float[Array, "n width"]] | None = None,
 ) -> EditValues:
     """Optimizes δ of every fact of a batch.
 
@@ -110,31 +177,23 @@ def edit_values(
       window: positions from a subject's last token to its answer's end at most, static; None: as
         many as there are. Only these are run again and again (`language.past`).
       below: a layer up to ``layer``, static, and the residual stream before it, if that is known.
+      start: gives the δ that the search begins with; None: zero.
     """
-    count, rows = facts.subject.shape
-    params = model.with_kernels(kernels)
-    prompts = _prompts(model, params, facts, layer, search.added_to, (answer, window), below)
-    nothing = jnp.zeros((count, model.config.width), model.dtype)
-
-    def last_rows(scores: Array) -> Array:
-        return scores.reshape(count, rows, *scores.shape[1:])[:, -1, -1]
-
-    # By the pass of the search, not by that over whole rows: where only rounding tells two passes
-    # apart, Adam would make a step of it.
-    before = last_rows(_log_probabilities(model, params, prompts, layer, nothing))
+    problem = ValueProblem.of(model, kernels, facts, layer, search, answer, window, below)
+    first = jnp.zeros_like(problem.prompts.reached)
+    if start is not None:
+        first = jnp.where(real[:, None], start(problem), first)
 
     def loss(delta: Array) -> tuple[Array, tuple[Array, Array]]:
-        scores = _log_probabilities(model, params, prompts, layer, delta)
-        now = last_rows(scores)
-        each = (
-            _negative_log_likelihood(scores, prompts.labels, count)
-            + search.essence * (jnp.exp(now) * (now - before)).sum(-1)
-            + search.decay * _norm(delta) / jnp.maximum(prompts.size, 1e-6) ** 2
-        )
-        # A fact's loss depends on its own δ alone.
-        return each.sum(), (each, _is_said(scores, prompts.labels, count))
+        each, said = problem.losses(delta)
+        return each.sum(), (each, said)  # a fact's loss depends on its own δ alone
 
-    return _minimize(loss, nothing, real, search.clamp * prompts.size, search)
+    return _minimize(loss, first, real, problem.bound, search)
+
+
+def _last_rows(scores: Float[Array, "rows p v"], count: int) -> Float[Array, "n v"]:
+    """Of the last place in the last row of each of so many facts."""
+    return scores.reshape(count, -1, *scores.shape[1:])[:, -1, -1]
 
 
 def _minimize(
@@ -207,6 +266,7 @@ def _prompts(
         reached = seen[stream][rows, subject]
     else:
         reached = mlp_output(params, layer, seen[down][rows, subject])
+    first = reached.astype(model.dtype)[::facts_each]
     places = subject[:, None] + jnp.arange(min(room[1] or length, length))
     inside = jnp.minimum(places, length - 1)
     return _Prompts(
@@ -216,7 +276,8 @@ def _prompts(
         past=past_of(model.config, params, seen, batch.attention, subject),
         scored=jnp.clip(scored - subject[:, None], 0, places.shape[1] - 1),
         labels=labels,
-        size=_norm(reached.astype(model.dtype))[::facts_each],
+        reached=first,
+        size=_norm(first),
     )
 
 

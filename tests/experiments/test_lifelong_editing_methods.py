@@ -7,6 +7,7 @@ import pytest
 
 from experiments.lifelong_editing.config import (
     ALL_METHODS,
+    AMORTIZED,
     CLOSED_FORM,
     LONG_TRAINING,
     PRECONDITIONED,
@@ -19,7 +20,7 @@ from modeledit_jax.lifelong.stream import StreamEditor
 from modeledit_jax.presets.preset import preset, preset_names
 
 CONFIG = Config(memory=3, meta_updates=7, fraction=0.25)
-EVERY = ALL_METHODS + CLOSED_FORM + PRECONDITIONED + LONG_TRAINING
+EVERY = ALL_METHODS + CLOSED_FORM + AMORTIZED + PRECONDITIONED + LONG_TRAINING
 ROUTED = ("hiedit", "hiedit-ste", "random-k", "fixed-k", "top-norm-k")
 
 
@@ -46,7 +47,8 @@ def test_every_preset_is_a_method_with_a_style_and_a_role(methods):
 def test_which_are_trained_and_how(methods):
     trained = {name for name, own in methods.items() if own.gradient_steps(0)}
     along = set(ALL_METHODS) - {"original", "ft-l", "ft-m", "ultraedit"} | {"rledit-text"}
-    assert trained == along | set(LONG_TRAINING)
+    assert trained == along | set(LONG_TRAINING) | set(AMORTIZED)
+    assert methods["memit-amortized"].gradient_steps(2) == 200 + 2 * 3
     assert methods["dafnet"].training.updates == methods["dafnet"].gradient_steps(9) == 7
     for name in along:
         own = methods[name]
@@ -79,6 +81,12 @@ def test_ours_are_the_methods_they_are_called_after(methods):
         assert own.editor == inner
 
 
+def test_amortized_methods_differ_in_how_values_are_found(methods):
+    for name in AMORTIZED:
+        own, alone = methods[name], methods[name.removesuffix("-amortized")]
+        assert replace(own, writer=None, values=alone.values) == alone
+
+
 def test_the_library_builds_what_the_command_runs_by_default():
     for name in EVERY:
         (own,) = load_methods([name], Config())
@@ -97,7 +105,7 @@ def test_a_class_that_edits_no_stream_is_refused(tmp_path):
 
 
 def test_contexts_are_those_of_the_command():
-    for name in CLOSED_FORM:
+    for name in CLOSED_FORM + AMORTIZED:
         (own,) = load_methods([name], Config(contexts=2))
         assert build_method(own).contexts == 2
         assert preset(f"lifelong/{name}").contexts == 5

@@ -48,6 +48,7 @@ from modeledit_jax.lifelong.model import Changes, EditableModel, Kernels, commit
 from modeledit_jax.lifelong.norm_anchor import anchored, measured_length
 from modeledit_jax.lifelong.stream import StreamEditor, TrainingLoop, train_in_memory
 from modeledit_jax.lifelong.subjects import at_subjects, rows_before
+from modeledit_jax.lifelong.value_writer import WriterTraining, train_writer
 from modeledit_jax.types import Array, Field, Key
 
 Preconditioners: TypeAlias = dict[str, Array]
@@ -60,6 +61,7 @@ class ClosedFormState:
 
     preconditioners: Field  # Preconditioners; with a history they follow the batches
     length: Field = None  # [] float32, of the values of the unedited network; None: not measured
+    writer: Field = None  # ValueWriter; None: values are searched from zero
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,8 @@ class ClosedForm(StreamEditor):
       values: how the values are optimized.
       anchor: number of facts to train on, in whole batches, by whose values the length of every
         value is set (`norm_anchor`, NAS); 0: values keep their length.
+      writer: how a network learns to write the values (`value_writer`), from which ``values`` then
+        searches on; None: from zero.
       answer: tokens of the longest answer; None: `sized_for` finds it.
       window: positions from a subject's last token to its answer's end at most; likewise.
     """
@@ -104,6 +108,7 @@ class ClosedForm(StreamEditor):
     layers: tuple[int, ...] | None = None
     values: ValueSearch = field(default_factory=ValueSearch)
     anchor: int = 0
+    writer: WriterTraining | None = None
     answer: int | None = None
     window: int | None = None
 
@@ -207,13 +212,13 @@ class ClosedForm(StreamEditor):
         Raises:
           ValueError: this one protects something, or measures values.
         """
-        if self.protect != "nothing" or self.anchor:
-            wanted = (
-                f"anchor={self.anchor} needs the values of facts"
-                if self.anchor
-                else f"protect={self.protect!r} needs the statistics of text"
+        if self.protect != "nothing":
+            raise ValueError(
+                f"protect={self.protect!r} needs the statistics of text: train the method first, "
+                "on facts about other subjects"
             )
-            raise ValueError(f"{wanted}: train the method first, on facts about other subjects")
+        if self.learns:
+            raise ValueError(f"{self.learns}: train the method first, on facts about others")
         return ClosedFormState(self._identities(model))
 
     def _identities(self, model: EditableModel) -> Preconditioners:
@@ -237,20 +242,28 @@ class ClosedForm(StreamEditor):
           ValueError: something is to be protected or measured and there is nothing to read;
             ``energy`` that protects everything.
         """
-        if self.anchor and stream is None:
-            raise ValueError(
-                f"anchor={self.anchor} needs the values of facts: give facts about other subjects "
-                "to train on"
-            )
-        protected = self._protecting(model, stream, loop)
-        if not self.anchor or stream is None:
-            return ClosedFormState(protected)
-        batches = -(-self.anchor // stream.real.shape[1])
-        pilot = jax.tree.map(lambda leaf: leaf[:batches], replace(stream, contexts=None))
-        layer, room = max(self.edited(model)), (self.answer, self.window)
-        return ClosedFormState(
-            protected, measured_length(model, pilot, layer, self.values, room, loop)
-        )
+        if self.learns and stream is None:
+            raise ValueError(f"{self.learns}: give facts about other subjects to train on")
+        state = ClosedFormState(self._protecting(model, stream, loop))
+        if not self.learns or stream is None:
+            return state
+        facts = replace(stream, contexts=None)
+        given = (max(self.edited(model)), self.values, (self.answer, self.window))
+        if self.anchor:
+            batches = -(-self.anchor // stream.real.shape[1])
+            pilot = jax.tree.map(lambda leaf: leaf[:batches], facts)
+            state = replace(state, length=measured_length(model, pilot, *given, loop))
+        if self.writer is not None:
+            writer = train_writer(model, facts, *given, self.writer, key, loop)
+            state = replace(state, writer=writer)
+        return state
+
+    @property
+    def learns(self) -> str:
+        """What it needs facts to train on for; empty: nothing."""
+        if self.anchor:
+            return f"anchor={self.anchor} needs the values of facts"
+        return "" if self.writer is None else "writer needs facts to learn from"
 
     def _protecting(
         self, model: EditableModel, stream: FactBatch | None, loop: TrainingLoop
@@ -277,7 +290,8 @@ class ClosedForm(StreamEditor):
 
     def gradient_steps(self, batches: int) -> int:
         """See `StreamEditor.gradient_steps`; of the values, all facts of a batch side by side."""
-        return (self.values.steps - 1) * batches
+        learned = 0 if self.writer is None else self.writer.updates
+        return learned + (self.values.steps - 1) * batches
 
     def edit(
         self,
@@ -314,7 +328,9 @@ class ClosedForm(StreamEditor):
         # All that is edited lies above: this part of the network is run once for every row.
         below = (lowest, rows_before(model, params, facts, lowest))
         room = self.answer, self.window
-        value = edit_values(model, kernels, facts, real, top, self.values, *room, below=below)
+        value = edit_values(
+            model, kernels, facts, real, top, self.values, *room, below=below, start=state.writer
+        )
         bare, stream = slice(0, 1), f"layers/{top}"
         asked = slice(0, 1 if self.key == "bare" else self.contexts + 1)
         wanted = value.delta
