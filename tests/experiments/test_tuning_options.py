@@ -54,7 +54,8 @@ LIFELONG = [
     {"corpus": "zsre", "methods": "ultraedit", "first": "2"},
 ]
 GIVEN = {"model": "gpt2", "corpus": "counterfact", "edits": "3", "batch_size": "3",
-         "train_edits": "6", "methods": "memit memit-seq emmet alphaedit ultraedit"}  # fmt: skip
+         "train_edits": "6", "methods": "memit memit-seq emmet alphaedit nas memit-amortized "
+         "alphaedit-amortized ultraedit"}  # fmt: skip
 TAUGHT = [*(TINY | row for row in LIFELONG), GIVEN]
 
 

@@ -17,6 +17,9 @@ TunedName = Literal[
     "memit-seq",
     "emmet",
     "alphaedit",
+    "nas",
+    "memit-amortized",
+    "alphaedit-amortized",
 ]
 
 

@@ -40,6 +40,8 @@ _SINGLE: dict[str, tuple[float, ...]] = {
     "training.learning_rate": (1e-5, 1e-4),
 }
 _WEIGHTS: dict[str, tuple[float, ...]] = {"weight": (1_500.0, 5_000.0, 15_000.0, 50_000.0)}
+_NULL_SPACE: dict[str, tuple[float, ...]] = {"energy": (0.9, 0.98), "size_penalty": (1.0, 10.0)}
+_WRITER: dict[str, tuple[float, ...]] = {"writer.bound": (0.35, 0.5), "values.steps": (2, 4)}
 PRETRAINED: dict[str, dict[str, tuple[float, ...]]] = {
     "ft-l": {"learning_rate": (1e-4, 2e-4, 5e-4, 1e-3)},
     "ft-m": {"learning_rate": (1e-4, 2e-4, 5e-4, 1e-3)},
@@ -50,7 +52,10 @@ PRETRAINED: dict[str, dict[str, tuple[float, ...]]] = {
     "memit": _WEIGHTS,
     "memit-seq": _WEIGHTS,
     "emmet": {"weight": (10.0, 100.0, 1_000.0, 5_000.0)},
-    "alphaedit": {"energy": (0.9, 0.98), "size_penalty": (1.0, 10.0)},
+    "alphaedit": _NULL_SPACE,
+    "nas": _NULL_SPACE,
+    "memit-amortized": _WRITER,
+    "alphaedit-amortized": _WRITER,
 }
 """With a model that is given: four trials each."""
 
