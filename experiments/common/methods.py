@@ -31,7 +31,7 @@ from modeledit_jax.edits.parametrization import (
     PerRow,
     PerWeight,
 )
-from modeledit_jax.edits.site import get_leaves
+from modeledit_jax.edits.site import get_leaves, leaf_paths
 from modeledit_jax.evaluation.accuracy import accuracies
 from modeledit_jax.presets.preset import Role, Style, load_preset
 from modeledit_jax.run.edit_many import edit_many
@@ -267,8 +267,16 @@ def evaluated(
         name,
         [evaluation.outputs(task, one.params) for task, one in zip(tasks, found, strict=True)],
         [one.cost for one in found],
-        leaves=[get_leaves(one.params, task.site) for one, task in zip(found, tasks, strict=True)],
+        leaves=[_edited_leaves(task, one.params) for one, task in zip(found, tasks, strict=True)],
     )
+
+
+def _edited_leaves(task: Task, params: Params) -> Leaves:
+    """The leaves of the site, and whatever else of the network an editor has changed."""
+    before, after = (get_leaves(tree, leaf_paths(tree)) for tree in (task.subject.params, params))
+    alike = [p for p in after if p in before and np.shape(before[p]) == np.shape(after[p])]
+    changed = [p for p in alike if p in task.site or not np.array_equal(before[p], after[p])]
+    return {path: after[path] for path in changed}
 
 
 class SearchProgress:

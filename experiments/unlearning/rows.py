@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from experiments.common.methods import Result
+from modeledit_jax.edits.site import get_leaves
 from modeledit_jax.evaluation.forgetting import tow
 from modeledit_jax.evaluation.targets import first_met, forgotten
 from modeledit_jax.report.table import Row
@@ -37,7 +38,9 @@ def make_rows(
                 task, result.outputs[index], original.outputs[index], retrain.outputs[index]
             )
             if result.leaves is not None:
-                metrics |= edit_metrics(task.leaves, result.leaves[index])
+                edited = result.leaves[index]
+                original_leaves = get_leaves(task.subject.params, list(edited))
+                metrics |= edit_metrics(original_leaves, edited)
             if result.evaluations is not None:
                 metrics["evaluations_to_target"] = float(needed[index])
             cost = result.costs[index]

@@ -60,8 +60,8 @@ def run(config: Config) -> Path:
     """Runs the experiment and writes its folder."""
     named = replace(config, methods=tuple(m for m in config.methods if m not in ALWAYS))
     setup = prepare(config, check_methods(named, "unlearning"))
-    context = {"module": setup.recipe.module, "training": setup.recipe.training}
-    methods = make_methods(named, "unlearning", **context)
+    known: dict[str, Any] = {"module": setup.recipe.module, "training": setup.recipe.training}
+    methods = make_methods(named, "unlearning", scope=config.scope, **known)
     results = unedited(setup)
     results += [retrain(setup, replicate) for replicate in range(1, config.retrains + 1)]
     evaluation = Evaluation(_outputs, EVALUATED_ROLES)

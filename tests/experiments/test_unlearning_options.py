@@ -39,6 +39,7 @@ ROWS = [
         "precision": "bfloat16",
     },
     {"forget_class": "all", "methods": "ridge original logit-mask", "edit_size_penalty": "0.1"},
+    {"methods": "ft ssd cf-1 influence", "scope": "network", "forget_samples": "1 2"},
     {"forget_class": "3,5", "horizon": "2", "methods": "ppo-mask", "site": "fc1/kernel head/bias"},
     {
         "forget_samples": "0 5",

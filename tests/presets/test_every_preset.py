@@ -25,14 +25,18 @@ CHANGED = {  # leaves that a method changes; the others change the site
     "last-layer-refit": {"head/kernel", "head/bias"},
     "leace": {"fc2/kernel", "fc2/bias"},
     "inlp": {"fc2/kernel", "fc2/bias"},
+    "cf-1": {"head/kernel", "head/bias"},
+    "eu-1": {"head/kernel", "head/bias"},
 }
 TRAINED_ANEW = ("retrain", "retrain-2", "dixon-rebalancing", "reweighing", "other-seed")
-SEARCHES = ("ppo", "snes", "openes", "random-search")
+SEARCHES = ("ppo", "snes", "openes", "random-search", "sep-cma-es", "pgpe")
 QUICK = ("snes-mask",)
 """Searches of unlearning that are run in every test; the command's own test runs `ppo-shift`."""
 SLOW = (
     *("clp", "mindiff", "neuron-ablation", "random-edit", "dixon-rebalancing", "other-seed"),
-    *("retrain-2", "neggrad-plus-published"),
+    *("retrain-2", "neggrad-plus-published", "cf-1", "eu", "eu-1", "l1-sparse", "ga"),
+    *("random-label", "salun", "boundary-shrink", "scrub", "scrub-r", "bad-teacher", "unsir"),
+    *("ssd", "fisher", "influence", "prototype-projection"),
 )
 """Methods whose own tests train or search already, or that differ from another in one number."""
 
