@@ -92,7 +92,7 @@ EDITORS = {
     "exact-unlearning": ExactUnlearning(steps=5),
     "salun": SalUn(steps=5),
     "boundary-shrink": BoundaryShrink(steps=5),
-    "scrub-r": SCRUB(steps=5, cycle=2, rewind=True),
+    "scrub-r": SCRUB(steps=5, cycle=2, ascents=1, rewind=True),
     "bad-teacher": BadTeacher(steps=5),
     "unsir": UNSIR(steps=5),
     "ssd": SSD(selection=1.0),

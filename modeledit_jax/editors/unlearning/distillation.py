@@ -40,7 +40,8 @@ class SCRUB(GradientEditor):
 
     ``KL`` is that of `divergences` from the unedited network (Kurmanji et al. 2023, arXiv
     2302.09880). Steps come in cycles, the paper's epochs: the first few of a cycle ascend, in the
-    first cycles alone, and all others descend.
+    first cycles alone, and all others descend. At the unedited network the divergence is zero and
+    so is its slope, so that forgetting begins in the second cycle.
 
     Attributes:
       ce_weight: γ of the paper.

@@ -40,7 +40,7 @@ ALSO = {  # settings that make a method forget this small a class, in few steps
     "l1-sparse": {"learning_rate": 0.3, "sparsity": 0.01},
 }
 IN_NETWORK = {  # likewise where all layers change
-    "ga": {"learning_rate": 0.02},
+    "ga": {"learning_rate": 0.012},
     "scrub": {"learning_rate": 0.01},
     "scrub-r": {"learning_rate": 0.01},
     "neggrad-plus": {"learning_rate": 0.03},
