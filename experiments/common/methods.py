@@ -31,7 +31,7 @@ from modeledit_jax.edits.parametrization import (
     PerRow,
     PerWeight,
 )
-from modeledit_jax.edits.site import get_leaves, leaf_paths
+from modeledit_jax.edits.site import get_leaves, leaf_paths, set_leaves
 from modeledit_jax.evaluation.accuracy import accuracies
 from modeledit_jax.presets.preset import Role, Style, load_preset
 from modeledit_jax.run.edit_many import edit_many
@@ -58,6 +58,14 @@ class Result:
     curves: Mapping[str, np.ndarray] = field(default_factory=dict)  # {name: [B, K]} on test
     learned: bool = False  # by reinforcement learning: what reports show in detail
     factors: Mapping[str, Any] = field(default_factory=dict)  # see `Row`
+    networks: Sequence[Params] = ()  # whole, of references, which have no leaves
+
+    def params(self, tasks: Sequence[Task]) -> list[Params]:
+        """The whole network of each task."""
+        if self.leaves is None:
+            return list(self.networks)
+        pairs = zip(tasks, self.leaves, strict=True)
+        return [set_leaves(task.subject.params, leaves) for task, leaves in pairs]
 
 
 @dataclass(frozen=True)

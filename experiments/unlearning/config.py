@@ -102,6 +102,8 @@ class Config(SearchOptions, ForgetOptions):
 
     retrains: Annotated[int, Range(1, 1_000)] = 2
     """Networks retrained without what is to be forgotten, per task; 2 show the noise floor."""
+    deep_metrics: bool = False
+    """Measure as well what is left inside of the networks: prototypes, relearning, membership."""
     scope: Literal["site", "network"] = "site"
     """What methods by gradients may change: the parameters of --site, as searches do, or all."""
 

@@ -39,7 +39,12 @@ ROWS = [
         "precision": "bfloat16",
     },
     {"forget_class": "all", "methods": "ridge original logit-mask", "edit_size_penalty": "0.1"},
-    {"methods": "ft ssd cf-1 influence", "scope": "network", "forget_samples": "1 2"},
+    {
+        "methods": "ft ssd cf-1 influence",
+        "scope": "network",
+        "forget_samples": "1 2",
+        "deep_metrics": FLAG,
+    },
     {"forget_class": "3,5", "horizon": "2", "methods": "ppo-mask", "site": "fc1/kernel head/bias"},
     {
         "forget_samples": "0 5",

@@ -16,7 +16,8 @@ from modeledit_jax.editors.unlearning.gradient_editor import (
     Optimizer,
     TrainingSets,
 )
-from modeledit_jax.editors.unlearning.scope import fresh_leaves, scope_paths
+from modeledit_jax.editors.unlearning.scope import scope_paths
+from modeledit_jax.edits.layers import fresh_leaves
 from modeledit_jax.edits.site import get_leaves, set_leaves
 from modeledit_jax.evaluation.accuracy import accuracy, all_logits
 from modeledit_jax.tasks.task import Task

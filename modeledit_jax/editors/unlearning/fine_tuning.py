@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Float, Int
 
 from modeledit_jax.editors.unlearning.gradient_editor import Batch, GradientEditor, Optimizer
-from modeledit_jax.editors.unlearning.scope import fresh_leaves
+from modeledit_jax.edits.layers import fresh_leaves
 from modeledit_jax.types import Array, Key, Leaves
 
 

@@ -11,7 +11,7 @@ import scipy.stats
 
 from modeledit_jax.editors.unlearning.distillation import SCRUB, BadTeacher, divergences
 from modeledit_jax.editors.unlearning.gradient_editor import network_of, training_sets
-from modeledit_jax.editors.unlearning.scope import fresh_leaves
+from modeledit_jax.edits.layers import fresh_leaves
 from tests import tiny
 from tests.editors.unlearning import by_hand
 

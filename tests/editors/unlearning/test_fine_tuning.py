@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from modeledit_jax.editors.unlearning.fine_tuning import ExactUnlearning, FineTune, L1Sparse
-from modeledit_jax.editors.unlearning.scope import fresh_leaves
+from modeledit_jax.edits.layers import fresh_leaves
 from tests import tiny
 from tests.editors.unlearning import by_hand
 
