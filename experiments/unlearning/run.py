@@ -37,6 +37,7 @@ from modeledit_jax.editors.search.search import SearchEditor
 from modeledit_jax.editors.unlearning.references import LogitMask
 from modeledit_jax.subjects.image_classifiers import make_classifier
 from modeledit_jax.subjects.training import gradient_steps, image_recipe
+from modeledit_jax.tasks.deep_reward import deep_reward
 from modeledit_jax.tasks.outputs import role_outputs
 from modeledit_jax.tasks.unlearning import UnlearningTask, forget_classes, forget_samples
 from modeledit_jax.tasks.unlearning_metrics import EVALUATED_ROLES
@@ -60,6 +61,8 @@ def run(config: Config) -> Path:
     """Runs the experiment and writes its folder."""
     named = replace(config, methods=tuple(m for m in config.methods if m not in ALWAYS))
     setup = prepare(config, check_methods(named, "unlearning"))
+    if config.prototype_penalty or config.relearning_penalty:
+        setup = replace(setup, tasks=[_penalized(config, task) for task in setup.tasks])
     known: dict[str, Any] = {"module": setup.recipe.module, "training": setup.recipe.training}
     methods = make_methods(named, "unlearning", scope=config.scope, **known)
     results = unedited(setup)
@@ -68,6 +71,12 @@ def run(config: Config) -> Path:
     edits, notes = run_methods(config, methods, setup.tasks, setup.seeds, evaluation)
     write_report(config, setup.tasks, setup.seeds, results + edits, methods, notes)
     return run_folder(config) / "report.md"
+
+
+def _penalized(config: Config, task: UnlearningTask) -> UnlearningTask:
+    """The task, with a reward that sees what is left inside."""
+    prototypes, relearning = config.prototype_penalty, config.relearning_penalty
+    return replace(task, reward=deep_reward(task, prototypes=prototypes, relearning=relearning))
 
 
 def unedited(setup: Setup) -> list[Result]:

@@ -40,6 +40,12 @@ ROWS = [
     },
     {"forget_class": "all", "methods": "ridge original logit-mask", "edit_size_penalty": "0.1"},
     {
+        "prototype_penalty": "1",
+        "relearning_penalty": "0.5",
+        "methods": "ppo-shift snes-shift",
+        "forget_class": "3,5",
+    },
+    {
         "methods": "ft ssd cf-1 influence",
         "scope": "network",
         "forget_samples": "1 2",

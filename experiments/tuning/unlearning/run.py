@@ -37,7 +37,7 @@ GRIDS: dict[str, dict[str, tuple[float, ...]]] = {  # six trials each
     "SCRUB": {"learning_rate": (0.001, 0.003, 0.01), "kl_weight": (0.001, 0.1)},
     "BadTeacher": {"learning_rate": (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)},
     "UNSIR": {"learning_rate": (0.003, 0.01, 0.03), "impair": (0.25, 0.5)},
-    "SSD": {"selection": (1.0, 2.0, 5.0, 10.0, 25.0, 50.0)},
+    "SSD": {"selection": (1.0, 2.0, 5.0), "dampening": (1.0, 0.1)},
     "FisherForgetting": {"noise": (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)},
     "Influence": {"strength": (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)},
     "PrototypeProjection": {"strength": (0.5, 0.75, 1.0, 1.25, 1.5, 2.0)},
