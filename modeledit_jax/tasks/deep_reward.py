@@ -160,39 +160,50 @@ def deep_reward(
         site, or a weight or step out of range.
     """
     weights = {"prototypes": prototypes, "relearning": relearning}
-    for name, value in {**weights, "step": step}.items():
+    _check(task, {**weights, "step": step}, examples)
+    sets = task.roles["reward"]
+    x = jnp.asarray(sets.x[_chosen(np.asarray(sets.weights["forget"]), examples)])
+    looked_at = _kernels(task, layers, x)
+    apply, params = task.subject.apply, task.subject.params
+    num_classes = max(jax.eval_shape(apply, params, x).shape[-1], 2)
+    base = task.reward if base is None else base
+    reward = DeepReward(
+        minimum=jnp.asarray(base.minimum - sum(weights.values()), jnp.float32),
+        base=base,
+        weights={name: jnp.float32(value) for name, value in weights.items() if value > 0},
+        inside=_inside(task, looked_at, examples, step, num_classes),
+        split=split_apply(apply, params, x, (*task.site, *looked_at)),
+        num_classes=num_classes,
+    )
+    _measured(reward, task.leaves)  # mistakes show here
+    return reward if reference is None else _with_goals_of(reward, reference, x, looked_at)
+
+
+def _check(task: UnlearningTask, numbers: dict[str, float], examples: int) -> None:
+    for name, value in numbers.items():
         if not 0 <= value < math.inf:
             raise ValueError(f"{name} must be finite and at least 0, got {value}")
     if examples < 2:
         raise ValueError(f"examples must be at least 2, got {examples}")
     if not task.forget_classes:
         raise ValueError(f"{task.name!r} forgets no whole class, which deep rewards are about")
-    sets = task.roles["reward"]
+
+
+def _inside(
+    task: UnlearningTask, looked_at: tuple[str, ...], examples: int, step: float, num_classes: int
+) -> Inside:
+    """What is looked at of the unedited network, with the goals of no reference."""
+    sets, subject = task.roles["reward"], task.subject
     rows = _chosen(np.asarray(sets.weights["forget"]), examples)
-    x, label = jnp.asarray(sets.x[rows]), jnp.asarray(sets.label[rows])
-    apply, params = task.subject.apply, task.subject.params
-    looked_at = _kernels(task, layers, x)
-    split = split_apply(apply, params, x, (*task.site, *looked_at))
-    base = task.reward if base is None else base
-    num_classes = max(jax.eval_shape(apply, params, x).shape[-1], 2)
-    inside = Inside(
-        features=cached_features(apply, params, x, split.paths),
-        kernels=get_leaves(params, looked_at),
-        label=label,
+    x, paths = jnp.asarray(sets.x[rows]), (*task.site, *looked_at)
+    return Inside(
+        features=cached_features(subject.apply, subject.params, x, paths),
+        kernels=get_leaves(subject.params, looked_at),
+        label=jnp.asarray(sets.label[rows]),
         weights={name: jnp.asarray(weight[rows]) for name, weight in sets.weights.items()},
         goals={"prototypes": jnp.float32(1 / num_classes), "relearning": jnp.float32(0.0)},
         step=jnp.float32(step),
     )
-    reward = DeepReward(
-        minimum=jnp.asarray(base.minimum - sum(weights.values()), jnp.float32),
-        base=base,
-        weights={name: jnp.float32(value) for name, value in weights.items() if value > 0},
-        inside=inside,
-        split=split,
-        num_classes=num_classes,
-    )
-    _measured(reward, task.leaves)  # mistakes show here
-    return reward if reference is None else _with_goals_of(reward, reference, x, looked_at)
 
 
 def _with_goals_of(

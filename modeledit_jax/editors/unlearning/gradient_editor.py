@@ -7,7 +7,7 @@ once.
 """
 
 import time
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -87,7 +87,7 @@ _predict = jax.jit(predict, static_argnums=(0, 3))
 
 
 @dataclass(frozen=True)
-class GradientEditor:
+class GradientEditor(ABC):
     """Minimizes an `objective` over the leaves of a scope.
 
     A subclass says what it minimizes, which sets a batch is drawn from, and, if it has any, what is
