@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from matplotlib.markers import MarkerStyle
 
 from modeledit_jax.editors.debiasing.refit import LastLayerRefit
 from modeledit_jax.editors.editor import Editor
@@ -69,6 +70,8 @@ def test_it_builds_and_is_drawn_unlike_the_others(name):
         assert editor.updates >= 1 and "trials" in found.tuned
     others = [load_preset(n, family).style for n in preset_names(family) if n != short]
     assert found.style is None or found.style not in others
+    # The white edge that figures draw is refused by others, with a warning.
+    assert found.style is None or MarkerStyle(found.style.marker).is_filled()
 
 
 def _marked():
