@@ -18,7 +18,13 @@ from modeledit_jax.editors.debiasing.ablation import NeuronAblation
 from modeledit_jax.editors.search.evolution import SNES, OpenES, RandomSearch
 from modeledit_jax.editors.search.ppo import PPO
 from modeledit_jax.editors.unlearning.closed_form import ProjectionEditor, RidgeEditor
+from modeledit_jax.editors.unlearning.distillation import SCRUB, BadTeacher
+from modeledit_jax.editors.unlearning.fine_tuning import ExactUnlearning
+from modeledit_jax.editors.unlearning.fisher import SSD, FisherForgetting
+from modeledit_jax.editors.unlearning.influence import Influence
 from modeledit_jax.editors.unlearning.neggrad import NegGradPlus
+from modeledit_jax.editors.unlearning.relabeling import BoundaryShrink, SalUn
+from modeledit_jax.editors.unlearning.unsir import UNSIR
 from modeledit_jax.edits.parametrization import PerRow
 from modeledit_jax.envs.worlds import ShiftWorld
 from modeledit_jax.run.edit_many import edit_many
@@ -83,6 +89,15 @@ EDITORS = {
     "neggrad-plus": NegGradPlus(steps=5),
     "ridge": RidgeEditor(),
     "projection": ProjectionEditor(),
+    "exact-unlearning": ExactUnlearning(steps=5),
+    "salun": SalUn(steps=5),
+    "boundary-shrink": BoundaryShrink(steps=5),
+    "scrub-r": SCRUB(steps=5, cycle=2, ascents=1, rewind=True),
+    "bad-teacher": BadTeacher(steps=5),
+    "unsir": UNSIR(steps=5),
+    "ssd": SSD(selection=1.0),
+    "fisher": FisherForgetting(),
+    "influence": Influence(),
 }
 SLOW = (
     "ppo-mask-two-steps",
@@ -94,6 +109,8 @@ SLOW = (
     "random-search",
     "neggrad-plus",
     "projection",
+    *("exact-unlearning", "salun", "boundary-shrink", "scrub-r", "bad-teacher", "unsir", "ssd"),
+    *("fisher", "influence"),
 )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from experiments.common.methods import Result
+from modeledit_jax.edits.site import get_leaves
 from modeledit_jax.evaluation.targets import first_met
 from modeledit_jax.report.table import Row
 from modeledit_jax.tasks.debiasing import DebiasingTask
@@ -38,7 +39,9 @@ def make_rows(
         for index, (task, seed) in enumerate(zip(tasks, seeds, strict=True)):
             values = debiasing_metrics(task, result.outputs[index], original.outputs[index])
             if result.leaves is not None:
-                values |= edit_metrics(task.leaves, result.leaves[index])
+                edited = result.leaves[index]
+                original_leaves = get_leaves(task.subject.params, list(edited))
+                values |= edit_metrics(original_leaves, edited)
             if result.evaluations is not None:
                 values["evaluations_to_target"] = float(needed[index])
             curves = search_curves(result, index)

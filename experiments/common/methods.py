@@ -31,7 +31,7 @@ from modeledit_jax.edits.parametrization import (
     PerRow,
     PerWeight,
 )
-from modeledit_jax.edits.site import get_leaves
+from modeledit_jax.edits.site import get_leaves, leaf_paths, set_leaves
 from modeledit_jax.evaluation.accuracy import accuracies
 from modeledit_jax.presets.preset import Role, Style, load_preset
 from modeledit_jax.run.edit_many import edit_many
@@ -58,6 +58,14 @@ class Result:
     curves: Mapping[str, np.ndarray] = field(default_factory=dict)  # {name: [B, K]} on test
     learned: bool = False  # by reinforcement learning: what reports show in detail
     factors: Mapping[str, Any] = field(default_factory=dict)  # see `Row`
+    networks: Sequence[Params] = ()  # whole, of references, which have no leaves
+
+    def params(self, tasks: Sequence[Task]) -> list[Params]:
+        """The whole network of each task."""
+        if self.leaves is None:
+            return list(self.networks)
+        pairs = zip(tasks, self.leaves, strict=True)
+        return [set_leaves(task.subject.params, leaves) for task, leaves in pairs]
 
 
 @dataclass(frozen=True)
@@ -267,8 +275,16 @@ def evaluated(
         name,
         [evaluation.outputs(task, one.params) for task, one in zip(tasks, found, strict=True)],
         [one.cost for one in found],
-        leaves=[get_leaves(one.params, task.site) for one, task in zip(found, tasks, strict=True)],
+        leaves=[_edited_leaves(task, one.params) for one, task in zip(found, tasks, strict=True)],
     )
+
+
+def _edited_leaves(task: Task, params: Params) -> Leaves:
+    """The leaves of the site, and whatever else of the network an editor has changed."""
+    before, after = (get_leaves(tree, leaf_paths(tree)) for tree in (task.subject.params, params))
+    alike = [p for p in after if p in before and np.shape(before[p]) == np.shape(after[p])]
+    changed = [p for p in alike if p in task.site or not np.array_equal(before[p], after[p])]
+    return {path: after[path] for path in changed}
 
 
 class SearchProgress:

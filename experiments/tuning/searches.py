@@ -1,7 +1,8 @@
-"""Trials of searches, which all tuning of searches shares, and the presets they end in."""
+"""Trials of methods, which all tuning of editors shares, and the presets they end in."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -15,6 +16,7 @@ from tqdm import tqdm
 from experiments.common.checks import check_distinct
 from experiments.common.methods import method_context
 from experiments.common.options import MethodOptions, RunOptions, run_folder
+from modeledit_jax.editors.editor import Editor
 from modeledit_jax.editors.search.search import SearchEditor
 from modeledit_jax.presets.preset import Preset, load_preset
 from modeledit_jax.presets.writing import tuned_preset
@@ -22,24 +24,37 @@ from modeledit_jax.run.edit_many import edit_many
 from modeledit_jax.run.files import atomic_write_text, cached_json
 from modeledit_jax.run.folder import as_json
 from modeledit_jax.run.plan_evaluation import Measure, PlanEvaluator
+from modeledit_jax.tasks.network import NonFiniteError
+from modeledit_jax.tasks.outputs import role_outputs
 from modeledit_jax.tasks.task import Task
-from modeledit_jax.types import Key
+from modeledit_jax.types import Key, Params
 
 Settings = Mapping[str, float]
 Curves = Mapping[str, np.ndarray]
 
 
+DIVERGED = -100.0
+"""Score of a setting under which an edit has weights or outputs that are not finite; below all."""
+
+
+def presets_of(config: MethodOptions, family: str) -> dict[str, Preset]:
+    """The presets named on the command line."""
+    found = [load_preset(name, family) for name in config.methods]
+    check_distinct("--methods", [preset.name for preset in found])
+    return {preset.name: preset for preset in found}
+
+
 def searches(config: MethodOptions, family: str) -> dict[str, Preset]:
-    """The presets named on the command line.
+    """The same, where nothing but searches is tuned.
 
     Raises:
       ValueError: one is no search.
     """
-    found = [load_preset(name, family) for name in config.methods]
-    if others := [preset.name for preset in found if not issubclass(preset.kind, SearchEditor)]:
+    found = presets_of(config, family)
+    others = [name for name, one in found.items() if not issubclass(one.kind, SearchEditor)]
+    if others:
         raise ValueError(f"--methods {others[0]} is no search: this command tunes searches alone")
-    check_distinct("--methods", [preset.name for preset in found])
-    return {preset.name: preset for preset in found}
+    return found
 
 
 Grid = TypeVar("Grid")
@@ -66,12 +81,12 @@ def run_trials(
     measure: Measure,
     score: Callable[[Curves, Curves], float],
 ) -> dict[str, list[dict[str, Any]]]:
-    """Runs all trials of all searches.
+    """Runs all trials of all methods.
 
     Args:
       config: options.
       tasks: edited side by side.
-      presets: of the searches, by name.
+      presets: of the methods, by name.
       grids: the settings to try, by name.
       measure: what is known of an edit on ``select``.
       score: ``({name: [B, K]}, the same of no edit [B, 1]) -> score``, higher is better.
@@ -85,8 +100,8 @@ def run_trials(
         done = []
         for number, trial in enumerate(tqdm(grids[name], desc=name)):
             path = run_folder(config) / "trials" / f"{name}-{number}.json"
-            search = _with_settings(config, preset, trial)
-            build = partial(_score, search, tasks, keys, measure, score)
+            editor = _with_settings(config, preset, trial)
+            build = partial(_score, editor, tasks, keys, measure, score)
             done.append({**trial, "score": cached_json(path, build)})
         found[name] = sorted(done, key=lambda trial: -trial["score"])
     return found
@@ -97,25 +112,47 @@ def files_of(config: MethodOptions, family: str) -> dict[str, str]:
     return {load_preset(n, family).name: n for n in config.methods if n.endswith(".toml")}
 
 
-def _with_settings(config: MethodOptions, preset: Preset, trial: Settings) -> SearchEditor:
-    """The search of one trial; its numbers are arrays, so that trials share what is compiled."""
-    search = preset.build(**method_context(config))
-    numbers = {n: v if n == "population" else jnp.float32(v) for n, v in trial.items()}
-    return search.replace(**numbers)
+def _with_settings(config: MethodOptions, preset: Preset, trial: Settings) -> Editor:
+    """The editor of one trial; numbers of a search are arrays, so that trials compile once."""
+    editor = preset.build(**method_context(config))
+    if not isinstance(editor, SearchEditor):
+        return replace(editor, **trial)
+    numbers: dict[str, Any] = {
+        n: v if n == "population" else jnp.float32(v) for n, v in trial.items()
+    }
+    return replace(editor, **numbers)
 
 
 def _score(
-    search: SearchEditor,
+    editor: Editor,
     tasks: Sequence[Task],
     keys: Key,
     measure: Measure,
     score: Callable[[Curves, Curves], float],
 ) -> float:
-    env = search.make_world(tasks[0])
+    if not isinstance(editor, SearchEditor):
+        try:
+            edited = [result.params for result in edit_many(editor, tasks, keys)]
+        except NonFiniteError:
+            return DIVERGED
+        base = [task.subject.params for task in tasks]
+        return score(*(_on_select(tasks, params, measure) for params in (edited, base)))
+    env = editor.make_world(tasks[0])
     evaluator = PlanEvaluator(env, tasks, measure)
     nothing = np.zeros((len(tasks), 1, env.horizon, env.edit.action_size), np.float32)
-    plans = np.stack([result.trace.plans for result in edit_many(search, tasks, keys)])
+    plans = np.stack([result.trace.plans for result in edit_many(editor, tasks, keys)])
     return score(evaluator.curves(plans, "select"), evaluator.curves(nothing, "select"))
+
+
+def _on_select(tasks: Sequence[Task], params: Sequence[Params], measure: Measure) -> Curves:
+    """What is known of one network for each task, as curves of one point."""
+    found = []
+    for task, own in zip(tasks, params, strict=True):
+        outputs = jnp.asarray(role_outputs(task, own, ("select",))["select"])
+        sets = task.roles["select"]
+        targets, weights = jax.tree.map(jnp.asarray, (sets.targets, dict(sets.weights)))
+        found.append(measure(outputs, targets, weights))
+    return jax.tree.map(lambda *each: np.stack(each)[:, None], *jax.device_get(found))
 
 
 def write_tuning(

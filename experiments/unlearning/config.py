@@ -102,6 +102,23 @@ class Config(SearchOptions, ForgetOptions):
 
     retrains: Annotated[int, Range(1, 1_000)] = 2
     """Networks retrained without what is to be forgotten, per task; 2 show the noise floor."""
+    deep_metrics: bool = False
+    """Measure as well what is left inside of the networks: prototypes, relearning, membership."""
+    prototype_penalty: Annotated[float, Range(0, LARGEST_PENALTY)] = 0.0
+    """Weight in the reward of what the last layer reads that still tells a class apart."""
+    relearning_penalty: Annotated[float, Range(0, LARGEST_PENALTY)] = 0.0
+    """Weight in the reward of what a gradient step on a class would bring back of it."""
+    scope: Literal["site", "network"] = "site"
+    """What methods by gradients may change: the parameters of --site, as searches do, or all."""
+
+    def check(self) -> None:
+        """As `ForgetOptions.check`."""
+        if self.forget_samples and (self.prototype_penalty or self.relearning_penalty):
+            raise ValueError(
+                "--prototype-penalty and --relearning-penalty are about classes: leave them out "
+                "with --forget-samples"
+            )
+        super().check()
 
 
 def reward_function(config: ForgetOptions) -> Any:

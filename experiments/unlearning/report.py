@@ -24,6 +24,8 @@ from modeledit_jax.run.files import atomic_write_text
 from modeledit_jax.run.folder import as_json
 from modeledit_jax.tasks.unlearning import UnlearningTask
 
+INSIDE = ("prototype_gap_", "relearn_index", "membership_gap")
+"""How the names of `inner_metrics` begin."""
 COLUMNS = (
     Column("forget_accuracy_test", "highest"),
     Column("retain_accuracy_test", "lowest"),
@@ -52,7 +54,7 @@ def write_report(
     """
     run_dir = run_folder(config)
     by_name = {result.method: result for result in results}
-    rows = make_rows(tasks, seeds, by_name)
+    rows = make_rows(tasks, seeds, by_name, inside=config.deep_metrics)
     write_metrics_csv(run_dir, rows)
     save_weights(run_dir, tasks, seeds, results)
     write_figures(run_dir / "figures", tasks, by_name, rows, styles_of(methods))
@@ -100,6 +102,7 @@ def report_text(
         "scores like retraining and forgets nothing inside. `retrain-2` against `retrain` is the "
         "noise floor: two networks that never saw the class differ that much.",
         "",
+        *inside_lines(rows),
         *comparison_lines(rows, learned, edits, "tow", "Tug-of-War"),
         *speed_lines(
             f"to {TARGET}",
@@ -112,6 +115,27 @@ def report_text(
         *(f"- {note}" for note in notes),
     ]
     return "\n".join(lines) + "\n"
+
+
+def inside_lines(rows: Sequence[Row]) -> list[str]:
+    """What is left inside of the networks, where it has been measured."""
+    names = [name for name in rows[0].metrics if name.startswith(INSIDE)]
+    if not names:
+        return []
+    columns = [Column(name, percent=False, digits=3) for name in names]
+    return [
+        "## Inside",
+        "",
+        markdown_table(rows, columns),
+        "",
+        "Means over networks and tasks, 95 % t-intervals. Gaps are to `retrain`, indices relative "
+        "to it: 0 and 1 are those of a network that never saw what is forgotten, `retrain-2` shows "
+        "what chance makes of them. A gap above 0: a layer still tells the class apart. A relearn "
+        "index below 1: it comes back faster; far above 1 in the network as it is and below 1 with "
+        "a fresh last layer: it was only hidden. Layers are counted from the end: layer 1 is what "
+        "the last one reads, and an edit of one layer changes nothing before it.",
+        "",
+    ]
 
 
 def _weights_lines(

@@ -3,11 +3,14 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from tqdm import tqdm
 
 from experiments.common.methods import Result
+from modeledit_jax.edits.site import get_leaves
 from modeledit_jax.evaluation.forgetting import tow
 from modeledit_jax.evaluation.targets import first_met, forgotten
 from modeledit_jax.report.table import Row
+from modeledit_jax.tasks.inner_forgetting import inner_measurements, inner_metrics
 from modeledit_jax.tasks.outputs import edit_metrics
 from modeledit_jax.tasks.unlearning import UnlearningTask
 from modeledit_jax.tasks.unlearning_metrics import (
@@ -18,7 +21,11 @@ from modeledit_jax.tasks.unlearning_metrics import (
 
 
 def make_rows(
-    tasks: Sequence[UnlearningTask], seeds: Sequence[int], results: Mapping[str, Result]
+    tasks: Sequence[UnlearningTask],
+    seeds: Sequence[int],
+    results: Mapping[str, Result],
+    *,
+    inside: bool = False,
 ) -> list[Row]:
     """One row for every method and task; those of searches have curves.
 
@@ -26,9 +33,11 @@ def make_rows(
       tasks: ``B`` of them.
       seeds: of the network of each task.
       results: by the name of the method; ``original`` and ``retrain`` are among them.
+      inside: measure `inner_metrics` too.
     """
     original, retrain = results["original"], results["retrain"]
     rows = []
+    inner = inner_numbers(tasks, results) if inside else {}
     for name, result in results.items():
         curves = search_curves(result, tasks, retrain)
         needed = evaluations_to_target(result, tasks, original)
@@ -37,12 +46,30 @@ def make_rows(
                 task, result.outputs[index], original.outputs[index], retrain.outputs[index]
             )
             if result.leaves is not None:
-                metrics |= edit_metrics(task.leaves, result.leaves[index])
+                edited = result.leaves[index]
+                original_leaves = get_leaves(task.subject.params, list(edited))
+                metrics |= edit_metrics(original_leaves, edited)
             if result.evaluations is not None:
                 metrics["evaluations_to_target"] = float(needed[index])
+            metrics |= inner[name][index] if inside else {}
             cost = result.costs[index]
             rows.append(Row(name, task.name, seed, metrics, cost, curves=curves[index]))
     return rows
+
+
+def inner_numbers(
+    tasks: Sequence[UnlearningTask], results: Mapping[str, Result]
+) -> dict[str, list[dict[str, float]]]:
+    """`inner_metrics` of every method on every task."""
+    measured = {
+        name: [
+            inner_measurements(task, params)
+            for task, params in zip(tasks, result.params(tasks), strict=True)
+        ]
+        for name, result in tqdm(results.items(), desc="inside", leave=False)
+    }
+    retrain = measured["retrain"]
+    return {name: list(map(inner_metrics, own, retrain)) for name, own in measured.items()}
 
 
 def search_curves(

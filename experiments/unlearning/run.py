@@ -37,6 +37,7 @@ from modeledit_jax.editors.search.search import SearchEditor
 from modeledit_jax.editors.unlearning.references import LogitMask
 from modeledit_jax.subjects.image_classifiers import make_classifier
 from modeledit_jax.subjects.training import gradient_steps, image_recipe
+from modeledit_jax.tasks.deep_reward import deep_reward
 from modeledit_jax.tasks.outputs import role_outputs
 from modeledit_jax.tasks.unlearning import UnlearningTask, forget_classes, forget_samples
 from modeledit_jax.tasks.unlearning_metrics import EVALUATED_ROLES
@@ -60,8 +61,10 @@ def run(config: Config) -> Path:
     """Runs the experiment and writes its folder."""
     named = replace(config, methods=tuple(m for m in config.methods if m not in ALWAYS))
     setup = prepare(config, check_methods(named, "unlearning"))
-    context = {"module": setup.recipe.module, "training": setup.recipe.training}
-    methods = make_methods(named, "unlearning", **context)
+    if config.prototype_penalty or config.relearning_penalty:
+        setup = replace(setup, tasks=[_penalized(config, task) for task in setup.tasks])
+    known: dict[str, Any] = {"module": setup.recipe.module, "training": setup.recipe.training}
+    methods = make_methods(named, "unlearning", scope=config.scope, **known)
     results = unedited(setup)
     results += [retrain(setup, replicate) for replicate in range(1, config.retrains + 1)]
     evaluation = Evaluation(_outputs, EVALUATED_ROLES)
@@ -70,20 +73,30 @@ def run(config: Config) -> Path:
     return run_folder(config) / "report.md"
 
 
+def _penalized(config: Config, task: UnlearningTask) -> UnlearningTask:
+    """The task, with a reward that sees what is left inside."""
+    prototypes, relearning = config.prototype_penalty, config.relearning_penalty
+    return replace(task, reward=deep_reward(task, prototypes=prototypes, relearning=relearning))
+
+
 def unedited(setup: Setup) -> list[Result]:
     """The original networks and, where classes are to be forgotten, the masked ones."""
     by_subject: dict[int, dict[str, np.ndarray]] = {}
-    originals, masked, costs = [], [], []
+    originals, masked = [], []
     for task in tqdm(setup.tasks, desc="original", leave=False):
         if id(task.subject) not in by_subject:  # tasks of one subject share its outputs
             by_subject[id(task.subject)] = _outputs(task, task.subject.params)
         originals.append(by_subject[id(task.subject)])
         if task.forget_classes:
-            edit = LogitMask().edit(task, jax.random.key(0))
-            masked.append(_outputs(task, edit.params))
-            costs.append(edit.cost)
-    results = [Result("original", originals, [Cost()] * len(originals))]
-    return results + ([Result("logit-mask", masked, costs)] if masked else [])
+            masked.append(LogitMask().edit(task, jax.random.key(0)))
+    networks = [task.subject.params for task in setup.tasks]
+    results = [Result("original", originals, [Cost()] * len(originals), networks=networks)]
+    if masked:
+        networks = [edit.params for edit in masked]
+        outputs = list(map(_outputs, setup.tasks, networks))
+        costs = [edit.cost for edit in masked]
+        results.append(Result("logit-mask", outputs, costs, networks=networks))
+    return results
 
 
 def prepare(config: ForgetOptions, searches: Sequence[SearchEditor] = ()) -> Setup:
@@ -138,7 +151,7 @@ def check_samples(config: ForgetOptions, size: int) -> None:
 def retrain(setup: Setup, replicate: int) -> Result:
     """Retrains every task's network from scratch without what is to be forgotten."""
     name = "retrain" if replicate == 1 else f"retrain-{replicate}"
-    outputs, costs = [], []
+    outputs, costs, networks = [], [], []
     steps = gradient_steps(setup.recipe.training, len(setup.recipe.splits.train))
     trainings = [
         _retraining(setup, task, seed, replicate)
@@ -150,10 +163,11 @@ def retrain(setup: Setup, replicate: int) -> Result:
     for task, (key, weight, identity) in tqdm(
         list(zip(setup.tasks, trainings, strict=True)), desc=name, leave=False
     ):
-        outputs.append(_outputs(task, retrained(setup.recipe, key, weight, **identity)))
+        networks.append(retrained(setup.recipe, key, weight, **identity))
+        outputs.append(_outputs(task, networks[-1]))
         # Taken from the cache, or not: its time says nothing about the method.
         costs.append(Cost(gradient_steps=steps, seconds=math.nan))
-    return Result(name, outputs, costs)
+    return Result(name, outputs, costs, networks=networks)
 
 
 def _retraining(

@@ -236,6 +236,13 @@ class Program:
         others = {name for e in self.late if not e.is_product for name in e.names}
         return {name for e in self.late for name in e.names} - others - {self.output}
 
+    @property
+    def order_of_use(self) -> list[int]:
+        """Indices of the edited leaves that are used, by the last equation that reads each."""
+        last = {name: at for at, equation in enumerate(self.late) for name in equation.names}
+        used = [index for index, var in enumerate(self.edited_vars) if var in last]
+        return sorted(used, key=lambda index: last[self.edited_vars[index]])
+
     @cached_property
     def entries(self) -> list[int]:
         """Indices of the edited leaves that are dense kernels of layers with a known input."""

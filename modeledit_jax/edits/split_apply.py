@@ -82,6 +82,11 @@ class SplitApply:
         """Edited leaves that are dense kernels, used once, of layers whose input is cached."""
         return tuple(self.paths[index] for index in _program(self).entries)
 
+    @property
+    def paths_in_order_of_use(self) -> tuple[str, ...]:
+        """The edited leaves that are used, ordered by where each is used last."""
+        return tuple(self.paths[index] for index in _program(self).order_of_use)
+
     def arranged(self, features: Features) -> Features:
         """The same, with the examples along the axis that makes `suffix` fast."""
         axis = _program(self).axis

@@ -91,7 +91,7 @@ def correct(
 ) -> Bool[Array, "*batch n"]:
     """Which examples `accuracy` counts: ``argmax(logits) == label``."""
     _check(logits, labels, None)
-    logits, relative, own = _by_class(_all_logits(logits), labels)
+    logits, relative, own = _by_class(all_logits(logits), labels)
     before = relative < 0
     ahead = jnp.where(before, logits >= own, logits > own)
     ahead |= jnp.isnan(logits) & (before | ~jnp.isnan(own))
@@ -104,7 +104,7 @@ def true_class_probabilities(
 ) -> Float[Array, "*batch n"]:
     """Softmax probability of the label of every example, float32."""
     _check(logits, labels, None)
-    logits, _, own = _by_class(_all_logits(logits.astype(jnp.float32)), labels)
+    logits, _, own = _by_class(all_logits(logits.astype(jnp.float32)), labels)
     # ``1 / Σ exp(z_c − z_y)`` needs no maximum. Where a class leads by 80 nats and more, 1e-35 is
     # the answer, so that the gradient is not zero times infinity.
     return 1.0 / jnp.sum(jnp.exp(jnp.minimum(logits - own, 80.0)), axis=-2)
@@ -150,7 +150,7 @@ def _check(logits: Array, labels: Array, weights: Array | None) -> None:
     check_integers(labels=labels)
 
 
-def _all_logits(logits: Float[Array, "*batch n c"]) -> Float[Array, "*batch n classes"]:
+def all_logits(logits: Float[Array, "*batch n c"]) -> Float[Array, "*batch n classes"]:
     """The logits of all classes: a single one is joined by its silent partner, zero."""
     if logits.shape[-1] != 1:
         return logits
@@ -178,7 +178,7 @@ def _label_log_probability(
     logits: Float[Array, "*batch n c"], labels: Int[Array, " n"]
 ) -> Float[Array, "*batch n"]:
     """``log softmax(logits)[label]`` in float32."""
-    logits, _, own = _by_class(_all_logits(logits.astype(jnp.float32)), labels)
+    logits, _, own = _by_class(all_logits(logits.astype(jnp.float32)), labels)
     return own[..., 0, :] - jax.nn.logsumexp(logits, axis=-2)
 
 

@@ -50,6 +50,55 @@ def _distances() -> list[MetricCard]:
     ]
 
 
+def _inside(layers: int = 2) -> list[MetricCard]:
+    """Of `inner_metrics`; the gaps of networks with more layers are as those of two."""
+    gaps = [
+        MetricCard(
+            f"prototype_gap_{shots}_layer_{layer}",
+            f"how much better than in Retrain what the {_FROM_THE_END[layer]} layer reads tells "
+            f"forget examples of test apart by {shots} labeled example(s) of each class; below 0 "
+            "it is erased beyond that. Networks with more layers have more of these",
+            "recall of the forget examples by nearest class mean − Retrain's, mean of 20 draws",
+            "in the manner of the prototypical relearning attack (arXiv 2506.01318)",
+            "−1…1",
+            "none",
+            "above 0",
+        )
+        for layer in range(1, layers + 1)
+        for shots in (1, 5)
+    ]
+    relearning = [
+        MetricCard(
+            f"relearn_index{suffix}",
+            f"how long training on all examples takes to bring the forgotten back{words}, relative "
+            "to Retrain; at most 500 steps are taken, so that large values are lower bounds",
+            "steps until forget accuracy on train is 95 % of the original's / max(Retrain's, 1)",
+            "anamnesis index (Chundawat et al. 2023); with a fresh head: this project",
+            "0…500",
+            "none",
+            before,
+        )
+        for suffix, words, before in (
+            ("", "", "0"),
+            ("_fresh", ", where the last layer starts anew", "below 1"),
+        )
+    ]
+    membership = MetricCard(
+        "membership_gap",
+        "how much better than Retrain's the losses tell forget examples of train from examples "
+        "that no network was trained on: of test, of the same classes where classes are forgotten",
+        "AUC of −loss, trained on against not − Retrain's",
+        "loss attack of Yeom et al. 2018, as an AUC in place of a fitted threshold",
+        "−1…1",
+        "none",
+        "above 0 where training overfits",
+    )
+    return [*gaps, *relearning, membership]
+
+
+_FROM_THE_END = {1: "last", 2: "second last"}
+
+
 METRIC_CARDS: tuple[MetricCard, ...] = (
     *_accuracies(),
     MetricCard(
@@ -119,5 +168,6 @@ METRIC_CARDS: tuple[MetricCard, ...] = (
         "lower",
         "never",
     ),
+    *_inside(),
 )
 """One card per metric, in the order of a report."""

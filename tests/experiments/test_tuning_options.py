@@ -18,13 +18,17 @@ from experiments.tuning.lifelong_editing.__main__ import command as tune_lifelon
 from experiments.tuning.unlearning import run as unlearning
 from experiments.tuning.unlearning.__main__ import command as tune_unlearning
 from experiments.unlearning.config import REWARDS as FORGETTING
-from modeledit_jax.presets.preset import load_preset
+from modeledit_jax.presets.preset import load_preset, preset_names
 from tests.data.published_files import write_comments, write_images
 from tests.experiments.collections_of_facts import write_collections
 from tests.experiments.option_rows import Row, run_row, small_corpus, untried
 from tests.lifelong.folders import write_folder
 
 SMALL = {"seeds": "1", "epochs": "1", "budget": "20", "methods": "openes-shift"}
+OTHERS = [
+    name for name in preset_names("unlearning")
+    if name not in SEARCHES and load_preset(name, "unlearning").kind.__name__ in unlearning.GRIDS
+]  # fmt: skip
 FORGET = [
     {"methods": " ".join(SEARCHES), "budget": "40", "forget_class": "7"},
     {"dataset": "mnist", "parametrization": "per-weight", "observation": "time",
@@ -34,6 +38,7 @@ FORGET = [
     {"dataset": "npz", "npz_path": "own.npz", "parametrization": "per-column",
      "observation": "weights", "methods": "ppo-shift", "precision": "bfloat16"},
     {"forget_class": "all", "reward": "accuracy"},
+    {"methods": " ".join(OTHERS), "forget_class": "7"},
 ]  # fmt: skip
 MITIGATE = [
     {"methods": " ".join(SEARCHES), "budget": "40"},
@@ -60,7 +65,7 @@ TAUGHT = [*(TINY | row for row in LIFELONG), GIVEN]
 
 
 def test_every_value_is_in_a_row():
-    named = {"reward": FORGETTING, "forget_class": ("all",), "methods": SEARCHES}
+    named = {"reward": FORGETTING, "forget_class": ("all",), "methods": (*SEARCHES, *OTHERS)}
     assert untried(tune_unlearning.options, [SMALL | row for row in FORGET], **named) == set()
     named = {"reward": REWARDS, "methods": SEARCHES}
     assert untried(tune_debiasing.options, [SMALL | row for row in MITIGATE], **named) == set()

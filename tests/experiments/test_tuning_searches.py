@@ -1,16 +1,23 @@
 """Tuning of searches: equal numbers of trials, scores on select, and presets of what was best."""
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments.tuning import searches
 from experiments.tuning.bias_mitigation import run as bias_mitigation
 from experiments.tuning.unlearning import run as unlearning
 from experiments.tuning.unlearning.__main__ import command
 from experiments.tuning.unlearning.config import TuneConfig
-from modeledit_jax.presets.preset import load_preset
+from modeledit_jax.editors.editor import EditResult
+from modeledit_jax.editors.unlearning.references import Original
+from modeledit_jax.evaluation.accuracy import accuracies
+from modeledit_jax.presets.preset import load_preset, preset_names
+from tests import tiny
 from tests.experiments.command_line import error_of
 
 KINDS = ("PPO", "OpenES", "SNES", "RandomSearch")
@@ -27,6 +34,39 @@ def test_every_search_has_six_trials_of_settings_that_it_has(module):
             assert all(getattr(preset.build(), field) == trial[field] for field in trial)
     with pytest.raises(ValueError, match="no grid of settings for HillClimb: this command tunes"):
         module.trials("HillClimb")
+
+
+def test_every_other_method_has_six_trials_of_settings_that_it_has():
+    presets = [load_preset(name, "unlearning") for name in preset_names("unlearning")]
+    kinds = {preset.kind.__name__: preset for preset in presets}
+    assert set(unlearning.GRIDS) <= set(kinds)
+    for kind in set(unlearning.GRIDS) - set(KINDS):
+        found = unlearning.trials(kind)
+        assert len(found) == 6 == len({tuple(trial.values()) for trial in found})
+        for trial in found:
+            assert trial.items() <= vars(kinds[kind].with_settings(trial).build()).items()
+    assert "trials" in load_preset("eu", "unlearning").tuned
+
+
+def test_an_edit_without_a_curve_is_judged_by_its_end():
+    tasks = [tiny.task(1), tiny.task(2)]
+    keys = jax.random.split(jax.random.key(0), 2)
+    arguments = (tasks, keys, accuracies, unlearning.area)
+    nothing = searches._score(Original(), *arguments)
+    found = []
+    for task in tasks:
+        sets = task.roles["select"]
+        logits = task.subject.apply(task.subject.params, jnp.asarray(sets.x))
+        right = np.asarray(logits).argmax(axis=1) == sets.targets
+        found.append(1 - right[sets.weights["forget"] > 0].mean())
+    assert nothing == pytest.approx(np.mean(found))
+
+    @dataclass(frozen=True)
+    class Explode:
+        def edit(self, task, key):
+            return EditResult(jax.tree.map(lambda leaf: leaf * jnp.inf, task.subject.params))
+
+    assert searches._score(Explode(), *arguments) == searches.DIVERGED
 
 
 def test_long_episodes_are_tuned_for_ppo_alone():
@@ -97,7 +137,7 @@ def test_the_best_settings_become_a_preset(config, monkeypatch):
     [
         (
             {"methods": ("ridge",)},
-            "--methods ridge is no search: this command tunes",
+            "no grid of settings for RidgeEditor: this command tunes",
         ),
         ({"methods": ("openes",)}, "unknown method 'openes'"),
         ({"horizon": 2}, "no grid of settings for OpenES"),

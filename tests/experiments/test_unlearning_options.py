@@ -39,6 +39,18 @@ ROWS = [
         "precision": "bfloat16",
     },
     {"forget_class": "all", "methods": "ridge original logit-mask", "edit_size_penalty": "0.1"},
+    {
+        "prototype_penalty": "1",
+        "relearning_penalty": "0.5",
+        "methods": "ppo-shift snes-shift",
+        "forget_class": "3,5",
+    },
+    {
+        "methods": "ft ssd cf-1 influence",
+        "scope": "network",
+        "forget_samples": "1 2",
+        "deep_metrics": FLAG,
+    },
     {"forget_class": "3,5", "horizon": "2", "methods": "ppo-mask", "site": "fc1/kernel head/bias"},
     {
         "forget_samples": "0 5",

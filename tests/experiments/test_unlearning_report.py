@@ -11,7 +11,7 @@ from experiments.common.methods import Method, Result
 from experiments.unlearning.config import Config
 from experiments.unlearning.figures import write_figures
 from experiments.unlearning.report import report_text, write_report
-from experiments.unlearning.rows import accuracies_on_test, make_rows
+from experiments.unlearning.rows import accuracies_on_test, inner_numbers, make_rows
 from modeledit_jax.editors.editor import Cost
 from modeledit_jax.editors.unlearning.references import Original
 from modeledit_jax.evaluation.forgetting import tow
@@ -33,7 +33,8 @@ METHODS = [
 def results():
     outputs = [role_outputs(task, task.subject.params, EVALUATED_ROLES) for task in TASKS]
     noisy = [{role: logits[::-1] for role, logits in each.items()} for each in outputs]
-    original = Result("original", outputs, [Cost()] * 2)
+    networks = [task.subject.params for task in TASKS]
+    original = Result("original", outputs, [Cost()] * 2, networks=networks)
     _, retain = accuracies_on_test(TASKS, original)
     leaves = [
         {path: leaf + 0.25 * (1 + index) for path, leaf in task.leaves.items()}
@@ -115,3 +116,23 @@ def test_the_report_compares_what_was_learned(learned):
     assert ("## Comparisons" in text) == bool(learned)
     assert ("| mine | ridge |" in text) == bool(learned)
     assert "| mine | 1/2 | not reached | not reached |" in text
+
+
+@pytest.mark.slow
+def test_what_is_left_inside_is_measured_where_it_is_asked_for():
+    rows = make_rows(TASKS, SEEDS, by_name(), inside=True)
+    retrain = select(rows, method="retrain")[0].metrics
+    assert retrain["relearn_index"] in (0.0, 1.0) and retrain["prototype_gap_1_layer_1"] == 0
+    text = report_text(Config(run_dir=Path("nowhere")), TASKS, rows, [], ["mine"], [])
+    assert "## Inside" in text and "prototype gap 5 layer 2" in text
+    without = make_rows(TASKS, SEEDS, by_name())
+    assert not any(name.startswith("relearn") for name in without[0].metrics)
+    assert set(inner_numbers(TASKS, by_name())) == set(by_name())
+
+
+def test_a_result_gives_whole_networks():
+    found = by_name()
+    assert found["original"].params(TASKS)[0] is TASKS[0].subject.params
+    edited = found["ridge"].params(TASKS)[1]
+    np.testing.assert_array_equal(edited["fc2"]["kernel"], TASKS[1].leaves["fc2/kernel"] + 0.5)
+    assert edited["fc1"]["kernel"] is TASKS[1].subject.params["fc1"]["kernel"]

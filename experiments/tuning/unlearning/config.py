@@ -1,4 +1,4 @@
-"""Options of the tuning of the searches for unlearning."""
+"""Options of the tuning of the methods for unlearning."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -10,7 +10,7 @@ from experiments.unlearning.config import ForgetOptions
 
 @dataclass(frozen=True)
 class TuneConfig(MethodOptions, ForgetOptions):
-    """Tune the searches of the unlearning experiment."""
+    """Tune the methods of the unlearning experiment."""
 
     default_class: ClassVar[str] = "all"
 

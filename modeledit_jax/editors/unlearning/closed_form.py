@@ -1,11 +1,12 @@
 """Unlearning in closed form: one forward and backward pass, then linear algebra on every layer.
 
 *Projection* takes away what a layer reads along the direction that the mean input of the forgotten
-class shares with no retained class (in the manner of DAMP, arXiv 2604.15166). *Ridge* asks for
-other outputs on the examples to forget and the same ones on the rest, in least squares (Meng et
-al. 2023, *Mass-Editing Memory in a Transformer*, for a dense classifier).
+class shares with no retained class (in the manner of DAMP, arXiv 2604.15166). *Prototype
+projection* does so with what the layer puts out, so that nothing behind it sees the class on its
+own. *Ridge* asks for other outputs on the examples to forget and the same ones on the rest, in
+least squares (Meng et al. 2023, *Mass-Editing Memory in a Transformer*, for a dense classifier).
 
-Both read the ``reward`` role, as a search does, and edit dense kernels ``z = h W`` alone, each from
+They read the ``reward`` role, as a search does, and edit dense kernels ``z = h W`` alone, each from
 the activations ``h [N, Q, D]`` of the unedited network. Linear algebra is float64.
 """
 
@@ -104,7 +105,7 @@ class Activations:
 
 @dataclass(frozen=True)
 class _ClosedForm(ABC):
-    """What the two editors share; they differ in the change of a kernel."""
+    """What these editors share; they differ in the change of a kernel."""
 
     def edit(self, task: Task, key: Key) -> EditResult:
         """Returns the edited network; ``key`` is not used.
@@ -145,6 +146,28 @@ class ProjectionEditor(_ClosedForm):
         sets = (seen.forget, seen.retain)
         basis = residual_basis(*(class_means(seen.inputs[path], seen.label, w) for w in sets))
         return -self.strength * basis @ (basis.T @ kernel)
+
+
+@dataclass(frozen=True)
+class PrototypeProjection(_ClosedForm):
+    """``W ← W − strength · W U Uᵀ`` with the `residual_basis` ``U`` of the classes' mean outputs.
+
+    Mean outputs are relative to the mean of the retained classes, so that a bias, which is no part
+    of a kernel, has no share in them. What the forgotten prototypes differ by is gone from what the
+    layer puts out; what they share with others stays, and is what the class is then taken for.
+
+    Attributes:
+      strength: 1 takes the directions away, 2 mirrors them.
+    """
+
+    strength: float = 1.0
+
+    def _change(self, seen: Activations, path: str, kernel: np.ndarray) -> np.ndarray:
+        sets = (seen.forget, seen.retain)
+        forget, retain = (class_means(seen.inputs[path], seen.label, w) @ kernel for w in sets)
+        center = retain.mean(axis=0)
+        basis = residual_basis(forget - center, retain - center)
+        return -self.strength * (kernel @ basis) @ basis.T
 
 
 @dataclass(frozen=True)

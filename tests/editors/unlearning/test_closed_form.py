@@ -12,6 +12,7 @@ from scipy.special import logsumexp
 from modeledit_jax.editors.editor import Editor
 from modeledit_jax.editors.unlearning.closed_form import (
     ProjectionEditor,
+    PrototypeProjection,
     RidgeEditor,
     class_means,
     lead_steps,
@@ -279,3 +280,24 @@ def test_bad_tasks_name_the_cure(editor):
 def test_bad_settings_name_the_cure(editor, message):
     with pytest.raises(ValueError, match=message):
         editor.edit(tiny.task(0), KEY)
+
+
+@pytest.mark.parametrize("strength", [1.0, 2.0])
+def test_a_prototype_projection_takes_the_class_out_of_the_outputs(strength):
+    task = tiny.task(1, site="fc1/kernel")
+    sets = task.roles["reward"]
+    kernel, x = np.asarray(task.leaves["fc1/kernel"], np.float64), np.asarray(sets.x, np.float64)
+    means = np.stack([(x[sets.targets == c] @ kernel).mean(axis=0) for c in range(3)])
+    center = (means[0] + means[2]) / 2
+    forget, between = means[1] - center, means[0] - center
+    residual = forget - between * (forget @ between) / (between @ between)
+    unit = residual / np.linalg.norm(residual)
+    found = PrototypeProjection(strength).edit(task, KEY).params["fc1"]["kernel"]
+    expected = kernel - strength * np.outer(kernel @ unit, unit)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    after = np.stack([(x[sets.targets == c] @ found).mean(axis=0) for c in range(3)])
+    np.testing.assert_allclose(after[0] - after[2], means[0] - means[2], rtol=1e-3, atol=1e-5)
+    apart = (after[1] - (after[0] + after[2]) / 2) @ unit
+    np.testing.assert_allclose(
+        apart, (1 - strength) * np.linalg.norm(residual), rtol=1e-3, atol=1e-5
+    )
