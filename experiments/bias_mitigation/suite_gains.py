@@ -58,7 +58,13 @@ class SuiteStatistics:
             (suite, held_out): self._sampled("original", suite, held_out)
             for suite in self.suites
             for held_out in (False, True)
+            if not held_out or self._has_held_out(suite)
         }
+
+    def _has_held_out(self, suite: str) -> bool:
+        outputs = self.results["original"].outputs
+        pairs = zip(self.setup.tasks, outputs, strict=True)
+        return all(block_scores(*pair, suite, held_out=True).columns.any() for pair in pairs)
 
     def changes_of(self, method: str) -> SuiteChanges:
         """Changes by a method, of all terms and of the held-out ones (``fped_held_out``)."""

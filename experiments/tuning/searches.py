@@ -1,7 +1,8 @@
-"""Trials of searches, which all tuning of searches shares, and the presets they end in."""
+"""Trials of searches and of other editors, which all tuning shares, and the presets they end in."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -15,6 +16,7 @@ from tqdm import tqdm
 from experiments.common.checks import check_distinct
 from experiments.common.methods import method_context
 from experiments.common.options import MethodOptions, RunOptions, run_folder
+from modeledit_jax.editors.editor import Editor
 from modeledit_jax.editors.search.search import SearchEditor
 from modeledit_jax.presets.preset import Preset, load_preset
 from modeledit_jax.presets.writing import tuned_preset
@@ -22,22 +24,32 @@ from modeledit_jax.run.edit_many import edit_many
 from modeledit_jax.run.files import atomic_write_text, cached_json
 from modeledit_jax.run.folder import as_json
 from modeledit_jax.run.plan_evaluation import Measure, PlanEvaluator
+from modeledit_jax.tasks.outputs import role_outputs
 from modeledit_jax.tasks.task import Task
-from modeledit_jax.types import Key
+from modeledit_jax.types import Key, Params
 
 Settings = Mapping[str, float]
 Curves = Mapping[str, np.ndarray]
 
 
-def searches(config: MethodOptions, family: str) -> dict[str, Preset]:
+def searches(
+    config: MethodOptions, family: str, others: tuple[type, ...] = ()
+) -> dict[str, Preset]:
     """The presets named on the command line.
 
+    Args:
+      config: options.
+      family: of presets.
+      others: classes that are tuned as well, beside searches.
+
     Raises:
-      ValueError: one is no search.
+      ValueError: one is no search and none of these.
     """
     found = [load_preset(name, family) for name in config.methods]
-    if others := [preset.name for preset in found if not issubclass(preset.kind, SearchEditor)]:
-        raise ValueError(f"--methods {others[0]} is no search: this command tunes searches alone")
+    kinds = (SearchEditor, *others)
+    if unknown := [preset.name for preset in found if not issubclass(preset.kind, kinds)]:
+        named = " and ".join(("searches", *(kind.__name__ for kind in others)))
+        raise ValueError(f"--methods {unknown[0]} is no search: this command tunes {named} alone")
     check_distinct("--methods", [preset.name for preset in found])
     return {preset.name: preset for preset in found}
 
@@ -97,25 +109,50 @@ def files_of(config: MethodOptions, family: str) -> dict[str, str]:
     return {load_preset(n, family).name: n for n in config.methods if n.endswith(".toml")}
 
 
-def _with_settings(config: MethodOptions, preset: Preset, trial: Settings) -> SearchEditor:
-    """The search of one trial; its numbers are arrays, so that trials share what is compiled."""
-    search = preset.build(**method_context(config))
-    numbers = {n: v if n == "population" else jnp.float32(v) for n, v in trial.items()}
-    return search.replace(**numbers)
+def _with_settings(config: MethodOptions, preset: Preset, trial: Settings) -> Editor:
+    """The editor of one trial; its numbers are arrays, so that trials share what is compiled."""
+    editor = preset.build(**method_context(config))
+    numbers = {n: v if isinstance(v, int) else jnp.float32(v) for n, v in trial.items()}
+    return replace(editor, **numbers)
 
 
 def _score(
-    search: SearchEditor,
+    editor: Editor,
     tasks: Sequence[Task],
     keys: Key,
     measure: Measure,
     score: Callable[[Curves, Curves], float],
 ) -> float:
-    env = search.make_world(tasks[0])
+    if not isinstance(editor, SearchEditor):
+        return _score_edits(editor, tasks, keys, measure, score)
+    env = editor.make_world(tasks[0])
     evaluator = PlanEvaluator(env, tasks, measure)
     nothing = np.zeros((len(tasks), 1, env.horizon, env.edit.action_size), np.float32)
-    plans = np.stack([result.trace.plans for result in edit_many(search, tasks, keys)])
+    plans = np.stack([result.trace.plans for result in edit_many(editor, tasks, keys)])
     return score(evaluator.curves(plans, "select"), evaluator.curves(nothing, "select"))
+
+
+def _score_edits(
+    editor: Editor,
+    tasks: Sequence[Task],
+    keys: Key,
+    measure: Measure,
+    score: Callable[[Curves, Curves], float],
+) -> float:
+    """As `_score`, of an editor that makes one edit and has no progress to show."""
+    measured = jax.jit(measure)
+
+    def on_select(params: Sequence[Params]) -> Curves:
+        found = []
+        for task, own in zip(tasks, params, strict=True):
+            sets = task.roles["select"]
+            targets, weights = jax.tree.map(jnp.asarray, (sets.targets, dict(sets.weights)))
+            outputs = role_outputs(task, own, ["select"])["select"]
+            found.append(measured(outputs, targets, weights))
+        return {name: np.array([[float(one[name])] for one in found]) for name in found[0]}
+
+    edited = [result.params for result in edit_many(editor, tasks, keys)]
+    return score(on_select(edited), on_select([task.subject.params for task in tasks]))
 
 
 def write_tuning(

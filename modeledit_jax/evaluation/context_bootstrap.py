@@ -117,15 +117,15 @@ class Changes:
 
 
 def changes(
-    before: Float[np.ndarray, "s draws 5"],
-    after: Float[np.ndarray, "s draws 5"],
+    before: Float[np.ndarray, "_ _ 5"],
+    after: Float[np.ndarray, "_ _ 5"],
     relative: Sequence[str] = ("dispersion", "fped", "fned"),
     seed: int = 0,
 ) -> Mapping[str, Changes]:
     """Changes of the means over networks, which are drawn anew in every resample.
 
     Args:
-      before, after: of `resample`, of the same networks and suite.
+      before, after: ``[S, draws, 5]`` of `resample`, of the same networks and suite.
       relative: statistics whose change is a fraction of the value before; of the others it is the
         difference.
       seed: of the drawing of networks; equal for all edits of the same number of networks.

@@ -67,8 +67,9 @@ def text_ids(
     begin = [] if start is None else [start]
     found = tokenizer.encode_batch(list(texts), add_special_tokens=False)
     ids = [begin + encoding.ids[:length] for encoding in found]
-    if empty := next((text for text, own in zip(texts, ids, strict=True) if not own), None):
-        raise ValueError(f"the text {empty!r} has no token: leave it out")
+    empty = [text for text, own in zip(texts, ids, strict=True) if not own]
+    if empty:
+        raise ValueError(f"the text {empty[0]!r} has no token: leave it out")
     return ids
 
 

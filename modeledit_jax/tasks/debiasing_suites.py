@@ -86,6 +86,8 @@ def suite_metrics(task: DebiasingTask, outputs: Outputs) -> dict[str, float]:
     for name in suites:
         for held_out in (False, True):
             found = block_scores(task, outputs, name, held_out)
+            if not found.columns.any():  # a suite without held-out terms
+                continue
             once = [np.ones((1, int((found.label == label).sum())), int) for label in (0, 1)]
             statistics = dict(zip(STATISTICS, found.statistics(once)[0].tolist(), strict=True))
             for kind in STATISTICS[:3] if held_out else STATISTICS:

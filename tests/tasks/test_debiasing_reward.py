@@ -156,3 +156,30 @@ def test_the_reward_in_a_world_is_never_invalid(task):
         assert all(bool(jnp.isfinite(part)) for part in parts.values())
         if expected is not None:
             assert float(score) == expected
+
+
+def test_fidelity_by_hand(task):
+    """Its parts against NumPy, in units of the variance of the unedited scores."""
+    before, sets = _scores(task), task.roles["reward"]
+    noise = np.random.default_rng(1).normal(size=len(before)).astype(np.float32)
+    after = before + noise
+    score, parts = _judge(after, "fidelity", weights=(("pairing", 5.0),))
+    plain, blocks = members(sets, "comments"), np.asarray(sets.targets.blocks)
+    unit = before[plain].var()
+    expected = {
+        "distillation": -(noise[plain] ** 2).mean() / unit,
+        "block_mean": -(noise[blocks].mean(axis=1) ** 2).mean() / unit,
+        "pairing": -after[blocks].var(axis=1).mean() / unit,
+    }
+    for name, value in expected.items():
+        np.testing.assert_allclose(parts[name], value, rtol=1e-3)
+    total = expected["distillation"] + 0.5 * expected["block_mean"] + 5.0 * expected["pairing"]
+    np.testing.assert_allclose(score, total, rtol=1e-3)
+
+
+def test_fidelity_does_not_pay_for_a_shift_of_all_texts_about_people(task):
+    """What the AUC parts allow: the same step down for every counterfactual, and no comment."""
+    before, sets = _scores(task), task.roles["reward"]
+    shifted = before - 1.0 * np.asarray(sets.weights["counterfactuals"], np.float32)
+    assert _judge(shifted, "fidelity")[0] < _judge(before, "fidelity")[0] - 0.01
+    assert _judge(shifted)[0] == pytest.approx(_judge(before)[0], abs=1e-3)
