@@ -88,7 +88,7 @@ class DebiasingReward(Reward):
         values |= self._on_counterfactuals(batch.outputs[:, 0], batch.targets)
         if "pairing" in self.parts:
             before = batch.original[:, 0]
-            values |= self._fidelity(batch.outputs[:, 0], before, batch.targets.blocks)
+            values |= self._fidelity(batch.outputs[:, 0], before, batch.targets)
         values["edit_size"] = -jnp.square(edit.size())
         chosen = {name: values[name] for name in self.parts}
         return sum((self.weights[n] * v for n, v in chosen.items()), start=jnp.zeros(())), chosen
@@ -120,11 +120,14 @@ class DebiasingReward(Reward):
             "fned": -differences.fned,
         }
 
-    def _fidelity(self, scores: Array, original: Array, blocks: Array) -> dict[str, Array]:
+    def _fidelity(self, scores: Array, original: Array, targets: Any) -> dict[str, Array]:
         """Squared changes and the spread within blocks, in units of the variance of the scores."""
+        blocks, unit = targets.blocks, self.baseline.variance
         moved, within = jnp.square(scores - original)[: self.number], scores[blocks]
-        mean = (within - original[blocks]).mean(axis=1)
-        unit = self.baseline.variance
+        # Of texts with a term: those with other words are moved to the same level, not they to them.
+        named = targets.groups.any(axis=1)[blocks].astype(jnp.float32)
+        named = jnp.where(named.sum(axis=1, keepdims=True) > 0, named, 1.0)
+        mean = (named * (within - original[blocks])).sum(axis=1) / named.sum(axis=1)
         return {
             "distillation": -moved.mean() / unit,
             "block_mean": -jnp.square(mean).mean() / unit,
