@@ -42,8 +42,8 @@ WEIGHTS: dict[str, float] = {
     "fped": 1.0,
     "fned": 1.0,
     "distillation": 1.0,
-    "block_mean": 0.5,
-    "pairing": 10.0,
+    "block_mean": 5.0,
+    "pairing": 5.0,
 }
 """Weight of every part; where a part is a loss or a difference it counts negatively."""
 
@@ -124,7 +124,7 @@ class DebiasingReward(Reward):
         """Squared changes and the spread within blocks, in units of the variance of the scores."""
         blocks, unit = targets.blocks, self.baseline.variance
         moved, within = jnp.square(scores - original)[: self.number], scores[blocks]
-        # Of texts with a term: those with other words are moved to the same level, not they to them.
+        # The level is that of texts with a term: those with other words are moved to it.
         named = targets.groups.any(axis=1)[blocks].astype(jnp.float32)
         named = jnp.where(named.sum(axis=1, keepdims=True) > 0, named, 1.0)
         mean = (named * (within - original[blocks])).sum(axis=1) / named.sum(axis=1)
@@ -155,8 +155,9 @@ def debiasing_reward(
         ``"fped"``: FPED at the frozen threshold and nothing else. An edit that calls nothing toxic
         earns its maximum; it is here to show that, not to be used.
         ``"fidelity"``: with logits ``z`` before and ``z′`` after,
-        ``− (E(z′−z)² + ½·E(block mean of z′−z)² + 10·E Var_t z′) / Var z``; the first mean and
-        ``Var z`` are over comments, the others over blocks. Smooth, and no threshold has a part.
+        ``− (E(z′−z)² + 5·E(block mean of z′−z)² + 5·E Var_t z′) / Var z``; the first mean and
+        ``Var z`` are over comments, the others over blocks, and a block's mean is over its texts
+        with an identity term. Smooth, and no threshold has a part.
       weights: of parts, in place of `WEIGHTS`.
 
     Raises:

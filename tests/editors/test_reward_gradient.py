@@ -17,7 +17,7 @@ KEY = jax.random.key(0)
 
 def score(task, params):
     env = make_world("shift", task)
-    leaves = {path: params["fc2"]["kernel"] for path in task.site}
+    leaves = dict.fromkeys(task.site, params["fc2"]["kernel"])
     return float(env.evaluate(leaves, env.default_params)[0])
 
 
@@ -55,5 +55,7 @@ def test_a_reward_without_a_slope_is_refused():
         return jnp.mean(sets["comments"].outputs > 0)
 
     task = replace(biased.task(), reward=as_reward(decisions))
-    with pytest.raises(ValueError, match="has no gradient in fc2/kernel: choose one that is smooth"):
+    with pytest.raises(
+        ValueError, match="has no gradient in fc2/kernel: choose one that is smooth"
+    ):
         RewardGradient(steps=1).edit(task, KEY)

@@ -41,7 +41,9 @@ def test_further_texts_add_to_what_is_there(features, monkeypatch):
     first, ran = features(TEXTS[:1]), []
     run = module.text_states
     monkeypatch.setattr(
-        module, "text_states", lambda c, p, ids, *rest: ran.append(len(ids)) or run(c, p, ids, *rest)
+        module,
+        "text_states",
+        lambda c, p, ids, *rest: ran.append(len(ids)) or run(c, p, ids, *rest),
     )
     both = features(TEXTS)
     np.testing.assert_array_equal(both.pooled[:1], first.pooled)

@@ -82,7 +82,8 @@ def test_gates_by_hand():
     assert all(gate.passed for gate in suite_gates(good, before))
     assert len(suite_gates(good, before)) == 6  # the rate that is not defined is none
     for name, value in (("auc", 0.944), ("fuzzed_auc", 0.894), ("windows_fpr", 0.17),
-                        ("test_fpr", 0.13), ("accuracy", 0.889), ("madlibs_bpsn_m5", 0.5)):  # fmt: skip
+                        ("test_fpr", 0.13), ("accuracy", 0.889),
+                        ("madlibs_bpsn_m5", 0.5)):  # fmt: skip
         failed = [gate for gate in suite_gates(good | {name: value}, before) if not gate.passed]
         assert len(failed) == 1, name
     assert mean_metrics([{"a": 1.0}, {"a": 2.0}]) == {"a": 1.5}
@@ -96,7 +97,9 @@ def test_curves_are_the_metrics_of_the_role(outputs):
     rows = np.flatnonzero(sets.weights["comments"])
     scores, label = outputs["select"][rows, 0], sets.label[rows]
     blocks = outputs["select"][np.asarray(sets.targets.blocks), 0]
-    np.testing.assert_allclose(found["dispersion"], blocks.var(axis=1).mean() / scores.var(), rtol=1e-4)
+    np.testing.assert_allclose(
+        found["dispersion"], blocks.var(axis=1).mean() / scores.var(), rtol=1e-4
+    )
     np.testing.assert_allclose(found["auc"], roc_auc_score(label, scores), atol=1e-5)
     cut = float(equal_error_threshold(jnp.asarray(scores), jnp.asarray(label)))
     called = scores >= cut

@@ -1,8 +1,5 @@
 """Real comments with contexts: roles, folds, overlap, and what is refused."""
 
-import csv
-import io
-
 import numpy as np
 import pytest
 
@@ -16,22 +13,12 @@ from modeledit_jax.data.comments.real_comments import (
 from modeledit_jax.data.comments.terms import DIXON_TERMS
 from modeledit_jax.data.comments.text import find_identities, mentions, tokenize
 from modeledit_jax.data.comments.views import texts_of
-from tests.data.comment_files import TERMS, comment_rows, jigsaw
-
-PARTS = ("train", "dev", "test")
+from tests.data.comment_files import TERMS, comment_rows, jigsaw, write_sentences
 
 
-def write(folder, number=480):
-    jigsaw(folder, comment_rows(number))
-    rows = [["rev_id", "comment", "is_toxic", "split"]]
-    for index in range(60):
-        text = f"In {TERMS[index % 8].title()} history, {'abcdefghij'[index % 10] * (index + 1)} is."
-        rows.append([str(index), text, "False", PARTS[index % 3]])
-    (folder / "dixon").mkdir()
-    out = io.StringIO()
-    csv.writer(out, delimiter="\t").writerows(rows)
-    (folder / "dixon" / "toxicity_debiasing_data.tsv").write_text(out.getvalue())
-    return folder
+def write(folder):
+    jigsaw(folder, comment_rows(480))
+    return write_sentences(folder)
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +61,12 @@ def test_test_blocks_hold_every_term(folds):
     for kind, part in sets.items():
         assert len(part.blocks) <= SIZES["test"][kind]
         terms = part.groups[part.blocks].argmax(axis=2)
-        np.testing.assert_array_equal(terms, np.tile(np.arange(len(data.identities)), (len(terms), 1)))
-        np.testing.assert_array_equal(find_identities(words(data, part), data.identities), part.groups)
+        np.testing.assert_array_equal(
+            terms, np.tile(np.arange(len(data.identities)), (len(terms), 1))
+        )
+        np.testing.assert_array_equal(
+            find_identities(words(data, part), data.identities), part.groups
+        )
         assert np.all(part.label[part.blocks] == part.label[part.blocks[:, :1]])
     assert not data.suites["wikipedia"].label.any()
 
@@ -108,7 +99,7 @@ def test_the_reward_knows_training_comments(folds):
     data = folds[0]
     train, reward = data.roles["train"], data.roles["reward"]
     own = len(reward) - len(train)  # of so few comments all
-    assert 0 < own and len(train) < HARMLESS
+    assert own > 0 and len(train) < HARMLESS
     np.testing.assert_array_equal(reward.tokens[own:], train.tokens)
     assert not set(reward.tokens[:own, 0]) & set(train.tokens[:, 0])
 

@@ -17,9 +17,7 @@ def data():
     encoder = TextEncoder(TERMS, (0, 1))
     roles = {role: encoder(texts, LABEL[: len(texts)]) for role, texts in TEXTS.items()}
     added = {"more": encoder(["men"], LABEL[:1])}
-    return CommentData(
-        "toy", encoder.vocabulary, TERMS, (False, True), roles, {}, added=added
-    )
+    return CommentData("toy", encoder.vocabulary, TERMS, (False, True), roles, {}, added=added)
 
 
 def test_a_text_has_one_number(data):
@@ -50,7 +48,9 @@ def test_features_are_standardized_by_train(data):
     np.testing.assert_allclose(train.mean(axis=0), 0.0, atol=1e-5)
     np.testing.assert_allclose(train.std(axis=0), [1, 0, 1, 1], atol=1e-5)
     mean, scale = scaling(data, features)
-    np.testing.assert_allclose(seen.roles["test"].tokens[0], (features[3] - mean) * scale, rtol=1e-5)
+    np.testing.assert_allclose(
+        seen.roles["test"].tokens[0], (features[3] - mean) * scale, rtol=1e-5
+    )
     np.testing.assert_array_equal(seen.roles["test"].tokens[:, 1], 0.0)
     assert seen.fingerprint != data.fingerprint
 

@@ -165,5 +165,7 @@ def test_further_comments_are_trained_on():
     blocks = task.roles["reward"].targets.blocks
     np.testing.assert_array_equal(x[sizes:], task.roles["reward"].x[blocks.reshape(-1)])
     np.testing.assert_array_equal(label[sizes:], task.roles["reward"].label[blocks.reshape(-1)])
-    with pytest.raises(ValueError, match="no comments 'more' to add; there are counterfactuals, sen"):
+    with pytest.raises(
+        ValueError, match="no comments 'more' to add; there are counterfactuals, sen"
+    ):
         replace(editor, added="more").edit(task, KEY)
