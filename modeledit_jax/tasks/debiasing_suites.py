@@ -98,7 +98,7 @@ def suite_metrics(task: DebiasingTask, outputs: Outputs) -> dict[str, float]:
     plain = [role for role in evaluated_roles(task)[2:] if role not in suites.values()]
     for role, kind in (("test", "comments"), *((role, "counterfactuals") for role in plain)):
         scores, label, groups = labeled_scores(task, outputs, role, kind)
-        rates = _rates(jnp.asarray(scores), jnp.asarray(label), jnp.asarray(groups), cut)
+        rates = _rates(*map(jnp.asarray, (scores, label, groups, cut)))
         values |= {f"{role}_{name}": float(value) for name, value in rates.items()}
     values["auc"] = values.pop("test_auc")
     values["accuracy"] = 1.0 - (values["test_fpr"] + values["test_fnr"]) / 2
@@ -106,7 +106,7 @@ def suite_metrics(task: DebiasingTask, outputs: Outputs) -> dict[str, float]:
 
 
 @jax.jit
-def _rates(scores: Array, label: Array, groups: Array, cut: float) -> dict[str, Array]:
+def _rates(scores: Array, label: Array, groups: Array, cut: Array) -> dict[str, Array]:
     found = error_rates(scores, label, groups, cut)
     return {"fpr": found.fpr, "fnr": found.fnr, "auc": auc(scores, label)}
 

@@ -25,6 +25,7 @@ ROWS = [
      "tensorboard": FLAG, "horizon": "2", "methods": "ppo-mask random-edit"},
     HIDDEN
     | {"methods": " ".join(preset_names("bias_real")), "seeds": "2", "budget": "80", "layer": "1",
+       "reward": "fidelity",
        "folds": "0 2"},
     HIDDEN | {"subject": "hidden", "pooling": "last", "layer": "0", "reward": "fairness",
               "tokens": "8", "folds": "1"},

@@ -23,7 +23,7 @@ ROWS = [
     },
     {"dataset": "wikipedia_toxicity", "contexts": "swapped", "worlds": "mask"},
     {"dataset": "civil_comments", "reward": "fped"},
-    {"cues": "0.5", "worlds": "mask shift"},
+    {"cues": "0.5", "worlds": "mask shift", "reward": "fairness"},
     {"dataset": "jigsaw", "contexts": "real", "subject": "boe", "balanced": FLAG, "folds": "0"},
     {
         "dataset": "jigsaw",
