@@ -33,6 +33,7 @@ FAMILIES = {
         "modeledit_jax.tasks.debiasing",
         "modeledit_jax.tasks.debiasing_metrics",
         "modeledit_jax.tasks.debiasing_reward",
+        "modeledit_jax.tasks.debiasing_suites",
         "modeledit_jax.editors.debiasing",
         "modeledit_jax.data.comments",
         "experiments.bias_mitigation",

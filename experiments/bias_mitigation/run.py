@@ -12,9 +12,17 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from experiments.bias_mitigation.config import CommentOptions, Config, reward_function
+from experiments.bias_mitigation.config import (
+    CommentOptions,
+    Config,
+    family_of,
+    reward_function,
+    reward_weights,
+)
 from experiments.bias_mitigation.oracle import threshold_oracle
+from experiments.bias_mitigation.real import prepare_real, tfidf_on_words
 from experiments.bias_mitigation.report import write_report
+from experiments.bias_mitigation.suite_report import write_suite_report
 from experiments.common.methods import (
     Evaluation,
     Method,
@@ -41,6 +49,7 @@ from modeledit_jax.subjects.tfidf import tfidf_scores
 from modeledit_jax.subjects.training import TrainingConfig
 from modeledit_jax.tasks.debiasing import DebiasingTask, mitigate_bias
 from modeledit_jax.tasks.debiasing_metrics import evaluated_roles, fairness_curves
+from modeledit_jax.tasks.debiasing_suites import suite_curves
 from modeledit_jax.tasks.outputs import role_outputs
 from modeledit_jax.types import Examples, Key
 
@@ -69,12 +78,14 @@ class Setup:
 
 def run(config: Config) -> Path:
     """Runs the experiment and writes its folder."""
+    if config.real:
+        return _run_real(config)
     setup = prepare(config, check_methods(config, "bias_mitigation"))
     context = {"module": setup.module, "training": setup.training}
     methods = make_methods(config, "bias_mitigation", **context)
-    results, notes = run_all(
-        config, setup, [method for method in methods if method.name != "original"]
-    )
+    chosen = [method for method in methods if method.name != "original"]
+    evaluation = fairness_evaluation(setup.tasks[0])
+    results, notes = run_all(config, setup.tasks, setup.seeds, chosen, evaluation)
     oracle, why = threshold_oracle(setup.tasks, results[0])
     results += oracle + references(setup)
     data = replace(setup.data, notes=(*setup.data.notes, *notes, *why))
@@ -82,22 +93,38 @@ def run(config: Config) -> Path:
     return run_folder(config) / "report.md"
 
 
+def _run_real(config: Config) -> Path:
+    """The same on real comments with contexts of their own, for every fold of held-out terms."""
+    family = family_of(config)
+    setup = prepare_real(config, check_methods(config, family), training_key)
+    context = {"module": setup.module, "training": setup.training}
+    methods = make_methods(config, family, **context)
+    evaluation = replace(fairness_evaluation(setup.tasks[0]), measure=suite_curves)
+    chosen = [method for method in methods if method.name != "original"]
+    results, notes = run_all(config, setup.tasks, setup.task_seeds, chosen, evaluation)
+    write_suite_report(config, setup, [*results, tfidf_on_words(setup)], methods, notes)
+    return run_folder(config) / "report.md"
+
+
 def run_all(
-    config: Config, setup: Setup, methods: Sequence[Method]
+    config: Config,
+    tasks: Sequence[DebiasingTask],
+    seeds: Sequence[int],
+    methods: Sequence[Method],
+    evaluation: Evaluation,
 ) -> tuple[list[Result], list[str]]:
     """The unedited networks and all methods on them, and why some were left out.
 
     Random edits are made last, for they get the size of what reinforcement learning has found.
     """
-    tasks, evaluation = setup.tasks, fairness_evaluation(setup.tasks[0])
     random = [(m.name, m.editor) for m in methods if isinstance(m.editor, RandomEdit)]
     others = [method for method in methods if not isinstance(method.editor, RandomEdit)]
-    found, notes = run_methods(config, others, tasks, setup.seeds, evaluation)
+    found, notes = run_methods(config, others, tasks, seeds, evaluation)
     sizes = learned_sizes(tasks, found)
     for name, editor in random:
         edits = [
             replace(editor, size=size).edit(task, key)
-            for task, key, size in zip(tasks, method_keys(setup.seeds), sizes, strict=True)
+            for task, key, size in zip(tasks, method_keys(seeds), sizes, strict=True)
         ]
         found.append(evaluated(name, edits, tasks, evaluation))
     names = [method.name for method in methods]
@@ -143,11 +170,13 @@ def prepare(config: CommentOptions, searches: Sequence[SearchEditor] = ()) -> Se
       ValueError: what is to be edited is not there, or a search does not fit into memory; found
         before anything is trained.
     """
-    reward = reward_function(config)
+    reward, kind = reward_function(config), str(config.subject)
     cache = config.cache_dir or default_cache_dir()
     data = load(config)
-    module = make_text_classifier(config.subject, len(data.vocabulary), data.vectors)
-    training = replace(TRAINING[config.subject], **({} if data.vectors is not None else LEARNED))
+    module = make_text_classifier(kind, len(data.vocabulary), data.vectors)
+    training = TRAINING[kind]
+    if data.vectors is None:
+        training = replace(training, **LEARNED)
     if config.epochs is not None:
         training = replace(training, epochs=config.epochs)
     shapes = site_shapes(module, data.roles["train"].tokens, config.site)
@@ -156,10 +185,16 @@ def prepare(config: CommentOptions, searches: Sequence[SearchEditor] = ()) -> Se
     seeds = list(range(config.seed, config.seed + config.seeds))
     setup = Setup(config, data, module, training, cache, [], seeds)
     identities = [{"seed": seed} for seed in seeds]
-    setup.training_kept.train_ahead(open_mesh(config), [_key(seed) for seed in seeds], identities)
+    setup.training_kept.train_ahead(
+        open_mesh(config), [training_key(seed) for seed in seeds], identities
+    )
     for seed in tqdm(seeds, desc="train subjects"):
         subject = Subject(params=trained(setup, seed), apply=flax_apply(module))
-        setup.tasks.append(mitigate_bias(subject, data, site=config.site, reward=reward))
+        setup.tasks.append(
+            mitigate_bias(
+                subject, data, site=config.site, reward=reward, weights=reward_weights(config)
+            )
+        )
     return setup
 
 
@@ -174,10 +209,11 @@ def load(config: CommentOptions) -> CommentData:
 
 def trained(setup: Setup, seed: int) -> Any:
     """The classifier of a seed, trained with the experiment's recipe."""
-    return setup.training_kept.network(_key(seed), seed=seed)
+    return setup.training_kept.network(training_key(seed), seed=seed)
 
 
-def _key(seed: int) -> Key:
+def training_key(seed: int) -> Key:
+    """Of the network of a seed."""
     return jax.random.split(jax.random.key(seed), 1)[0]
 
 

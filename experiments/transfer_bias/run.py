@@ -4,8 +4,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from experiments.bias_mitigation.real import prepare_real
 from experiments.bias_mitigation.rows import make_rows
-from experiments.bias_mitigation.run import Setup, fairness_evaluation, prepare, unedited
+from experiments.bias_mitigation.run import (
+    fairness_evaluation,
+    prepare,
+    training_key,
+    unedited,
+)
 from experiments.common.methods import Result, evaluated, method_keys
 from experiments.common.options import FIRST_TRAINING_SEED, World, run_folder
 from experiments.common.policies import train_policy
@@ -17,6 +23,7 @@ from modeledit_jax.report.table import Row
 from modeledit_jax.run.edit_many import edit_many
 from modeledit_jax.run.files import atomic_write_text
 from modeledit_jax.run.folder import as_json
+from modeledit_jax.tasks.debiasing import DebiasingTask
 
 COLUMNS = tuple(
     Column(metric, percent=False, digits=4)
@@ -26,27 +33,42 @@ COLUMNS = tuple(
 
 def run(config: Config) -> Path:
     """Runs the experiment and writes its folder."""
-    training = prepare(replace(config, seed=FIRST_TRAINING_SEED, seeds=config.training_networks))
-    setup = prepare(config)
-    original = unedited(setup.tasks, fairness_evaluation(setup.tasks[0]))
+    training, _ = _tasks(replace(config, seed=FIRST_TRAINING_SEED, seeds=config.training_networks))
+    tasks, seeds = _tasks(config)
+    original = unedited(tasks, fairness_evaluation(tasks[0]))
     results = [original]
     for world in config.worlds:
-        results += _by_policy(config, world, training, setup)
-    _write(config, make_rows(setup.tasks, setup.seeds, results, original))
+        results += _by_policy(config, world, training, tasks, seeds)
+    _write(config, make_rows(tasks, seeds, results, original))
     return run_folder(config) / "report.md"
 
 
-def _by_policy(config: Config, world: World, training: Setup, setup: Setup) -> list[Result]:
+def _tasks(config: Config) -> tuple[list[DebiasingTask], list[int]]:
+    """A task for every network (and fold of held-out terms), and the seeds of their networks."""
+    if config.real:
+        real = prepare_real(config, (), training_key)
+        return real.tasks, real.task_seeds
+    setup = prepare(config)
+    return setup.tasks, setup.seeds
+
+
+def _by_policy(
+    config: Config,
+    world: World,
+    training: Sequence[DebiasingTask],
+    tasks: Sequence[DebiasingTask],
+    seeds: Sequence[int],
+) -> list[Result]:
     """A policy's edits without a reward evaluation, and with some."""
     options = PolicyTraining(
         updates=config.updates,
-        tasks=min(8, len(training.tasks)),
+        tasks=min(8, len(training)),
         trials=32,
         examples=None,  # counterfactuals belong together
     )
-    trainer = PolicyTrainer.of(options, world, [training.tasks])
+    trainer = PolicyTrainer.of(options, world, [training])
     policy = train_policy(run_folder(config), world, trainer, config.seed)
-    tasks, keys = setup.tasks, method_keys(setup.seeds)
+    keys = method_keys(seeds)
     results = []
     for budget in (0, config.budget):
         found = edit_many(replace(policy.editor, adaptation=budget), tasks, keys)

@@ -44,16 +44,24 @@ def presets_of(config: MethodOptions, family: str) -> dict[str, Preset]:
     return {preset.name: preset for preset in found}
 
 
-def searches(config: MethodOptions, family: str) -> dict[str, Preset]:
-    """The same, where nothing but searches is tuned.
+def searches(
+    config: MethodOptions, family: str, others: tuple[type, ...] = ()
+) -> dict[str, Preset]:
+    """The same, where searches alone are tuned, or some classes beside them.
+
+    Args:
+      config: options.
+      family: of presets.
+      others: classes that are tuned as well, beside searches.
 
     Raises:
-      ValueError: one is no search.
+      ValueError: one is no search and none of these.
     """
     found = presets_of(config, family)
-    others = [name for name, one in found.items() if not issubclass(one.kind, SearchEditor)]
-    if others:
-        raise ValueError(f"--methods {others[0]} is no search: this command tunes searches alone")
+    kinds = (SearchEditor, *others)
+    if unknown := [name for name, one in found.items() if not issubclass(one.kind, kinds)]:
+        named = " and ".join(("searches", *(kind.__name__ for kind in others)))
+        raise ValueError(f"--methods {unknown[0]} is no search: this command tunes {named} alone")
     return found
 
 

@@ -27,7 +27,7 @@ def cached_tree(folder: Path, key: Mapping[str, Any], build: Callable[[], PyTree
       Nested dictionaries of NumPy arrays. A damaged entry is built again.
     """
     path = folder / fingerprint(key)
-    kept = _read(path)
+    kept = read_kept(path)
     if kept is not None:
         return kept
     try:
@@ -40,11 +40,11 @@ def cached_tree(folder: Path, key: Mapping[str, Any], build: Callable[[], PyTree
     except OSError as error:
         _warn(folder, error)
         return tree
-    other = None if written else _read(path)  # of the process that was first
+    other = None if written else read_kept(path)  # of the process that was first
     return tree if other is None else other
 
 
-def _read(path: Path) -> PyTree | None:
+def read_kept(path: Path) -> PyTree | None:
     """An entry, or None; one that cannot be read is removed."""
     try:
         return load_tree(path)

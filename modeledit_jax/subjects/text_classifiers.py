@@ -7,6 +7,7 @@ comment scores the same whatever the padding, and a comment without words gets a
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -25,7 +26,7 @@ TRAINING: dict[str, TrainingConfig] = {
 }
 """How networks with pretrained word vectors are trained on some ten thousand comments."""
 
-LEARNED = {"epochs": 5, "batch_size": 64}
+LEARNED: dict[str, Any] = {"epochs": 5, "batch_size": 64}
 """What changes where a network has to learn its word vectors from a few thousand comments."""
 
 

@@ -13,6 +13,7 @@ def tfidf_scores(
     train_tokens: Int[np.ndarray, "n length"],
     label: Int[np.ndarray, " n"],
     *test_tokens: Int[np.ndarray, "_ _"],
+    balanced: bool = False,
 ) -> tuple[Float[np.ndarray, " _"], ...]:
     """Fits scikit-learn's logistic regression (``C=1``) and scores further comments.
 
@@ -20,6 +21,7 @@ def tfidf_scores(
       train_tokens: token ids, padded with `PAD`.
       label: 1 = toxic.
       *test_tokens: any number of arrays of token ids.
+      balanced: weigh the comments so that both classes weigh the same.
 
     Returns:
       Of each of ``test_tokens`` the logits.
@@ -27,7 +29,9 @@ def tfidf_scores(
     check_shapes(train_tokens=(train_tokens, "n l"), label=(label, "n"))
     check_integers(label=label)
     vectorizer = TfidfVectorizer(analyzer=_words)
-    model = LogisticRegression(tol=1e-6, max_iter=1000)
+    model = LogisticRegression(
+        tol=1e-6, max_iter=1000, class_weight="balanced" if balanced else None
+    )
     model.fit(vectorizer.fit_transform(train_tokens), label)
     return tuple(model.decision_function(vectorizer.transform(tokens)) for tokens in test_tokens)
 

@@ -29,12 +29,14 @@ class TrainingConfig:
       learning_rate: peak step size.
       weight_decay: decoupled, on every parameter but embedding tables: most words are in few
         batches, decay would be in all.
+      balanced: weigh the examples so that each class weighs the same in the loss.
     """
 
     epochs: int = 5
     batch_size: int = 128
     learning_rate: float = 2e-3
     weight_decay: float = 1e-4
+    balanced: bool = False
 
 
 def cross_entropy(logits: Float[Array, "n c"], y: Int[Array, " n"]) -> Float[Array, " n"]:
@@ -67,7 +69,12 @@ def train_classifier(
     """
     batch_size = min(config.batch_size, len(examples))
     steps_per_epoch = len(examples) // batch_size
+    init_key, order_key = jax.random.split(key)
+    params = module.init(init_key, examples.x[:1])["params"]
     weights = jnp.ones(len(examples)) if weights is None else weights
+    if config.balanced:
+        outputs: Any = jax.eval_shape(module.apply, {"params": params}, examples.x[:1])
+        weights = weights * class_weights(examples.y, weights, max(outputs.shape[-1], 2))
     schedule = optax.cosine_decay_schedule(config.learning_rate, config.epochs * steps_per_epoch)
     optimizer = optax.adamw(schedule, weight_decay=config.weight_decay, mask=_decayed)
 
@@ -88,11 +95,24 @@ def train_classifier(
         order = jax.random.permutation(key, len(examples))[: steps_per_epoch * batch_size]
         return jax.lax.scan(step, carry, order.reshape(steps_per_epoch, batch_size))
 
-    init_key, order_key = jax.random.split(key)
-    params = module.init(init_key, examples.x[:1])["params"]
     keys = jax.random.split(order_key, config.epochs)
     (params, _), _ = jax.lax.scan(epoch, (params, optimizer.init(params)), keys)
     return params
+
+
+def class_weights(
+    y: Int[Array, " n"], weights: Float[Array, " n"], num_classes: int
+) -> Float[Array, " n"]:
+    """Factors of the weights by which all classes weigh the same, of mean 1.
+
+    Args:
+      y: labels in 0…``num_classes`` − 1.
+      weights: of the examples; a class that weighs nothing stays so.
+      num_classes: of the labels.
+    """
+    total = jax.ops.segment_sum(weights, y, num_classes)
+    present = jnp.maximum((total > 0).sum(), 1)
+    return (weights.sum() / (present * jnp.where(total > 0, total, 1.0)))[y]
 
 
 def _decayed(params: Params) -> Params:

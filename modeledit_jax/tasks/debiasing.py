@@ -7,8 +7,9 @@ Dixon et al. 2018 and Borkan et al. 2019 with the safeguards the reward needs ag
 (`debiasing_reward`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +26,8 @@ from modeledit_jax.tasks.task import ROLES, EvaluationSets, Task, find_site
 from modeledit_jax.types import Field
 
 SETS = ("comments", "counterfactuals")
+ADDED = "added/"
+"""Before the names of roles that hold comments to retrain with."""
 
 
 @struct.dataclass
@@ -40,8 +43,8 @@ class CommentTargets:
 class DebiasingTask(Task):
     """A `Task` about comments.
 
-    Beside the four roles, ``roles`` holds further test suites by name; ``train`` and suites have
-    one of the two sets alone.
+    Beside the four roles, ``roles`` holds further test suites by name, and comments to retrain with
+    under names that begin with `ADDED`; these, ``train`` and suites have one of the two sets alone.
 
     Attributes:
       identities: the ``I`` terms, in the order of the columns of ``groups``.
@@ -58,6 +61,7 @@ def mitigate_bias(
     *,
     site: str | Sequence[str] = "fc2/kernel",
     reward: Reward | RewardFunction | str = "fairness",
+    weights: Mapping[str, float] | None = None,
     name: str = "debias",
 ) -> DebiasingTask:
     """The task to make a toxicity classifier indifferent to identity terms.
@@ -68,6 +72,7 @@ def mitigate_bias(
       site: pattern(s) of the leaves that may be edited.
       reward: a kind of `debiasing_reward`, a `Reward`, or a function ``(sets, edit) -> score`` of
         yours, with the sets ``"comments"`` and ``"counterfactuals"``.
+      weights: of parts of a kind of reward, in place of its own.
       name: of the task.
 
     Raises:
@@ -76,8 +81,7 @@ def mitigate_bias(
     """
     check_subject(subject)
     check_comment_data(data)
-    roles = {role: _sets(data.roles[role], data.counterfactuals.get(role)) for role in ROLES}
-    roles |= {suite: _sets(None, comments) for suite, comments in data.suites.items()}
+    roles = _evaluation_sets(_Identity(data))
     sampled = sample_outputs(subject, roles["reward"].x)
     if sampled is not None:
         check_logits(sampled, 2)
@@ -87,8 +91,10 @@ def mitigate_bias(
                 "logit [N, 1], positive for toxic"
             )
     if isinstance(reward, str):
-        outputs = _outputs(subject, roles["reward"])
-        reward = debiasing_reward(outputs, roles["reward"].targets, roles["reward"].weights, reward)
+        outputs, own = _outputs(subject, roles["reward"]), roles["reward"]
+        reward = debiasing_reward(outputs, own.targets, own.weights, reward, weights)
+    elif weights:
+        raise ValueError("weights are those of a kind of reward: leave them out with one of yours")
     return DebiasingTask(
         name=name,
         subject=subject,
@@ -118,6 +124,29 @@ def comment_targets(task: Task, role: str) -> tuple[EvaluationSets, CommentTarge
 def members(sets: EvaluationSets, name: str) -> np.ndarray:
     """Rows of one set of a role."""
     return np.flatnonzero(np.asarray(sets.weights[name]))
+
+
+class _Identity:
+    """An object as a key: equal to itself alone, and never hashed by its content."""
+
+    def __init__(self, own: CommentData):
+        self.own = own
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Identity) and other.own is self.own
+
+    def __hash__(self) -> int:
+        return id(self.own)
+
+
+@lru_cache(maxsize=1)
+def _evaluation_sets(key: _Identity) -> dict[str, EvaluationSets]:
+    """Roles and suites; tasks that are made on the same data in turn share their arrays."""
+    data = key.own
+    roles = {role: _sets(data.roles[role], data.counterfactuals.get(role)) for role in ROLES}
+    roles |= {suite: _sets(None, comments) for suite, comments in data.suites.items()}
+    added = {f"{ADDED}{name}": _sets(comments, None) for name, comments in data.added.items()}
+    return roles | added
 
 
 def _sets(comments: Comments | None, counterfactuals: Comments | None) -> EvaluationSets:

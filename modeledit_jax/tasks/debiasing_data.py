@@ -9,7 +9,7 @@ from modeledit_jax.data.arrays import check_labels
 from modeledit_jax.data.comments.comments import CommentData, Comments
 from modeledit_jax.tasks.task import ROLES
 
-_KINDS = ("roles", "counterfactuals", "suites")
+_KINDS = ("roles", "counterfactuals", "suites", "added")
 
 
 def check_comment_data(data: CommentData) -> None:
@@ -61,7 +61,8 @@ def check_comments(comments: Comments, identities: int, name: str) -> None:
     tokens, label, groups, blocks = (np.asarray(array) for array in arrays.values())
     check_labels(label.astype(int) if label.dtype == bool else label, 2, f"the label of {name}")
     size = len(label)
-    _check_whole(tokens, 2, f"the tokens of {name}")
+    if tokens.dtype.kind != "f" or tokens.ndim != 2:  # features are checked by the task
+        _check_whole(tokens, 2, f"the tokens of {name}")
     _check_whole(blocks, 2, f"the blocks of {name}")
     if len(tokens) != size or groups.shape != (size, identities):
         raise ValueError(

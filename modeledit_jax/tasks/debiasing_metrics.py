@@ -21,8 +21,8 @@ from modeledit_jax.evaluation.fairness import (
     power_mean,
 )
 from modeledit_jax.evaluation.fairness_report import fairness_metrics, per_term
-from modeledit_jax.tasks.debiasing import CommentTargets, DebiasingTask, members
-from modeledit_jax.tasks.task import EvaluationSets, Task
+from modeledit_jax.tasks.debiasing import ADDED, CommentTargets, DebiasingTask, members
+from modeledit_jax.tasks.task import ROLES, EvaluationSets, Task
 from modeledit_jax.types import Array
 
 Outputs = Mapping[str, np.ndarray]
@@ -91,7 +91,7 @@ def select_criterion(task: Task) -> Callable[[Array, EvaluationSets], float]:
 
 def evaluated_roles(task: DebiasingTask) -> tuple[str, ...]:
     """Roles and suites whose outputs `debiasing_metrics` reads."""
-    suites = [name for name in task.roles if name not in ("train", "reward", "select", "test")]
+    suites = [name for name in task.roles if name not in ROLES and not name.startswith(ADDED)]
     return ("select", "test", *suites)
 
 

@@ -5,6 +5,10 @@ at a threshold that the edit could move its scores across: AUCs of `evaluation.a
 dispersion within counterfactual blocks ignore a shift of all scores. A classifier that calls
 everything harmless has equal error rates for all terms; here it pays for its lost AUC. Two rewards
 at a threshold are kept as examples of what goes wrong (``"rates"``, ``"fped"``).
+
+AUCs let all scores of texts with a term be moved together, and then error rates at the threshold of
+other comments move too. The reward ``"fidelity"`` forbids that: scores of comments stay what they
+are, and so does the mean score of every block; what is left to change is who the text is about.
 """
 
 from collections.abc import Mapping
@@ -37,6 +41,9 @@ WEIGHTS: dict[str, float] = {
     "edit_size": 0.05,
     "fped": 1.0,
     "fned": 1.0,
+    "distillation": 1.0,
+    "block_mean": 5.0,
+    "pairing": 5.0,
 }
 """Weight of every part; where a part is a loss or a difference it counts negatively."""
 
@@ -46,6 +53,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     ),
     "rates": ("fped", "fned", "auc_loss", "accuracy_loss"),
     "fped": ("fped",),
+    "fidelity": ("distillation", "block_mean", "pairing"),
 }  # fmt: skip
 """Parts of each kind of reward."""
 
@@ -61,6 +69,7 @@ class Baseline:
     accuracy: Field  # [] float32, on comments at `threshold`
     subgroup: Field  # [] float32, power mean of the subgroup AUCs on counterfactuals
     threshold: Field  # [] float32, logit of its equal error rate on comments; the edit's as well
+    variance: Field  # [] float32, of its scores on comments
 
 
 @struct.dataclass
@@ -77,6 +86,9 @@ class DebiasingReward(Reward):
         batch = sets["comments"]
         values = self._on_comments(batch.outputs[:, 0], batch.targets)
         values |= self._on_counterfactuals(batch.outputs[:, 0], batch.targets)
+        if "pairing" in self.parts:
+            before = batch.original[:, 0]
+            values |= self._fidelity(batch.outputs[:, 0], before, batch.targets)
         values["edit_size"] = -jnp.square(edit.size())
         chosen = {name: values[name] for name in self.parts}
         return sum((self.weights[n] * v for n, v in chosen.items()), start=jnp.zeros(())), chosen
@@ -108,6 +120,20 @@ class DebiasingReward(Reward):
             "fned": -differences.fned,
         }
 
+    def _fidelity(self, scores: Array, original: Array, targets: Any) -> dict[str, Array]:
+        """Squared changes and the spread within blocks, in units of the variance of the scores."""
+        blocks, unit = targets.blocks, self.baseline.variance
+        moved, within = jnp.square(scores - original)[: self.number], scores[blocks]
+        # The level is that of texts with a term: those with other words are moved to it.
+        named = targets.groups.any(axis=1)[blocks].astype(jnp.float32)
+        named = jnp.where(named.sum(axis=1, keepdims=True) > 0, named, 1.0)
+        mean = (named * (within - original[blocks])).sum(axis=1) / named.sum(axis=1)
+        return {
+            "distillation": -moved.mean() / unit,
+            "block_mean": -jnp.square(mean).mean() / unit,
+            "pairing": -jnp.var(within, axis=1).mean() / unit,
+        }
+
 
 def debiasing_reward(
     outputs: ArrayLike,
@@ -128,6 +154,10 @@ def debiasing_reward(
         ``"rates"``: FPED and FNED at the frozen threshold, with the same two utility losses.
         ``"fped"``: FPED at the frozen threshold and nothing else. An edit that calls nothing toxic
         earns its maximum; it is here to show that, not to be used.
+        ``"fidelity"``: with logits ``z`` before and ``z′`` after,
+        ``− (E(z′−z)² + 5·E(block mean of z′−z)² + 5·E Var_t z′) / Var z``; the first mean and
+        ``Var z`` are over comments, the others over blocks, and a block's mean is over its texts
+        with an identity term. Smooth, and no threshold has a part.
       weights: of parts, in place of `WEIGHTS`.
 
     Raises:
@@ -162,6 +192,7 @@ def _baseline(scores: Array, targets: Any, number: int) -> Baseline:
         accuracy=jnp.mean(called == label),
         subgroup=power_mean(aucs.subgroup),
         threshold=threshold,
+        variance=jnp.var(plain),
     )
 
 

@@ -24,6 +24,21 @@ def comment_rows(number: int, seed: int = 0) -> list[list[str]]:
     return table
 
 
+def write_sentences(folder: Path) -> Path:
+    """Puts Dixon's harmless sentences with terms below ``folder``, which it returns."""
+    rows = [["rev_id", "comment", "is_toxic", "split"]]
+    for index in range(60):
+        own = "abcdefghij"[index % 10] * (index + 1)
+        text = f"In {TERMS[index % 8].title()} history, {own} is."
+        rows.append([str(index), text, "False", ("train", "dev", "test")[index % 3]])
+    text = io.StringIO()
+    csv.writer(text, delimiter="\t").writerows(rows)
+    path = folder / "dixon" / "toxicity_debiasing_data.tsv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text.getvalue())
+    return folder
+
+
 def csv_text(table: list[list[str]], header: list[str] = HEADER) -> str:
     """The file that holds a header and rows."""
     text = io.StringIO()

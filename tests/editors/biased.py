@@ -44,8 +44,9 @@ def data():
         role: swap_identities(roles[role], TERMS, TERMS, range(4), contexts=60)
         for role in ("reward", "select", "test")
     }
+    added = {"sentences": comments(60, 9).replace(label=np.zeros(60, np.int32))}
     names = ("<pad>", "<unknown>", "ada", "bea", "cea", "dea", *"efghi")
-    return CommentData("toy", names, names[2:6], (False,) * 4, roles, swaps)
+    return CommentData("toy", names, names[2:6], (False,) * 4, roles, swaps, added=added)
 
 
 @lru_cache

@@ -6,17 +6,34 @@ from experiments.bias_mitigation.config import REWARDS
 from experiments.transfer_bias.__main__ import command
 from experiments.transfer_bias.config import Config
 from tests.data.published_files import write_comments
-from tests.experiments.option_rows import run_row, small_corpus, untried
+from tests.experiments.option_rows import FLAG, run_row, small_corpus, untried
+from tests.lifelong.folders import write_folder
 
 SMALL = {
     "seeds": "1", "training_networks": "1", "updates": "1", "epochs": "1", "budget": "20",
     "worlds": "shift",
 }  # fmt: skip
 ROWS = [
-    {"dataset": "jigsaw", "subject": "cnn", "size": "400", "reward": "rates"},
-    {"dataset": "wikipedia_toxicity", "worlds": "mask"},
+    {
+        "dataset": "jigsaw",
+        "contexts": "swapped",
+        "subject": "cnn",
+        "size": "400",
+        "reward": "rates",
+    },
+    {"dataset": "wikipedia_toxicity", "contexts": "swapped", "worlds": "mask"},
     {"dataset": "civil_comments", "reward": "fped"},
-    {"cues": "0.5", "worlds": "mask shift"},
+    {"cues": "0.5", "worlds": "mask shift", "reward": "fairness"},
+    {"dataset": "jigsaw", "contexts": "real", "subject": "boe", "balanced": FLAG, "folds": "0"},
+    {
+        "dataset": "jigsaw",
+        "subject": "hidden",
+        "model": "tiny",
+        "layer": "1",
+        "pooling": "last",
+        "folds": "1",
+        "reward": "fidelity",
+    },
 ]
 
 
@@ -33,6 +50,8 @@ def test_it_runs_to_the_report(row, tmp_path, monkeypatch):
     monkeypatch.setenv("MODELEDIT_DATA_DIR", str(tmp_path / "data"))
     if "dataset" in row:
         write_comments(monkeypatch, tmp_path / "data", row["dataset"])
+    if "model" in row:
+        row = row | {"model": str(write_folder(tmp_path / "tiny"))}
     run = run_row(command, SMALL | row, tmp_path, tmp_path / "cache")
     report = (run / "report.md").read_text(encoding="utf-8")
     assert all(f"policy-{world}" in report for world in (SMALL | row)["worlds"].split())

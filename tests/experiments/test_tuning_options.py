@@ -21,7 +21,7 @@ from experiments.unlearning.config import REWARDS as FORGETTING
 from modeledit_jax.presets.preset import load_preset, preset_names
 from tests.data.published_files import write_comments, write_images
 from tests.experiments.collections_of_facts import write_collections
-from tests.experiments.option_rows import Row, run_row, small_corpus, untried
+from tests.experiments.option_rows import FLAG, Row, run_row, small_corpus, untried
 from tests.lifelong.folders import write_folder
 
 SMALL = {"seeds": "1", "epochs": "1", "budget": "20", "methods": "openes-shift"}
@@ -42,10 +42,16 @@ FORGET = [
 ]  # fmt: skip
 MITIGATE = [
     {"methods": " ".join(SEARCHES), "budget": "40"},
-    {"dataset": "jigsaw", "subject": "cnn", "size": "400", "parametrization": "per-weight",
-     "precision": "bfloat16"},
-    {"dataset": "wikipedia_toxicity", "reward": "rates", "parametrization": "per-row",
-     "observation": "time", "methods": "ppo-mask"},
+    {"dataset": "jigsaw", "contexts": "swapped", "subject": "cnn", "size": "400",
+     "parametrization": "per-weight", "precision": "bfloat16"},
+    {"dataset": "wikipedia_toxicity", "contexts": "swapped", "reward": "rates",
+     "parametrization": "per-row", "observation": "time", "methods": "ppo-mask"},
+    {"dataset": "jigsaw", "contexts": "real", "subject": "boe", "balanced": FLAG, "folds": "0",
+     "methods": "ppo-shift reward-gradient"},
+    {"dataset": "jigsaw", "subject": "hidden", "model": "tiny", "layer": "1", "pooling": "last",
+     "folds": "0", "reward": "fairness", "methods": "ppo-mask"},
+    {"dataset": "jigsaw", "model": "tiny", "layer": "1", "folds": "1", "reward": "fidelity",
+     "methods": "reward-gradient"},
     {"dataset": "civil_comments", "reward": "fped", "parametrization": "per-column",
      "observation": "weights", "methods": "ppo-mask", "precision": "tf32"},
 ]  # fmt: skip
@@ -98,15 +104,22 @@ def test_unlearning(row, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("row", MITIGATE, ids=lambda row: next(iter(row.values())).split()[0])
+@pytest.mark.parametrize("row", MITIGATE, ids=lambda row: "-".join(row.values()).replace(" ", "-"))
 def test_bias_mitigation(row, tmp_path, monkeypatch):
     monkeypatch.setattr(debiasing, "RATES", {k: v[:1] for k, v in debiasing.RATES.items()})
     monkeypatch.setattr(debiasing, "POPULATIONS", (10,))
     monkeypatch.setattr(debiasing, "SPREADS", (0.3,))
+    real = {name: rates[:1] for name, rates in debiasing.REAL_RATES.items()}
+    monkeypatch.setattr(debiasing, "REAL_RATES", real)
+    monkeypatch.setattr(debiasing, "REAL_POPULATIONS", (10,))
+    monkeypatch.setattr(debiasing, "STEPS", (20,))
+    monkeypatch.setattr(debiasing, "STEP_SIZES", (0.01,))
     small_corpus(monkeypatch)
     monkeypatch.setenv("MODELEDIT_DATA_DIR", str(tmp_path / "data"))
     if "dataset" in row:
         write_comments(monkeypatch, tmp_path / "data", row["dataset"])
+    if row.get("model"):
+        row = row | {"model": str(write_folder(tmp_path / "tiny"))}
     tuned(tune_debiasing, SMALL | row, tmp_path)
 
 

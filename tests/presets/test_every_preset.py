@@ -16,8 +16,12 @@ from modeledit_jax.subjects.training import TrainingConfig
 from tests import tiny
 from tests.editors import biased
 
-TASKS = {"unlearning": tiny.task, "bias_mitigation": biased.task}
-MODULES = {"unlearning": MLP(tiny.CLASSES, (5, 4)), "bias_mitigation": biased.MODULE}
+TASKS = {"unlearning": tiny.task, "bias_mitigation": biased.task, "bias_real": biased.task}
+MODULES = {
+    "unlearning": MLP(tiny.CLASSES, (5, 4)),
+    "bias_mitigation": biased.MODULE,
+    "bias_real": biased.MODULE,
+}
 ALL = [f"{family}/{name}" for family in TASKS for name in preset_names(family)]
 
 CHANGED = {  # leaves that a method changes; the others change the site
@@ -29,7 +33,10 @@ CHANGED = {  # leaves that a method changes; the others change the site
     "cf-1": {"head/kernel", "head/bias"},
     "eu-1": {"head/kernel", "head/bias"},
 }
-TRAINED_ANEW = ("retrain", "retrain-2", "dixon-rebalancing", "reweighing", "other-seed")
+TRAINED_ANEW = (
+    *("retrain", "retrain-2", "dixon-rebalancing", "reweighing", "other-seed"),
+    *("dixon-retraining", "counterfactual-retraining"),
+)
 SEARCHES = ("ppo", "snes", "openes", "random-search", "sep-cma-es", "pgpe")
 QUICK = ("snes-mask",)
 """Searches of unlearning that are run in every test; the command's own test runs `ppo-shift`."""
@@ -38,6 +45,7 @@ SLOW = (
     *("retrain-2", "neggrad-plus-published", "cf-1", "eu", "eu-1", "l1-sparse", "ga"),
     *("random-label", "salun", "boundary-shrink", "scrub", "scrub-r", "bad-teacher", "unsir"),
     *("ssd", "fisher", "influence", "prototype-projection"),
+    *("dixon-retraining", "counterfactual-retraining"),
 )
 """Methods whose own tests train or search already, or that differ from another in one number."""
 
@@ -78,7 +86,9 @@ def _marked():
     for name in ALL:
         family, short = name.split("/")
         search = short.startswith(SEARCHES)
+        # What real comments share with the others edits in the same way.
         slow = short in SLOW or (search and (family != "unlearning" or short not in QUICK))
+        slow = slow or (family == "bias_real" and name.replace("real", "mitigation") in ALL)
         yield pytest.param(name, marks=[pytest.mark.slow] if slow else [])
 
 

@@ -41,3 +41,11 @@ def test_it_finds_the_cues_and_scores_any_number_of_sets(data):
     assert roc_auc_score(test.label, scores) > 0.9
     assert on_templates.shape == templates.label.shape
     np.testing.assert_array_equal(again, scores)
+
+
+def test_balanced_classes_weigh_the_same(data):
+    train, test = data.roles["train"], data.roles["test"]
+    rows = np.flatnonzero((train.label == 0) | (np.arange(len(train)) % 5 == 0))
+    (plain,) = tfidf_scores(train.tokens[rows], train.label[rows], test.tokens)
+    (even,) = tfidf_scores(train.tokens[rows], train.label[rows], test.tokens, balanced=True)
+    assert even.mean() > plain.mean() + 0.5

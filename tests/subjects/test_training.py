@@ -1,5 +1,7 @@
 """Training on the digits that scikit-learn carries, and on a few Gaussian clouds."""
 
+from dataclasses import replace
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -15,6 +17,7 @@ from modeledit_jax.subjects.subject import flax_apply
 from modeledit_jax.subjects.training import (
     TrainingConfig,
     check_training_examples,
+    class_weights,
     cross_entropy,
     train_classifier,
     train_classifiers,
@@ -213,3 +216,26 @@ def test_networks_on_several_devices_have_the_bits_of_one_by_one(clouds, devices
     subjects = train_subjects(MODULE, clouds, CONFIG, KEYS, mesh=mesh)
     for subject, one in zip(subjects, train_subjects(MODULE, clouds, CONFIG, KEYS), strict=True):
         chex.assert_trees_all_close(subject.params, one.params, rtol=1e-3, atol=1e-4)
+
+
+def test_class_weights_by_hand():
+    y, weights = jnp.array([0, 0, 0, 1]), jnp.array([1.0, 1.0, 2.0, 1.0])
+    found = class_weights(y, weights, 2)
+    # 4 of 5 weigh class 0: factors 5/8 and 5/2 make both 2.5, the sum stays 5.
+    np.testing.assert_allclose(found, [0.625, 0.625, 0.625, 2.5])
+    alone = class_weights(jnp.array([1, 1]), jnp.ones(2), 3)
+    np.testing.assert_allclose(alone, 1.0)
+
+
+def test_balanced_training_equals_the_same_weights():
+    rng = np.random.default_rng(0)
+    y = (rng.random(60) < 0.2).astype(np.int32)
+    examples = Examples(jnp.asarray(rng.normal(size=(60, 3)), jnp.float32), jnp.asarray(y))
+    module, key = MLP(num_classes=1, hidden=(4,)), jax.random.key(0)
+    weights = class_weights(jnp.asarray(y), jnp.ones(60), 2)
+    config = TrainingConfig(epochs=2, batch_size=20)
+    by_hand = train_classifier(module, examples, config, key, weights)
+    balanced = train_classifier(module, examples, replace(config, balanced=True), key)
+    jax.tree.map(np.testing.assert_array_equal, by_hand, balanced)
+    plain = train_classifier(module, examples, config, key)
+    assert not np.array_equal(plain["head"]["bias"], balanced["head"]["bias"])

@@ -35,7 +35,7 @@ def test_comments_with_boolean_labels_and_groups_are_whole():
         ("groups", lambda a: a * 0.3, "must be 1 where a comment mentions the term"),
         ("groups", lambda a: a * np.nan, "must be 1 where"),
         ("groups", lambda a: a.astype(str), "must be 1 where"),
-        ("tokens", lambda a: a / 2, "must be integers from 0 with 2 axes"),
+        ("tokens", lambda a: a[..., None] / 2, "must be integers from 0 with 2 axes"),
         ("tokens", lambda a: a - 9, "values from -7"),
         ("tokens", lambda a: a[:, 0], r"shape \(400,\)"),
         ("blocks", lambda a: np.array([[0, 400]]), "name rows 0 to 400 of 400"),

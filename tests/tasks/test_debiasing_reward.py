@@ -9,7 +9,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from modeledit_jax.envs.worlds import make
-from modeledit_jax.tasks.debiasing import members
+from modeledit_jax.tasks.debiasing import CommentTargets, members
 from modeledit_jax.tasks.debiasing_reward import (
     KINDS,
     MARGINS,
@@ -156,3 +156,51 @@ def test_the_reward_in_a_world_is_never_invalid(task):
         assert all(bool(jnp.isfinite(part)) for part in parts.values())
         if expected is not None:
             assert float(score) == expected
+
+
+def test_fidelity_by_hand(task):
+    """Its parts against NumPy, in units of the variance of the unedited scores."""
+    before, sets = _scores(task), task.roles["reward"]
+    noise = np.random.default_rng(1).normal(size=len(before)).astype(np.float32)
+    after = before + noise
+    score, parts = _judge(after, "fidelity", weights=(("pairing", 7.0),))
+    plain, blocks = members(sets, "comments"), np.asarray(sets.targets.blocks)
+    unit = before[plain].var()
+    expected = {
+        "distillation": -(noise[plain] ** 2).mean() / unit,
+        "block_mean": -(noise[blocks].mean(axis=1) ** 2).mean() / unit,
+        "pairing": -after[blocks].var(axis=1).mean() / unit,
+    }
+    for name, value in expected.items():
+        np.testing.assert_allclose(parts[name], value, rtol=1e-3)
+    total = expected["distillation"] + 5.0 * expected["block_mean"] + 7.0 * expected["pairing"]
+    np.testing.assert_allclose(score, total, rtol=1e-3)
+
+
+def test_the_level_of_a_block_is_that_of_its_terms():
+    """Two texts with a term and two with other words; only the first tell where the level is."""
+    before = jnp.array([[0.0], [2.0], [1.0], [3.0], [-1.0], [0.0]])
+    groups = jnp.array([[0], [0], [1], [1], [0], [0]], jnp.float32)
+    targets = CommentTargets(jnp.array([0, 1, 0, 0, 0, 0]), groups, jnp.array([[2, 3, 4, 5]]))
+    weights = {"comments": jnp.array([1.0, 1, 0, 0, 0, 0])}
+    weights["counterfactuals"] = 1.0 - weights["comments"]
+    reward = debiasing_reward(before, targets, weights, "fidelity")
+
+    def parts(after):
+        sets = {n: SetOutputs(after, before, targets, w) for n, w in weights.items()}
+        return reward(sets, EditedWeights(LEAVES, LEAVES))[1]
+
+    together = jnp.array([[0.0], [2.0], [2.0], [2.0], [2.0], [2.0]])
+    assert parts(together) == {"distillation": 0, "block_mean": 0, "pairing": 0}
+    lower = parts(together - 0.5)
+    # Var z = 1 over the two comments, both of which are moved by a half.
+    expected = {"distillation": -0.25, "block_mean": -0.25, "pairing": 0}
+    assert {name: float(value) for name, value in lower.items()} == expected
+
+
+def test_fidelity_does_not_pay_for_a_shift_of_all_texts_about_people(task):
+    """What the AUC parts allow: the same step down for every counterfactual, and no comment."""
+    before, sets = _scores(task), task.roles["reward"]
+    shifted = before - 1.0 * np.asarray(sets.weights["counterfactuals"], np.float32)
+    assert _judge(shifted, "fidelity")[0] < _judge(before, "fidelity")[0] - 0.01
+    assert _judge(shifted)[0] == pytest.approx(_judge(before)[0], abs=1e-3)

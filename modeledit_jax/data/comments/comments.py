@@ -21,7 +21,7 @@ PAD, UNKNOWN = 0, 1
 class Comments:
     """``N`` labeled comments, the ``I`` identity terms they may mention, ``K`` blocks of ``V``."""
 
-    tokens: Field  # [N, L] int32 token ids, padded with PAD at the end
+    tokens: Field  # [N, L] int32 token ids, padded with PAD at the end; or [N, F] float32 features
     label: Field  # [N] int32, 1 = toxic
     groups: Field  # [N, I] float32, 1 where the comment mentions the term
     blocks: Field  # [K, V] int32 rows that differ in the identity term alone; [0, 0]: no blocks
@@ -40,10 +40,12 @@ class CommentData:
       identities: the ``I`` terms, in the order of the columns of `Comments.groups`.
       held_out: of each term, whether it is absent from the counterfactuals of ``reward`` and
         ``select``, so that the test shows whether an edit extends to terms it has not seen.
-      roles: ``train`` (fits the subject), ``reward``, ``select``, ``test``: plain comments.
+      roles: ``train`` (fits the subject), ``reward``, ``select``, ``test``: plain comments. Where
+        comments are few, ``reward`` may hold some of ``train`` as well (`real_comments`).
       counterfactuals: blocks of comments for ``reward``, ``select`` and ``test``; what is varied in
         a block is the identity term and nothing else.
       suites: further test sets by name, e.g. ``madlibs``.
+      added: further comments to retrain with, by name.
       vectors: pretrained vectors of the words, ``[vocabulary, features]`` float32, which a subject
         takes as they are; None where a subject has to learn its own.
       notes: what the reader of a report has to know, e.g. terms outside the vocabulary.
@@ -58,6 +60,7 @@ class CommentData:
     suites: Mapping[str, Comments] = field(default_factory=dict)
     vectors: np.ndarray | None = None
     notes: tuple[str, ...] = ()
+    added: Mapping[str, Comments] = field(default_factory=dict)
 
     @property
     def fingerprint(self) -> str:
@@ -66,7 +69,7 @@ class CommentData:
         digest.update(bytes(self.held_out))
         if self.vectors is not None:
             digest.update(np.ascontiguousarray(self.vectors, "<f4").tobytes())
-        for kind in (self.roles, self.counterfactuals, self.suites):
+        for kind in (self.roles, self.counterfactuals, self.suites, self.added):
             for name in sorted(kind):
                 digest.update(f";{name}".encode())
                 for part in ("tokens", "label", "groups", "blocks"):

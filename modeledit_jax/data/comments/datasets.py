@@ -6,7 +6,7 @@ Balancing multiplies the odds of toxicity given an identity term by the odds of 
 toxic: the data are more biased than their source, and meant to be.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -65,13 +65,13 @@ def load_comments(
     data_dir = data_dir or default_data_dir()
     if contexts < 1:
         raise ValueError(f"contexts is {contexts}: counterfactuals need at least one comment")
-    raw = _read(name, data_dir, cache_dir or default_cache_dir())
+    raw = read_comments(name, data_dir, cache_dir or default_cache_dir())
     subset = draw_balanced(raw, size, seed)
     rows = split_roles(subset.label, raw.source)
     texts = {role: [subset.texts[index] for index in chosen] for role, chosen in rows.items()}
     encoder = _encoder(name, Vocabulary.build(texts["train"]), length)
     roles = _encode_roles(subset, rows, texts, encoder, raw.source)
-    hidden = _hold_out(roles["train"], encoder.scored)
+    hidden = _hidden(roles["train"], encoder.scored)
     swapped = _counterfactuals(roles, encoder, hidden, contexts, seed, raw.source)
     used = {text for role in ("train", "reward", "select") for text in texts[role]}
     suites, about_suites = load_suites(data_dir, encoder, used, seed=seed)
@@ -88,7 +88,8 @@ def load_comments(
     )
 
 
-def _read(name: str, data_dir: Path | None, cache_dir: Path) -> RawComments:
+def read_comments(name: str, data_dir: Path | None, cache_dir: Path) -> RawComments:
+    """All labeled comments of a source; arguments and errors as of `load_comments`."""
     if name not in COMMENT_DATASETS:
         raise ValueError(f"unknown data set {name!r}: choose one of {', '.join(COMMENT_DATASETS)}")
     if name == "jigsaw":
@@ -134,14 +135,29 @@ def _encode_roles(
     return roles
 
 
-def _hold_out(train: Comments, terms: tuple[str, ...]) -> list[int]:
-    """One term of every four that are neighbors in P(toxic | term), Laplace's estimate."""
+def _hidden(train: Comments, terms: tuple[str, ...]) -> list[int]:
+    """Single words that are kept out of ``reward`` and ``select``."""
+    single = [column for column, term in enumerate(terms) if " " not in term]
+    return hold_out(train, terms, single, _STRATUM // 2, _STRATUM)
+
+
+def hold_out(
+    train: Comments, terms: Sequence[str], columns: Sequence[int], first: int, step: int
+) -> list[int]:
+    """One of every ``step`` terms that are neighbors in P(toxic | term), Laplace's estimate.
+
+    Args:
+      train: comments that tell P(toxic | term).
+      terms: of the columns of their groups.
+      columns: to choose from.
+      first: which of the ``step``.
+      step: see above.
+    """
     mentioned = train.groups.sum(axis=0)
     toxic = train.label @ train.groups
     skew = (toxic + 1) / (mentioned + 2)
-    single = [column for column, term in enumerate(terms) if " " not in term]
-    ranked = sorted(single, key=lambda column: (skew[column], terms[column]))
-    return ranked[_STRATUM // 2 :: _STRATUM]
+    ranked = sorted(columns, key=lambda column: (skew[column], terms[column]))
+    return ranked[first::step]
 
 
 def _counterfactuals(

@@ -48,14 +48,19 @@ class RawComments:
 
 @dataclass(frozen=True)
 class CsvFile:
-    """A comma-separated file, as it is, compressed, or inside an archive."""
+    """A file of separated values, as it is, compressed, or inside an archive."""
 
     name: str
     open: Callable[[], IO[bytes] | gzip.GzipFile]
+    delimiter: str = ","
 
     @classmethod
-    def on_disk(cls, path: Path) -> "CsvFile":
+    def on_disk(cls, path: Path, delimiter: str = ",") -> "CsvFile":
         """A file that is gzip-compressed if its name says so.
+
+        Args:
+          path: of the file.
+          delimiter: between values.
 
         Raises:
           FileNotFoundError: there is nothing of that name.
@@ -63,8 +68,8 @@ class CsvFile:
         """
         regular_file(path)
         if path.suffix == ".gz":
-            return cls(str(path), lambda: gzip.open(path, "rb"))
-        return cls(str(path), lambda: path.open("rb"))
+            return cls(str(path), lambda: gzip.open(path, "rb"), delimiter)
+        return cls(str(path), lambda: path.open("rb"), delimiter)
 
     @classmethod
     def in_zip(cls, path: Path, member: str) -> "CsvFile":
@@ -105,7 +110,7 @@ def read_rows(file: CsvFile, columns: Sequence[str]) -> Iterator[tuple[str, list
     number = 0
     try:
         with file.open() as binary, io.TextIOWrapper(binary, "utf-8-sig", newline="") as text:
-            reader = csv.reader(text, strict=True)
+            reader = csv.reader(text, strict=True, delimiter=file.delimiter)
             header = next(reader, [])
             if missing := [column for column in columns if column not in header]:
                 raise ValueError(

@@ -15,8 +15,9 @@ _SHARES = {"reward": 0.075, "select": 0.075, "test": 0.15}
 
 @dataclass(frozen=True, eq=False)
 class Subset:
-    """As many toxic comments as others, in the order by hash."""
+    """Some of the comments of a source, in the order by hash."""
 
+    rows: list[int]  # of the source
     texts: list[str]  # words joined by spaces, all different
     label: Int32[np.ndarray, " n"]
     identities: Float32[np.ndarray, "n i"] | None
@@ -34,13 +35,56 @@ def draw_balanced(raw: RawComments, size: int, seed: int) -> Subset:
       size: at most so many.
       seed: of the order.
     """
+    drawn = _draw(raw, seed, (size // 2, size // 2))
+    number = min(map(len, drawn.taken))
+    texts = dict(list(drawn.taken[0].items())[:number] + list(drawn.taken[1].items())[:number])
+    rest = len(drawn.order) - 2 * number - drawn.empty - drawn.repeated
+    return _subset(
+        raw,
+        drawn,
+        texts,
+        f"{number} toxic and {number} non-toxic of {len(drawn.order)} labeled comments used",
+        f", {rest} not needed for the balance",
+    )
+
+
+def draw_all(raw: RawComments, size: int, seed: int) -> Subset:
+    """As `draw_balanced`, but the first ``size`` comments whatever their labels."""
+    drawn = _draw(raw, seed, (size, size))
+    found = {**drawn.taken[0], **drawn.taken[1]}
+    texts = dict([(row, found[row]) for row in drawn.order if row in found][:size])
+    toxic = int(raw.label[list(texts)].sum())
+    rest = len(drawn.order) - len(texts) - drawn.empty - drawn.repeated
+    return _subset(
+        raw,
+        drawn,
+        texts,
+        f"{toxic} toxic and {len(texts) - toxic} non-toxic of {len(drawn.order)} labeled comments "
+        "used",
+        f", {rest} beyond the size asked for" if rest else "",
+    )
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """Comments in the order by hash, each once."""
+
+    order: list[int]  # all rows of the source
+    taken: tuple[dict[int, str], dict[int, str]]  # by label: words by row
+    empty: int
+    repeated: int
+    contradicting: int
+
+
+def _draw(raw: RawComments, seed: int, most: tuple[int, int]) -> _Drawn:
+    """At most so many comments of each label."""
     order = sorted(range(len(raw.ids)), key=lambda index: _hash(seed, raw.ids[index]))
-    taken: tuple[dict[int, str], dict[int, str]] = ({}, {})  # by label: text by row
+    taken: tuple[dict[int, str], dict[int, str]] = ({}, {})
     label_of: dict[str, int] = {}
     empty = repeated = contradicting = 0
     for index in order:
         label = int(raw.label[index])
-        if len(taken[label]) >= size // 2:
+        if len(taken[label]) >= most[label]:
             continue
         text = " ".join(tokenize(raw.texts[index]))
         if not text:
@@ -51,17 +95,18 @@ def draw_balanced(raw: RawComments, size: int, seed: int) -> Subset:
         else:
             taken[label][index] = text
             label_of[text] = label
-    number = min(map(len, taken))
-    texts = dict(list(taken[0].items())[:number] + list(taken[1].items())[:number])
-    rows = [index for index in order if index in texts]
-    rest = len(order) - len(rows) - empty - repeated
+    return _Drawn(order, taken, empty, repeated, contradicting)
+
+
+def _subset(raw: RawComments, drawn: _Drawn, texts: dict[int, str], used: str, rest: str) -> Subset:
+    rows = [index for index in drawn.order if index in texts]
     return Subset(
+        rows=rows,
         texts=[texts[index] for index in rows],
         label=raw.label[rows],
         identities=None if raw.identities is None else raw.identities[rows],
-        note=f"{number} toxic and {number} non-toxic of {len(order)} labeled comments used; "
-        f"{empty} without a word and {repeated} repeated ({contradicting} with the other label) "
-        f"left out, {rest} not needed for the balance",
+        note=f"{used}; {drawn.empty} without a word and {drawn.repeated} repeated "
+        f"({drawn.contradicting} with the other label) left out{rest}",
     )
 
 

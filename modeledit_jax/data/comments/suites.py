@@ -22,7 +22,7 @@ from modeledit_jax.data.comments.files import (
     read_labeled,
     read_rows,
 )
-from modeledit_jax.data.comments.text import CommentEncoder, mentions, tokenize
+from modeledit_jax.data.comments.text import CommentEncoder, TextEncoder, mentions, tokenize
 
 PER_CELL = 16
 """Rows of every frame, label and term in the suite ``madlibs``: at most 5 · 2 · 16 · 50 = 8,000."""
@@ -35,7 +35,11 @@ _Sentence = tuple[str, int, str, str]  # frame, label, words before the identity
 
 
 def load_suites(
-    data_dir: Path | None, encoder: CommentEncoder, used: Collection[str], *, seed: int = 0
+    data_dir: Path | None,
+    encoder: CommentEncoder | TextEncoder,
+    used: Collection[str],
+    *,
+    seed: int = 0,
 ) -> tuple[dict[str, Comments], tuple[str, ...]]:
     """Loads the suites whose files are at hand.
 
@@ -71,7 +75,7 @@ def load_suites(
 
 
 def read_madlibs(
-    path: Path, encoder: CommentEncoder, *, seed: int = 0
+    path: Path, encoder: CommentEncoder | TextEncoder, *, seed: int = 0
 ) -> tuple[Comments, tuple[str, ...]]:
     """Reads Dixon's templates so that every sentence frame weighs the same.
 
@@ -114,7 +118,7 @@ def read_madlibs(
 
 
 def _read_sentences(
-    path: Path, encoder: CommentEncoder
+    path: Path, encoder: CommentEncoder | TextEncoder
 ) -> tuple[dict[_Sentence, dict[int, str]], int, int]:
     """Text by sentence and scored term; number of rows, and of those with no scored term."""
     sentences: dict[_Sentence, dict[int, str]] = defaultdict(dict)
@@ -147,7 +151,7 @@ def _draw_sentences(keys: list[_Sentence], seed: int) -> list[_Sentence]:
 
 
 def _about_madlibs(
-    encoder: CommentEncoder, keys: list[_Sentence], present: list[int]
+    encoder: CommentEncoder | TextEncoder, keys: list[_Sentence], present: list[int]
 ) -> Iterator[str]:
     absent = [encoder.terms[term] for term in encoder.columns if term not in present]
     if absent:
@@ -159,14 +163,13 @@ def _about_madlibs(
         yield (
             f"madlibs: repeated to {PER_CELL}, which makes intervals too narrow: {', '.join(shown)}"
         )
-    known = encoder.vocabulary
-    blind = sum(not any(word in known for word in " ".join(key[2:]).split()) for key in set(keys))
+    blind = sum(not any(map(encoder.knows, " ".join(key[2:]).split())) for key in set(keys))
     if blind:
         yield f"madlibs: sentences with no known word but the identity: {blind}"
 
 
 def read_fuzzed(
-    folder: Path, encoder: CommentEncoder, used: Collection[str]
+    folder: Path, encoder: CommentEncoder | TextEncoder, used: Collection[str]
 ) -> tuple[dict[str, Comments], tuple[str, ...]]:
     """Reads the pair of real test comments, original and with exchanged identity terms.
 
@@ -181,7 +184,8 @@ def read_fuzzed(
     if plain.ids != fuzzed.ids:
         raise ValueError(f"{plain.source} and {fuzzed.source} differ in rev_id: get both again")
     seen, kept, leaked = set(used), [], 0
-    for index, (one, other) in enumerate(zip(plain.texts, fuzzed.texts, strict=True)):
+    words = ([" ".join(tokenize(text)) for text in raw.texts] for raw in (plain, fuzzed))
+    for index, (one, other) in enumerate(zip(*words, strict=True)):
         if one and other and one not in seen:
             seen.add(one)
             kept.append(index)
@@ -201,7 +205,7 @@ def read_fuzzed(
 
 
 def _read_testset(path: Path) -> RawComments:
-    """Texts as words joined by spaces."""
+    """Texts with single spaces."""
     raw = read_labeled(CsvFile.on_disk(path), ("rev_id", "comment", "toxic"))
-    texts = [" ".join(tokenize(_MARKERS.sub(" ", text))) for text in raw.texts]
+    texts = [" ".join(_MARKERS.sub(" ", text).split()) for text in raw.texts]
     return RawComments(raw.source, raw.ids, texts, raw.label, None, raw.notes)

@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -24,6 +24,15 @@ def tokenize(text: str) -> list[str]:
     Digits, punctuation and other letters separate words. Words joined by spaces give themselves.
     """
     return _WORD.findall(_URL.sub(" ", text.lower().replace("’", "'")))
+
+
+def word_spans(text: str) -> list[tuple[str, int, int]]:
+    """The words of `tokenize` and where each begins and ends in the text."""
+    plain = text.replace("’", "'")
+    # Character by character: some capital letters become two when they are made small.
+    lower = "".join(c.lower() if len(c.lower()) == 1 else " " for c in plain)
+    lower = _URL.sub(lambda url: " " * len(url[0]), lower)
+    return [(found[0], *found.span()) for found in _WORD.finditer(lower)]
 
 
 @dataclass(frozen=True)
@@ -170,6 +179,10 @@ class CommentEncoder:
         """The terms that are scored."""
         return tuple(self.terms[column] for column in self.columns)
 
+    def knows(self, word: str) -> bool:
+        """Whether what is read of a text holds this word."""
+        return word in self.vocabulary
+
     def __call__(
         self,
         texts: Sequence[str],
@@ -188,6 +201,52 @@ class CommentEncoder:
             identities = find_identities([tokenize(t)[: self.length] for t in texts], self.terms)
         return Comments(
             tokens=self.vocabulary.encode(texts, self.length),
+            label=label,
+            groups=identities[:, list(self.columns)],
+            blocks=no_blocks(),
+        )
+
+
+@dataclass(frozen=True)
+class TextEncoder:
+    """Turns texts into `Comments` of one token each: the number of the whole text.
+
+    What a network is to see of a text, its words or features, is put in the place of the number
+    later (`views.with_words`, `views.with_features`). Of the same use as `CommentEncoder`.
+    """
+
+    terms: tuple[str, ...]  # as of `CommentEncoder`
+    columns: tuple[int, ...]
+    length: int = 200  # words in which terms are looked for
+    numbers: dict[str, int] = field(default_factory=dict)  # of the texts so far
+
+    @property
+    def scored(self) -> tuple[str, ...]:
+        """The terms that are scored."""
+        return tuple(self.terms[column] for column in self.columns)
+
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """The texts, with what stands before them in every vocabulary."""
+        return ("<pad>", "<unknown>", *self.numbers)
+
+    def knows(self, word: str) -> bool:
+        """Whether what is read of a text holds this word."""
+        return True
+
+    def __call__(
+        self,
+        texts: Sequence[str],
+        label: Int32[np.ndarray, " n"],
+        identities: Float32[np.ndarray, "n all"] | None = None,
+    ) -> Comments:
+        """Encodes texts, without blocks; arguments as of `CommentEncoder`."""
+        if identities is None:
+            identities = find_identities([tokenize(t)[: self.length] for t in texts], self.terms)
+        first = UNKNOWN + 1
+        ids = [first + self.numbers.setdefault(text, len(self.numbers)) for text in texts]
+        return Comments(
+            tokens=np.array(ids, np.int32).reshape(len(texts), 1),
             label=label,
             groups=identities[:, list(self.columns)],
             blocks=no_blocks(),

@@ -3,7 +3,10 @@
 The classifier is trained from scratch on the ``train`` role with example weights that undo what
 identity terms tell about toxicity: *reweighing* (Kamiran & Calders 2012, as in AIF360) makes term
 and label independent, *Dixon rebalancing* (Dixon et al. 2018) adds harmless comments to the terms
-that go with toxicity. Without weights it is the control: the same training with another seed.
+that go with toxicity. Where there are further texts they can be added instead: harmless sentences
+with terms, as Dixon et al. did it, or the counterfactuals of the reward, which shows what all that
+the reward knows is worth to a network that may change every weight. Without any of these it is the
+control: the same training with another seed.
 """
 
 import time
@@ -21,7 +24,7 @@ from jaxtyping import Float, Int, Num
 from modeledit_jax.data.arrays import check_integers, check_shapes
 from modeledit_jax.editors.editor import Cost, EditResult, checked
 from modeledit_jax.subjects.training import TrainingConfig, gradient_steps, train_classifier
-from modeledit_jax.tasks.debiasing import comment_targets
+from modeledit_jax.tasks.debiasing import ADDED, comment_targets
 from modeledit_jax.tasks.task import Task
 from modeledit_jax.types import Array, Examples, Key, Params
 
@@ -112,6 +115,9 @@ def dixon_weights(
     return weights.astype(np.float32)
 
 
+COUNTERFACTUALS = "counterfactuals"
+"""Of `RetrainWith.added`: those that the reward knows."""
+
 Rule = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """``(label [N], groups [N, I]) -> weights [N]``."""
 
@@ -128,25 +134,28 @@ class RetrainWith:
       weights: ``"reweighing"`` (`reweighing_weights`), ``"dixon"`` (`dixon_weights`), or a rule of
         yours; None counts every comment once: the control, whose distance from the subject is
         chance.
+      added: comments to train on as well: ``"counterfactuals"`` (those of the ``reward`` role) or a
+        name of `CommentData.added`; None: no others.
       train: trains one network, as `train_classifier`.
     """
 
     module: nn.Module
     training: TrainingConfig = field(default_factory=TrainingConfig)
     weights: str | Rule | None = None
+    added: str | None = None
     train: Callable[..., Params] = train_classifier
 
     def edit(self, task: Task, key: Key) -> EditResult:
         """Returns the retrained network; no reward is evaluated.
 
         Raises:
-          ValueError: the task is not about comments, or the weights have an unknown name.
+          ValueError: the task is not about comments, the weights have an unknown name, or there are
+            no such comments to add.
         """
         begin = time.perf_counter()
-        sets, targets = comment_targets(task, "train")
-        label = targets.label
-        weights = self._rule()(label, targets.groups)
-        examples = Examples(jnp.asarray(sets.x), jnp.asarray(label))
+        x, label, groups = self._examples(task)
+        weights = self._rule()(label, groups)
+        examples = Examples(jnp.asarray(x), jnp.asarray(label))
         setup = (self.train, self.module, self.training)
         params = _train(setup, examples, key, jnp.asarray(weights, jnp.float32))
         params = jax.block_until_ready(params)
@@ -154,6 +163,27 @@ class RetrainWith:
         return checked(
             task,
             EditResult(params, Cost(gradient_steps=steps, seconds=time.perf_counter() - begin)),
+        )
+
+    def _examples(self, task: Task) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Inputs, labels and groups of all comments to train on."""
+        sets, targets = comment_targets(task, "train")
+        if self.added is None:
+            return sets.x, targets.label, targets.groups
+        name = "reward" if self.added == COUNTERFACTUALS else f"{ADDED}{self.added}"
+        if name not in task.roles:
+            known = [role.removeprefix(ADDED) for role in task.roles if role.startswith(ADDED)]
+            raise ValueError(
+                f"the task {task.name!r} has no comments {self.added!r} to add; there are "
+                f"{', '.join([COUNTERFACTUALS, *known])}"
+            )
+        further, more = comment_targets(task, name)
+        kind = COUNTERFACTUALS if self.added == COUNTERFACTUALS else "comments"
+        rows = np.asarray(further.weights[kind]) > 0
+        return (
+            np.concatenate([sets.x, np.asarray(further.x)[rows]]),
+            np.concatenate([targets.label, more.label[rows]]),
+            np.concatenate([targets.groups, more.groups[rows]]),
         )
 
     def _rule(self) -> Rule:

@@ -79,6 +79,15 @@ def load_pretrained(
     return config, unflatten_dict(leaves, sep="/")
 
 
+def read_config(folder: str | Path) -> LanguageModelConfig:
+    """The configuration of a checkpoint; its tensors are not looked at.
+
+    Raises:
+      FileNotFoundError, ValueError: as `load_pretrained`.
+    """
+    return _read_config(Path(folder))[0]
+
+
 def _float_dtype(dtype: Any) -> Any:
     """A dtype for parameters, or None; ValueError if it is no floating one."""
     if dtype is None:

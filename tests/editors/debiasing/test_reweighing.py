@@ -1,5 +1,7 @@
 """Weights and additions against counts; retraining with them removes what terms tell."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from modeledit_jax.editors.debiasing.reweighing import (
     reweighing_weights,
 )
 from modeledit_jax.editors.editor import Editor
+from modeledit_jax.subjects.training import TrainingConfig
 from tests import tiny
 from tests.editors import biased
 
@@ -142,3 +145,27 @@ def test_balanced_data_remove_the_bias_and_another_seed_does_not():
     run = runs[None]
     assert run.cost.gradient_steps == 12 * (1200 // 64) and run.cost.reward_evaluations == 0
     assert isinstance(RetrainWith(biased.MODULE), Editor)
+
+
+def test_further_comments_are_trained_on():
+    """As many steps as the examples take, and what is added is learned."""
+    task = biased.task()
+    sizes = biased.SIZES["train"]
+    editor = RetrainWith(biased.MODULE, TrainingConfig(epochs=2, batch_size=20))
+    for added, number in (
+        (None, 0),
+        ("sentences", 60),
+        ("counterfactuals", task.roles["reward"].targets.blocks.size),
+    ):
+        own = replace(editor, added=added)
+        x, label, groups = own._examples(task)
+        assert len(x) == len(label) == len(groups) == sizes + number
+        assert own.edit(task, KEY).cost.gradient_steps == 2 * (len(x) // 20)
+    x, label, _ = replace(editor, added="counterfactuals")._examples(task)
+    blocks = task.roles["reward"].targets.blocks
+    np.testing.assert_array_equal(x[sizes:], task.roles["reward"].x[blocks.reshape(-1)])
+    np.testing.assert_array_equal(label[sizes:], task.roles["reward"].label[blocks.reshape(-1)])
+    with pytest.raises(
+        ValueError, match="no comments 'more' to add; there are counterfactuals, sen"
+    ):
+        replace(editor, added="more").edit(task, KEY)

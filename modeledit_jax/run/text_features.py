@@ -1,0 +1,192 @@
+"""Features of texts from a language model, each text run once and kept under its content.
+
+A folder of the cache belongs to one network, layer, pooling and length; in it lie chunks, written
+whole as they are made, so that what stops a long run costs one chunk. Texts are found by their
+digest: other texts of the same network add chunks and repeat nothing.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32
+from tqdm import tqdm
+
+from modeledit_jax.language.config import LanguageModelConfig
+from modeledit_jax.language.huggingface.checkpoint import (
+    CONFIG,
+    TOKENIZER,
+    load_pretrained,
+    load_tokenizer,
+    read_config,
+)
+from modeledit_jax.language.huggingface.tensors import DAMAGED
+from modeledit_jax.language.text_states import (
+    Pooling,
+    TextStates,
+    check_layer,
+    lowest_layers,
+    text_ids,
+    text_states,
+)
+from modeledit_jax.reading.json_text import read_object
+from modeledit_jax.run.cache import read_kept
+from modeledit_jax.run.checkpoint import fingerprint, save_tree
+from modeledit_jax.run.digest import file_digest
+from modeledit_jax.types import Params
+
+CHUNK = 2048
+"""Texts of a chunk."""
+
+_DIGEST = 16  # bytes of a text's digest that are kept
+
+
+@dataclass(frozen=True)
+class TextFeatures:
+    """What a language model makes of texts.
+
+    Attributes:
+      folder: Hugging Face folder of the model (`run.named_models.model_folder`).
+      cache: folder of the cache.
+      layer: layers that are run; 0: none, the mean of the token embeddings.
+      pooling: over the tokens of a text.
+      length: tokens of a text; longer ones are cut.
+    """
+
+    folder: Path
+    cache: Path
+    layer: int = 4
+    pooling: Pooling = "mean"
+    length: int = 32
+
+    @cached_property
+    def identity(self) -> str:
+        """Of everything that features depend on beside the text."""
+        files = sorted(self.folder.glob("*.safetensors"))
+        files += [self.folder / CONFIG, self.folder / TOKENIZER]
+        content = {path.name: file_digest(path) for path in files if path.is_file()}
+        settings = {"layer": self.layer, "pooling": self.pooling, "length": self.length}
+        return fingerprint({"files": content, **settings})
+
+    def check(self) -> None:
+        """Looks at the configuration alone, before anything is read.
+
+        Raises:
+          FileNotFoundError, ValueError: there is no such network, or it has fewer layers.
+        """
+        check_layer(read_config(self.folder), self.layer)
+
+    @cached_property
+    def model(self) -> tuple[LanguageModelConfig, Params]:
+        """Configuration and parameters of the network.
+
+        Raises:
+          FileNotFoundError, ValueError: as `load_pretrained`; or fewer layers than ``layer``.
+        """
+        config, params = load_pretrained(self.folder)
+        check_layer(config, self.layer)
+        return config, params
+
+    @property
+    def kernel(self) -> Float32[np.ndarray, "mlp_width width"]:
+        """Of ``mlp/down`` of the last layer that is run."""
+        return np.asarray(
+            self.model[1]["layers"][str(self.layer - 1)]["mlp"]["down"]["kernel"], np.float32
+        )
+
+    def __call__(self, texts: Sequence[str], inputs: bool = False) -> TextStates:
+        """States of texts, from the cache or made and kept there; shows its progress.
+
+        Args:
+          texts: they may repeat.
+          inputs: whether `TextStates.inputs` are wanted; else they are ``[N, 0]``.
+        """
+        digests = [_digest(text) for text in texts]
+        found = _Found({}, [], inputs)
+        store = self.cache / "features" / self.identity
+        for path in sorted(store.glob("*")) if store.is_dir() else ():
+            if not path.name.startswith(".") and (kept := read_kept(path)) is not None:
+                found.add(kept)
+        missing = {d: t for d, t in zip(digests, texts, strict=True) if d not in found.place}
+        if missing:
+            self._make(missing, store, found)
+        return found.states(digests)
+
+    def _make(self, missing: dict[bytes, str], store: Path, found: "_Found") -> None:
+        config, params = self.model
+        start = _start_token(self.folder)
+        ids = text_ids(load_tokenizer(self.folder), list(missing.values()), self.length, start)
+        keys, order = list(missing), np.argsort([len(own) for own in ids], kind="stable")
+        lower = lowest_layers(config, params, self.layer)
+        about = f"hidden states after layer {self.layer}"
+        with tqdm(desc=about, total=sum(map(len, ids)), unit="token", unit_scale=True) as bar:
+            for begin in range(0, len(order), CHUNK):
+                rows = order[begin : begin + CHUNK]
+                own = [ids[row] for row in rows]
+                lengths = np.array([len(each) for each in own])
+                run = text_states(config, lower, own, self.layer, self.pooling, start is not None)
+                states = _joined(run, lengths, bar.update)
+                digests = np.frombuffer(b"".join(keys[row] for row in rows), np.uint8)
+                name = hashlib.sha256(digests.tobytes()).hexdigest()[:20]
+                chunk = {"digests": digests.reshape(len(rows), _DIGEST), **states}
+                save_tree(store / name, chunk, replace=False)
+                found.add(chunk)
+
+
+@dataclass
+class _Found:
+    """States of the texts that are known, by digest."""
+
+    place: dict[bytes, tuple[int, int]]
+    chunks: list[dict[str, np.ndarray]]
+    inputs: bool
+
+    def add(self, tree: dict[str, np.ndarray]) -> None:
+        """Takes in a chunk."""
+        number = len(self.chunks)
+        self.chunks.append({n: tree[n] for n in ("pooled", *(("inputs",) if self.inputs else ()))})
+        for row, digest in enumerate(np.asarray(tree["digests"], np.uint8)):
+            self.place[digest.tobytes()] = number, row
+
+    def states(self, digests: Sequence[bytes]) -> TextStates:
+        """Of texts in this order."""
+        places = np.array([self.place[digest] for digest in digests]).reshape(-1, 2)
+        return TextStates(self._gathered("pooled", places), self._gathered("inputs", places))
+
+    def _gathered(self, name: str, places: np.ndarray) -> np.ndarray:
+        if name not in self.chunks[0]:
+            return np.zeros((len(places), 0), np.float32)
+        gathered = np.empty((len(places), self.chunks[0][name].shape[1]), np.float32)
+        for number, chunk in enumerate(self.chunks):
+            rows = np.flatnonzero(places[:, 0] == number)
+            gathered[rows] = chunk[name][places[rows, 1]]
+        return gathered
+
+
+def _joined(
+    run: Iterator[tuple[np.ndarray, TextStates]],
+    lengths: np.ndarray,
+    report: Callable[[int], object],
+) -> dict[str, np.ndarray]:
+    """All batches of a run as one array each, in the order of the texts of these lengths."""
+    whole: dict[str, np.ndarray] = {}
+    for rows, states in run:
+        for name, values in (("pooled", states.pooled), ("inputs", states.inputs)):
+            if name not in whole:
+                whole[name] = np.empty((len(lengths), values.shape[1]), np.float32)
+            whole[name][rows] = values
+        report(int(lengths[rows].sum()))
+    return whole
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:_DIGEST]
+
+
+def _start_token(folder: Path) -> int | None:
+    """The id of the token that begins texts, as ``config.json`` names it."""
+    found = read_object(folder / CONFIG, DAMAGED).get("bos_token_id")
+    return found if isinstance(found, int) and not isinstance(found, bool) else None
