@@ -42,8 +42,9 @@ WEIGHTS: dict[str, float] = {
     "fped": 1.0,
     "fned": 1.0,
     "distillation": 1.0,
-    "block_mean": 5.0,
+    "block_mean": 0.75,
     "pairing": 5.0,
+    "rate_shift": 500.0,
 }
 """Weight of every part; where a part is a loss or a difference it counts negatively."""
 
@@ -53,12 +54,15 @@ KINDS: dict[str, tuple[str, ...]] = {
     ),
     "rates": ("fped", "fned", "auc_loss", "accuracy_loss"),
     "fped": ("fped",),
-    "fidelity": ("distillation", "block_mean", "pairing"),
+    "fidelity": ("distillation", "block_mean", "pairing", "rate_shift"),
 }  # fmt: skip
 """Parts of each kind of reward."""
 
 MARGINS: dict[str, float] = {"auc": 0.003, "accuracy": 0.005, "subgroup": 0.005}
 """Losses that cost nothing."""
+
+SOFTNESS = 0.25
+"""Width of the step at the threshold in ``rate_shift``, in standard deviations of the scores."""
 
 
 @struct.dataclass
@@ -132,7 +136,24 @@ class DebiasingReward(Reward):
             "distillation": -moved.mean() / unit,
             "block_mean": -jnp.square(mean).mean() / unit,
             "pairing": -jnp.var(within, axis=1).mean() / unit,
+            "rate_shift": self._rate_shift(scores, original, targets),
         }
+
+    def _rate_shift(self, scores: Array, original: Array, targets: Any) -> Array:
+        """Squared change, over each label, of the share of texts with a term called toxic.
+
+        Less spread within a context moves its texts across the threshold, whatever their mean.
+        """
+        named = targets.groups.any(axis=1).at[: self.number].set(False)
+        width = SOFTNESS * jnp.sqrt(self.baseline.variance)
+        before, after = (jax.nn.sigmoid((z - self.baseline.threshold) / width)
+                         for z in (original, scores))  # fmt: skip
+        total = jnp.zeros(())
+        for label in (0, 1):
+            chosen = (named & (targets.label == label)).astype(after.dtype)
+            change = (chosen * (after - before)).sum() / jnp.maximum(chosen.sum(), 1.0)
+            total += jnp.square(change)
+        return -total
 
 
 def debiasing_reward(
@@ -155,9 +176,10 @@ def debiasing_reward(
         ``"fped"``: FPED at the frozen threshold and nothing else. An edit that calls nothing toxic
         earns its maximum; it is here to show that, not to be used.
         ``"fidelity"``: with logits ``z`` before and ``z′`` after,
-        ``− (E(z′−z)² + 5·E(block mean of z′−z)² + 5·E Var_t z′) / Var z``; the first mean and
-        ``Var z`` are over comments, the others over blocks, and a block's mean is over its texts
-        with an identity term. Smooth, and no threshold has a part.
+        ``− (E(z′−z)² + .75·E(block mean of z′−z)² + 5·E Var_t z′) / Var z − 500·Σ_y (E_y s(z′) −
+        E_y s(z))²``; the first mean and ``Var z`` are over comments, the next over blocks, and a
+        block's mean is over its texts with an identity term. ``E_y`` is over such texts of one
+        label, ``s`` a step at the threshold that is `SOFTNESS` wide: error rates stay. Smooth.
       weights: of parts, in place of `WEIGHTS`.
 
     Raises:
