@@ -9,6 +9,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from modeledit_jax.envs.worlds import make
+from modeledit_jax.evaluation.fairness import equal_error_threshold
 from modeledit_jax.tasks.debiasing import CommentTargets, members
 from modeledit_jax.tasks.debiasing_reward import (
     KINDS,
@@ -170,10 +171,23 @@ def test_fidelity_by_hand(task):
         "distillation": -(noise[plain] ** 2).mean() / unit,
         "block_mean": -(noise[blocks].mean(axis=1) ** 2).mean() / unit,
         "pairing": -after[blocks].var(axis=1).mean() / unit,
+        "rate_shift": 0.0,
     }
+    label = np.asarray(sets.targets.label)
+    cut = float(equal_error_threshold(jnp.asarray(before[plain]), jnp.asarray(label[plain])))
+    called_before, called = (
+        1 / (1 + np.exp(-(z - cut) / (0.25 * np.sqrt(unit)))) for z in (before, after)
+    )
+    named = np.asarray(sets.targets.groups).any(axis=1) & (
+        np.asarray(sets.weights["comments"]) == 0
+    )
+    for toxic in (0, 1):
+        rows = named & (label == toxic)
+        expected["rate_shift"] -= (called - called_before)[rows].mean() ** 2
     for name, value in expected.items():
-        np.testing.assert_allclose(parts[name], value, rtol=1e-3)
-    total = expected["distillation"] + 5.0 * expected["block_mean"] + 7.0 * expected["pairing"]
+        np.testing.assert_allclose(parts[name], value, rtol=1e-3, atol=1e-6)
+    weighting = {"distillation": 1.0, "block_mean": 0.75, "pairing": 7.0, "rate_shift": 500.0}
+    total = sum(weight * expected[name] for name, weight in weighting.items())
     np.testing.assert_allclose(score, total, rtol=1e-3)
 
 
@@ -188,7 +202,8 @@ def test_the_level_of_a_block_is_that_of_its_terms():
 
     def parts(after):
         sets = {n: SetOutputs(after, before, targets, w) for n, w in weights.items()}
-        return reward(sets, EditedWeights(LEAVES, LEAVES))[1]
+        found = reward(sets, EditedWeights(LEAVES, LEAVES))[1]
+        return {name: value for name, value in found.items() if name != "rate_shift"}
 
     together = jnp.array([[0.0], [2.0], [2.0], [2.0], [2.0], [2.0]])
     assert parts(together) == {"distillation": 0, "block_mean": 0, "pairing": 0}
