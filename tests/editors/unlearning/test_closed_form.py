@@ -24,7 +24,7 @@ from modeledit_jax.evaluation.accuracy import margins
 from modeledit_jax.subjects.image_classifiers import CNN, MLP, unfold
 from modeledit_jax.subjects.subject import Subject, flax_apply
 from modeledit_jax.subjects.training import TrainingConfig, train_classifier
-from modeledit_jax.tasks.unlearning import forget_samples
+from modeledit_jax.tasks.unlearning import forget_classes, forget_samples
 from modeledit_jax.types import Examples
 from tests import tiny
 
@@ -186,16 +186,21 @@ def test_several_kernels_are_edited_from_the_original_activations(editor, part):
 
 @pytest.mark.slow
 def test_positions_of_a_convolution_count_as_inputs():
-    label, path = tiny.splits().reward.y, "conv2/kernel"
-    images = np.random.default_rng(0).normal(size=(40, 6, 5, 2)).astype(np.float32)
-    centers = np.random.default_rng(1).normal(size=(3, 6, 5, 2)).astype(np.float32)
-    images = jnp.asarray(images + centers[label])
+    splits, path = tiny.splits(), "conv2/kernel"
+    rng, centers = np.random.default_rng(0), np.random.default_rng(1).normal(size=(3, 6, 5, 2))
+
+    def as_images(part):
+        noise = rng.normal(size=(len(part), 6, 5, 2))
+        return Examples((noise + centers[part.y]).astype(np.float32), part.y)
+
+    roles = {role: as_images(getattr(splits, role)) for role in tiny.SIZES}
+    label, images = splits.reward.y, jnp.asarray(roles["reward"].x)
     module = CNN(3, channels=(4, 4), hidden=(6,))
     params = jax.jit(module.init)(KEY, images)["params"]
-    task = tiny.task(1, base=Subject(params, flax_apply(module)), site=path)
-    task = replace(task, roles={"reward": replace(task.roles["reward"], x=images)})
+    subject = Subject(params, flax_apply(module))
+    task = forget_classes(subject, replace(splits, **roles), 1, site=path)
     first = unfold(images, size=3, stride=2) @ params["conv1"]["kernel"]
-    read = np.asarray(unfold(jax.nn.relu(first), size=3, stride=2)).reshape(40, -1, 36)
+    read = np.asarray(unfold(jax.nn.relu(first), size=3, stride=2)).reshape(len(label), -1, 36)
     means = np.stack([read[label == c].mean(axis=(0, 1)) for c in range(3)])
     change = _edited(ProjectionEditor(1.0), task, path) - _leaf(params, path)
     np.testing.assert_allclose(means[[0, 2]] @ change, 0.0, atol=1e-6)
