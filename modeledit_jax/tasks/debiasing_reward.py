@@ -42,9 +42,9 @@ WEIGHTS: dict[str, float] = {
     "fped": 1.0,
     "fned": 1.0,
     "distillation": 1.0,
-    "block_mean": 0.75,
-    "pairing": 5.0,
-    "rate_shift": 500.0,
+    "block_mean": 2.0,
+    "pairing": 10.0,
+    "rate_shift": 100.0,
 }
 """Weight of every part; where a part is a loss or a difference it counts negatively."""
 
@@ -176,7 +176,7 @@ def debiasing_reward(
         ``"fped"``: FPED at the frozen threshold and nothing else. An edit that calls nothing toxic
         earns its maximum; it is here to show that, not to be used.
         ``"fidelity"``: with logits ``z`` before and ``z′`` after,
-        ``− (E(z′−z)² + .75·E(block mean of z′−z)² + 5·E Var_t z′) / Var z − 500·Σ_y (E_y s(z′) −
+        ``− (E(z′−z)² + 2·E(block mean of z′−z)² + 10·E Var_t z′) / Var z − 100·Σ_y (E_y s(z′) −
         E_y s(z))²``; the first mean and ``Var z`` are over comments, the next over blocks, and a
         block's mean is over its texts with an identity term. ``E_y`` is over such texts of one
         label, ``s`` a step at the threshold that is `SOFTNESS` wide: error rates stay. Smooth.

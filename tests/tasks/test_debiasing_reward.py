@@ -186,7 +186,7 @@ def test_fidelity_by_hand(task):
         expected["rate_shift"] -= (called - called_before)[rows].mean() ** 2
     for name, value in expected.items():
         np.testing.assert_allclose(parts[name], value, rtol=1e-3, atol=1e-6)
-    weighting = {"distillation": 1.0, "block_mean": 0.75, "pairing": 7.0, "rate_shift": 500.0}
+    weighting = {"distillation": 1.0, "block_mean": 2.0, "pairing": 7.0, "rate_shift": 100.0}
     total = sum(weight * expected[name] for name, weight in weighting.items())
     np.testing.assert_allclose(score, total, rtol=1e-3)
 
