@@ -112,7 +112,7 @@ def check_options(name, options):
     if options in (["--help"], []) and name in ("--help", *experiment_names()):
         return
     command = importlib.import_module(f"experiments.{name}.__main__").command
-    tyro.cli(command.options, args=options).check()
+    tyro.cli(command.options, args=options).completed().check()
 
 
 def check_extras(text):

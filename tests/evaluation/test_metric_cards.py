@@ -25,6 +25,7 @@ def test_cards_are_complete(family):
         assert not any("\n" in text for text in vars(card).values())
 
 
+@pytest.mark.slow
 def test_every_number_of_an_unlearning_report_has_a_card():
     task = tiny.task(1)
     outputs = role_outputs(task, task.subject.params, EVALUATED_ROLES)

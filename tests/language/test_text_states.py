@@ -4,14 +4,13 @@ from dataclasses import replace
 from functools import cache
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from modeledit_jax.data.facts.common_knowledge import SENTENCES
 from modeledit_jax.data.facts.tokenization import byte_pair_tokenizer
 from modeledit_jax.language.model import apply
-from modeledit_jax.language.parameters import init_params, stack_layers
+from modeledit_jax.language.parameters import stack_layers
 from modeledit_jax.language.text_states import (
     TOKENS_AT_ONCE,
     _room,
@@ -20,7 +19,7 @@ from modeledit_jax.language.text_states import (
     text_ids,
     text_states,
 )
-from tests.language.tiny_models import GPT2, LLAMA, VOCAB
+from tests.language.tiny_models import GPT2, LLAMA, VOCAB, random_params
 
 START = 7
 RNG = np.random.default_rng(0)
@@ -29,7 +28,7 @@ IDS = [[START, *RNG.integers(0, VOCAB, size).tolist()] for size in (3, 0, 9, 1, 
 
 @cache
 def params(config):
-    return jax.tree.map(lambda w: 3.0 * w, init_params(config, jax.random.key(0)))
+    return random_params(config)
 
 
 def states(config, layer, pooling="mean", start=True, weights=None):
@@ -42,13 +41,20 @@ def states(config, layer, pooling="mean", start=True, weights=None):
     return np.stack([pooled[i] for i in order]), np.stack([inputs[i] for i in order])
 
 
+run = jax.jit(apply, static_argnames=("config", "capture"))
+
+
 def whole(config, layer):
-    """Residual stream after a layer and the input of its `mlp/down`, of every text alone."""
+    """Residual stream after a layer and the input of its `mlp/down`, of every text, padded."""
     last = f"layers/{layer - 1}"
-    for ids in IDS:
-        tokens = jnp.asarray([ids], jnp.int32)
-        _, found = apply(config, params(config), tokens, capture=(last, f"{last}/mlp/down"))
-        yield np.asarray(found[last][0]), np.asarray(found[f"{last}/mlp/down"][0])
+    tokens, attention = np.zeros((2, len(IDS), 12), np.int32)
+    for row, ids in enumerate(IDS):
+        tokens[row, : len(ids)], attention[row, : len(ids)] = ids, 1
+    _, found = run(
+        config, params(config), tokens, attention.astype(bool), capture=(last, f"{last}/mlp/down")
+    )
+    for row, ids in enumerate(IDS):
+        yield tuple(np.asarray(found[name][row, : len(ids)]) for name in (last, f"{last}/mlp/down"))
 
 
 def mean(rows):

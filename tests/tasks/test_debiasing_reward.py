@@ -202,7 +202,8 @@ def test_the_level_of_a_block_is_that_of_its_terms():
 
     def parts(after):
         sets = {n: SetOutputs(after, before, targets, w) for n, w in weights.items()}
-        found = reward(sets, EditedWeights(LEAVES, LEAVES))[1]
+        judge = jax.jit(lambda reward, sets: reward(sets, EditedWeights(LEAVES, LEAVES))[1])
+        found = judge(reward, sets)
         return {name: value for name, value in found.items() if name != "rate_shift"}
 
     together = jnp.array([[0.0], [2.0], [2.0], [2.0], [2.0], [2.0]])
