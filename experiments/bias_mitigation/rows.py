@@ -5,12 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from experiments.common.methods import Result
-from modeledit_jax.edits.site import get_leaves
 from modeledit_jax.evaluation.targets import first_met
 from modeledit_jax.report.table import Row
 from modeledit_jax.tasks.debiasing import DebiasingTask
 from modeledit_jax.tasks.debiasing_metrics import debiasing_metrics
-from modeledit_jax.tasks.outputs import edit_metrics
 
 HALVED, ACCURACY_LOSS = 0.5, 0.01
 """A network counts as mended once FPED is halved, FNED no higher and accuracy lost ≤ 1 point."""
@@ -38,10 +36,7 @@ def make_rows(
         needed = evaluations_to_target(result, original, tasks)
         for index, (task, seed) in enumerate(zip(tasks, seeds, strict=True)):
             values = debiasing_metrics(task, result.outputs[index], original.outputs[index])
-            if result.leaves is not None:
-                edited = result.leaves[index]
-                original_leaves = get_leaves(task.subject.params, list(edited))
-                values |= edit_metrics(original_leaves, edited)
+            values |= result.edit_metrics(tasks, index)
             if result.evaluations is not None:
                 values["evaluations_to_target"] = float(needed[index])
             curves = search_curves(result, index)

@@ -1,6 +1,6 @@
 """What the experiment on real comments leaves behind: table, weights, figures, report."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from experiments.bias_mitigation.config import Config
 from experiments.bias_mitigation.real import RealSetup
@@ -16,7 +16,6 @@ from modeledit_jax.report.table import Row, group_by
 from modeledit_jax.run.files import atomic_write_text
 from modeledit_jax.run.folder import as_json
 from modeledit_jax.tasks.debiasing_suites import mean_metrics, suite_metrics
-from modeledit_jax.tasks.outputs import edit_metrics
 
 
 def write_suite_report(
@@ -60,11 +59,9 @@ def suite_rows(setup: RealSetup, results: Sequence[Result]) -> list[Row]:
     table = []
     for result in results:
         for index, (task, seed) in enumerate(zip(setup.tasks, setup.task_seeds, strict=True)):
-            values: Mapping[str, float] = suite_metrics(task, result.outputs[index])
-            size = result.leaves and edit_metrics(task.leaves, result.leaves[index])
+            values = suite_metrics(task, result.outputs[index])
+            values |= result.edit_metrics(setup.tasks, index)
             curves = search_curves(result, index)
             cost = result.costs[index]
-            table.append(
-                Row(result.method, task.name, seed, {**values, **(size or {})}, cost, {}, curves)
-            )
+            table.append(Row(result.method, task.name, seed, values, cost, {}, curves))
     return table

@@ -38,6 +38,7 @@ from modeledit_jax.run.edit_many import edit_many
 from modeledit_jax.run.plan_evaluation import Measure, PlanEvaluator
 from modeledit_jax.run.scalars import ScalarWriter
 from modeledit_jax.subjects.training import TrainingConfig
+from modeledit_jax.tasks.outputs import edit_metrics
 from modeledit_jax.tasks.task import Task
 from modeledit_jax.types import Key, Leaves, Params
 
@@ -66,6 +67,14 @@ class Result:
             return list(self.networks)
         pairs = zip(tasks, self.leaves, strict=True)
         return [set_leaves(task.subject.params, leaves) for task, leaves in pairs]
+
+    def edit_metrics(self, tasks: Sequence[Task], index: int) -> dict[str, float]:
+        """Size and rank of the edit of one of the tasks, over all leaves that it changed; of
+        references nothing."""
+        if self.leaves is None:
+            return {}
+        edited = self.leaves[index]
+        return edit_metrics(get_leaves(tasks[index].subject.params, list(edited)), edited)
 
 
 @dataclass(frozen=True)

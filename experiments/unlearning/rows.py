@@ -6,12 +6,10 @@ import numpy as np
 from tqdm import tqdm
 
 from experiments.common.methods import Result
-from modeledit_jax.edits.site import get_leaves
 from modeledit_jax.evaluation.forgetting import tow
 from modeledit_jax.evaluation.targets import first_met, forgotten
 from modeledit_jax.report.table import Row
 from modeledit_jax.tasks.inner_forgetting import inner_measurements, inner_metrics
-from modeledit_jax.tasks.outputs import edit_metrics
 from modeledit_jax.tasks.unlearning import UnlearningTask
 from modeledit_jax.tasks.unlearning_metrics import (
     TEST_METRICS,
@@ -45,10 +43,7 @@ def make_rows(
             metrics = unlearning_metrics(
                 task, result.outputs[index], original.outputs[index], retrain.outputs[index]
             )
-            if result.leaves is not None:
-                edited = result.leaves[index]
-                original_leaves = get_leaves(task.subject.params, list(edited))
-                metrics |= edit_metrics(original_leaves, edited)
+            metrics |= result.edit_metrics(tasks, index)
             if result.evaluations is not None:
                 metrics["evaluations_to_target"] = float(needed[index])
             metrics |= inner[name][index] if inside else {}
