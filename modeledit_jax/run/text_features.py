@@ -131,7 +131,9 @@ class TextFeatures:
                 states = _joined(run, lengths, bar.update)
                 digests = np.frombuffer(b"".join(keys[row] for row in rows), np.uint8)
                 name = hashlib.sha256(digests.tobytes()).hexdigest()[:20]
-                chunk = {"digests": digests.reshape(len(rows), _DIGEST), **states}
+                # Layer 0 has no inputs, and arrays without a number are not stored.
+                whole = {name: values for name, values in states.items() if values.size}
+                chunk = {"digests": digests.reshape(len(rows), _DIGEST), **whole}
                 save_tree(store / name, chunk, replace=False)
                 found.add(chunk)
 
@@ -147,7 +149,8 @@ class _Found:
     def add(self, tree: dict[str, np.ndarray]) -> None:
         """Takes in a chunk."""
         number = len(self.chunks)
-        self.chunks.append({n: tree[n] for n in ("pooled", *(("inputs",) if self.inputs else ()))})
+        wanted = ("pooled", "inputs") if self.inputs else ("pooled",)
+        self.chunks.append({name: tree[name] for name in wanted if name in tree})
         for row, digest in enumerate(np.asarray(tree["digests"], np.uint8)):
             self.place[digest.tobytes()] = number, row
 

@@ -37,6 +37,14 @@ def test_texts_are_run_once_and_found_by_their_content(features, monkeypatch):
     assert again.inputs.shape == (4, 0)
 
 
+def test_token_embeddings_alone_are_kept_as_well(folder, tmp_path, monkeypatch):
+    features = TextFeatures(folder, tmp_path, layer=0, length=8)
+    first = features(TEXTS, inputs=True)
+    assert first.pooled.any() and first.inputs.shape == (4, 0)
+    monkeypatch.setattr(module, "text_states", refuse)
+    np.testing.assert_array_equal(features(TEXTS, inputs=True).pooled, first.pooled)
+
+
 def test_further_texts_add_to_what_is_there(features, monkeypatch):
     first, ran = features(TEXTS[:1]), []
     run = module.text_states
