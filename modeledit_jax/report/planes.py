@@ -124,7 +124,8 @@ def utility_fairness_plane(
     rivals = [mean for method, mean in means.items() if method not in off_front]
     front = pareto_front(np.array([original, *rivals]))
     look: dict[str, Any] = {"color": "black", "linestyle": "--", "linewidth": 1.1, "zorder": 4}
-    axes.step(*front.T, where="post", label="Pareto front of the means", **look)
+    if len(front) > 1:  # one method that is best at both has no line
+        axes.step(*front.T, where="post", label="Pareto front of the means", **look)
     axes.margins(0.07)
     better = f"as fair, and within\n{margin:g} of" if margin else "at least as good\nas"
     _shade_better(axes, original[0], original[1] - margin, f"{better} the original")
