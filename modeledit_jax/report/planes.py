@@ -122,10 +122,7 @@ def utility_fairness_plane(
     marker = method_style("original").marker
     axes.scatter(*original, s=230, marker=marker, zorder=6, label="original (no edit)", **hollow)
     rivals = [mean for method, mean in means.items() if method not in off_front]
-    front = pareto_front(np.array([original, *rivals]))
-    look: dict[str, Any] = {"color": "black", "linestyle": "--", "linewidth": 1.1, "zorder": 4}
-    if len(front) > 1:  # one method that is best at both has no line
-        axes.step(*front.T, where="post", label="Pareto front of the means", **look)
+    _draw_front(axes, pareto_front(np.array([original, *rivals])))
     axes.margins(0.07)
     better = f"as fair, and within\n{margin:g} of" if margin else "at least as good\nas"
     _shade_better(axes, original[0], original[1] - margin, f"{better} the original")
@@ -188,6 +185,13 @@ def _check_points(points: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
     for method, (x, y) in points.items():
         if x.shape != y.shape or x.size == 0 or not np.isfinite([x, y]).all():
             raise ValueError(f"{method}: {len(x)} x and {len(y)} y; pass one finite pair per run")
+
+
+def _draw_front(axes: Axes, front: Runs) -> None:
+    if len(front) == 1:  # one method that is best at both has no line
+        return
+    look: dict[str, Any] = {"color": "black", "linestyle": "--", "linewidth": 1.1, "zorder": 4}
+    axes.step(*front.T, where="post", label="Pareto front of the means", **look)
 
 
 def _draw_method(axes: Axes, name: str, style: Style, x: np.ndarray, y: np.ndarray) -> None:
