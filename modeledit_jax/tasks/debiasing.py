@@ -37,6 +37,7 @@ class CommentTargets:
     label: Field  # [N] int32, 1 = toxic
     groups: Field  # [N, I] float32, 1 where the comment mentions the identity term
     blocks: Field  # [K, V] int32 rows that differ in the identity term alone
+    kind: Field  # [N] int32, the kind of context a counterfactual is of; 0 where all are alike
 
 
 @dataclass(frozen=True)
@@ -163,10 +164,17 @@ def _sets(comments: Comments | None, counterfactuals: Comments | None) -> Evalua
         label=np.concatenate([part.label for part in present]),
         groups=np.concatenate([part.groups for part in present]).astype(np.float32, copy=False),
         blocks=np.asarray(present[-1].blocks) + np.int32(first),
+        kind=np.concatenate([_kind(part) for part in present]),
     )
     owner = np.repeat(np.arange(len(present)), sizes)
     weights = {name: (owner == i).astype(np.float32) for i, name in enumerate(parts)}
     return EvaluationSets(np.concatenate([part.tokens for part in present]), targets, weights)
+
+
+def _kind(comments: Comments) -> np.ndarray:
+    if comments.kind is None:
+        return np.zeros(len(comments), np.int32)
+    return np.asarray(comments.kind, np.int32)
 
 
 def _outputs(subject: Subject, sets: EvaluationSets) -> jax.Array:

@@ -61,6 +61,10 @@ def check_comments(comments: Comments, identities: int, name: str) -> None:
     tokens, label, groups, blocks = (np.asarray(array) for array in arrays.values())
     check_labels(label.astype(int) if label.dtype == bool else label, 2, f"the label of {name}")
     size = len(label)
+    if (kind := getattr(comments, "kind", None)) is not None:
+        _check_whole(np.asarray(kind), 1, f"the kind of {name}")
+        if len(kind) != size:
+            raise ValueError(f"{name} has {len(kind)} kinds and {size} labels: give one for each")
     if tokens.dtype.kind != "f" or tokens.ndim != 2:  # features are checked by the task
         _check_whole(tokens, 2, f"the tokens of {name}")
     _check_whole(blocks, 2, f"the blocks of {name}")

@@ -8,7 +8,8 @@ at a threshold are kept as examples of what goes wrong (``"rates"``, ``"fped"``)
 
 AUCs let all scores of texts with a term be moved together, and then error rates at the threshold of
 other comments move too. The reward ``"fidelity"`` forbids that: scores of comments stay what they
-are, and so does the mean score of every block; what is left to change is who the text is about.
+are, and so do the mean score of every block and the error rates on every kind of context; what is
+left to change is who the text is about.
 """
 
 from collections.abc import Mapping
@@ -17,7 +18,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
+from jaxtyping import Float
 
 from modeledit_jax import struct
 from modeledit_jax.evaluation.auc import auc, group_aucs
@@ -42,9 +45,9 @@ WEIGHTS: dict[str, float] = {
     "fped": 1.0,
     "fned": 1.0,
     "distillation": 1.0,
-    "block_mean": 2.0,
-    "pairing": 10.0,
-    "rate_shift": 100.0,
+    "block_mean": 1.0,
+    "pairing": 5.0,
+    "rate_shift": 40.0,
 }
 """Weight of every part; where a part is a loss or a difference it counts negatively."""
 
@@ -61,7 +64,7 @@ KINDS: dict[str, tuple[str, ...]] = {
 MARGINS: dict[str, float] = {"auc": 0.003, "accuracy": 0.005, "subgroup": 0.005}
 """Losses that cost nothing."""
 
-SOFTNESS = 0.25
+SOFTNESS = 0.1
 """Width of the step at the threshold in ``rate_shift``, in standard deviations of the scores."""
 
 
@@ -84,6 +87,7 @@ class DebiasingReward(Reward):
     baseline: Baseline
     number: int = struct.field(pytree_node=False)  # of comments: the first rows of the batch
     parts: tuple[str, ...] = struct.field(pytree_node=False)
+    kinds: int = struct.field(pytree_node=False)  # of contexts
 
     def __call__(self, sets: Sets, edit: EditedWeights) -> tuple[Array, dict[str, Array]]:
         """Returns the score, at most 0, and its parts without their weights."""
@@ -127,20 +131,24 @@ class DebiasingReward(Reward):
     def _fidelity(self, scores: Array, original: Array, targets: Any) -> dict[str, Array]:
         """Squared changes and the spread within blocks, in units of the variance of the scores."""
         blocks, unit = targets.blocks, self.baseline.variance
-        moved, within = jnp.square(scores - original)[: self.number], scores[blocks]
-        # The level is that of texts with a term: those with other words are moved to it.
+        moved = jnp.square(scores - original)[: self.number]
         named = targets.groups.any(axis=1)[blocks].astype(jnp.float32)
-        named = jnp.where(named.sum(axis=1, keepdims=True) > 0, named, 1.0)
-        mean = (named * (within - original[blocks])).sum(axis=1) / named.sum(axis=1)
+        level, spread = jnp.zeros(()), jnp.zeros(())
+        # Texts with a term and those with other words apart: their levels may differ, and to bring
+        # them together would move every text with a term.
+        for chosen in (named, 1.0 - named):
+            change, _ = _moments((scores - original)[blocks], chosen)
+            _, variance = _moments(scores[blocks], chosen)
+            level, spread = level + jnp.square(change).mean(), spread + variance.mean()
         return {
             "distillation": -moved.mean() / unit,
-            "block_mean": -jnp.square(mean).mean() / unit,
-            "pairing": -jnp.var(within, axis=1).mean() / unit,
+            "block_mean": -level / unit,
+            "pairing": -spread / unit,
             "rate_shift": self._rate_shift(scores, original, targets),
         }
 
     def _rate_shift(self, scores: Array, original: Array, targets: Any) -> Array:
-        """Squared change, over each label, of the share of texts with a term called toxic.
+        """Squared change of the share of texts with a term called toxic, by kind and label.
 
         Less spread within a context moves its texts across the threshold, whatever their mean.
         """
@@ -148,12 +156,18 @@ class DebiasingReward(Reward):
         width = SOFTNESS * jnp.sqrt(self.baseline.variance)
         before, after = (jax.nn.sigmoid((z - self.baseline.threshold) / width)
                          for z in (original, scores))  # fmt: skip
-        total = jnp.zeros(())
-        for label in (0, 1):
-            chosen = (named & (targets.label == label)).astype(after.dtype)
-            change = (chosen * (after - before)).sum() / jnp.maximum(chosen.sum(), 1.0)
-            total += jnp.square(change)
-        return -total
+        cells = jax.nn.one_hot(2 * targets.kind + targets.label, 2 * self.kinds) * named[:, None]
+        change = (after - before) @ cells / jnp.maximum(cells.sum(axis=0), 1.0)
+        return -jnp.square(change).sum() / self.kinds
+
+
+def _moments(
+    values: Float[Array, "k v"], chosen: Float[Array, "k v"]
+) -> tuple[Float[Array, " k"], Float[Array, " k"]]:
+    """Mean and variance over the chosen of every row; 0 where there are none."""
+    number = jnp.maximum(chosen.sum(axis=1), 1.0)
+    mean = (chosen * values).sum(axis=1) / number
+    return mean, (chosen * jnp.square(values - mean[:, None])).sum(axis=1) / number
 
 
 def debiasing_reward(
@@ -176,10 +190,11 @@ def debiasing_reward(
         ``"fped"``: FPED at the frozen threshold and nothing else. An edit that calls nothing toxic
         earns its maximum; it is here to show that, not to be used.
         ``"fidelity"``: with logits ``z`` before and ``z′`` after,
-        ``− (E(z′−z)² + 2·E(block mean of z′−z)² + 10·E Var_t z′) / Var z − 100·Σ_y (E_y s(z′) −
-        E_y s(z))²``; the first mean and ``Var z`` are over comments, the next over blocks, and a
-        block's mean is over its texts with an identity term. ``E_y`` is over such texts of one
-        label, ``s`` a step at the threshold that is `SOFTNESS` wide: error rates stay. Smooth.
+        ``− (E(z′−z)² + E(block mean of z′−z)² + 5·E Var_t z′) / Var z − 40·E_k Σ_y (E_ky s(z′)
+        − E_ky s(z))²``; the first mean and ``Var z`` are over comments, the next over blocks. Mean
+        and variance of a block are those of its texts with an identity term, plus those of its
+        texts with other words. ``E_ky`` is over texts with a term of one kind of context and label,
+        ``s`` a step at the threshold that is `SOFTNESS` wide: error rates stay. Smooth.
       weights: of parts, in place of `WEIGHTS`.
 
     Raises:
@@ -200,6 +215,7 @@ def debiasing_reward(
         baseline=_baseline(jnp.asarray(outputs)[:, 0], jax.tree.map(jnp.asarray, targets), number),
         number=number,
         parts=KINDS[kind],
+        kinds=int(np.asarray(targets.kind).max()) + 1,
     )
 
 

@@ -44,7 +44,9 @@ def test_plain_comments_keep_the_classifiers_own_threshold(biased):
         roles={
             "test": EvaluationSets(
                 x=None,
-                targets=CommentTargets(label, np.eye(TERMS)[terms], np.zeros((0, 0), int)),
+                targets=CommentTargets(
+                    label, np.eye(TERMS)[terms], np.zeros((0, 0), int), np.zeros_like(label)
+                ),
                 weights={"comments": plain * 1.0, "counterfactuals": ~plain * 1.0},
             )
         }
@@ -69,7 +71,9 @@ def test_a_term_without_toxic_comments_leaves_the_row_out_with_a_note(biased, mo
     everything = np.ones(N)
     sets = EvaluationSets(
         x=None,
-        targets=CommentTargets(label, np.eye(TERMS)[terms], np.zeros((0, 0), int)),
+        targets=CommentTargets(
+            label, np.eye(TERMS)[terms], np.zeros((0, 0), int), np.zeros_like(label)
+        ),
         weights={"comments": everything, "counterfactuals": everything},
     )
     monkeypatch.setattr("experiments.bias_mitigation.oracle.threshold", lambda *_: 0.0)

@@ -49,6 +49,22 @@ def test_arrays_that_do_not_fit_are_refused(field, change, message):
 
 
 @pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (np.zeros(399, int), "399 kinds and 400 labels"),
+        (np.full(400, -1), "values from -1"),
+        (np.zeros(400), "the kind of them must be integers"),
+        (np.zeros((400, 1), int), "1 axes"),
+    ],
+)
+def test_kinds_of_contexts_that_do_not_fit_are_refused(kind, message):
+    part = biased.data().roles["reward"]
+    check_comments(part.replace(kind=np.zeros(400, int)), 4, "them")
+    with pytest.raises(ValueError, match=message):
+        check_comments(part.replace(kind=kind), 4, "them")
+
+
+@pytest.mark.parametrize(
     ("fields", "message"),
     [
         ({"held_out": (False,)}, "1 entries for 4 identities"),

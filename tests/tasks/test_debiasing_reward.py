@@ -14,6 +14,7 @@ from modeledit_jax.tasks.debiasing import CommentTargets, members
 from modeledit_jax.tasks.debiasing_reward import (
     KINDS,
     MARGINS,
+    SOFTNESS,
     WEIGHTS,
     debiasing_reward,
 )
@@ -176,7 +177,7 @@ def test_fidelity_by_hand(task):
     label = np.asarray(sets.targets.label)
     cut = float(equal_error_threshold(jnp.asarray(before[plain]), jnp.asarray(label[plain])))
     called_before, called = (
-        1 / (1 + np.exp(-(z - cut) / (0.25 * np.sqrt(unit)))) for z in (before, after)
+        1 / (1 + np.exp(-(z - cut) / (SOFTNESS * np.sqrt(unit)))) for z in (before, after)
     )
     named = np.asarray(sets.targets.groups).any(axis=1) & (
         np.asarray(sets.weights["comments"]) == 0
@@ -186,32 +187,53 @@ def test_fidelity_by_hand(task):
         expected["rate_shift"] -= (called - called_before)[rows].mean() ** 2
     for name, value in expected.items():
         np.testing.assert_allclose(parts[name], value, rtol=1e-3, atol=1e-6)
-    weighting = {"distillation": 1.0, "block_mean": 2.0, "pairing": 7.0, "rate_shift": 100.0}
-    total = sum(weight * expected[name] for name, weight in weighting.items())
+    weighting = WEIGHTS | {"pairing": 7.0}
+    total = sum(weighting[name] * value for name, value in expected.items())
     np.testing.assert_allclose(score, total, rtol=1e-3)
 
 
-def test_the_level_of_a_block_is_that_of_its_terms():
-    """Two texts with a term and two with other words; only the first tell where the level is."""
-    before = jnp.array([[0.0], [2.0], [1.0], [3.0], [-1.0], [0.0]])
-    groups = jnp.array([[0], [0], [1], [1], [0], [0]], jnp.float32)
-    targets = CommentTargets(jnp.array([0, 1, 0, 0, 0, 0]), groups, jnp.array([[2, 3, 4, 5]]))
-    weights = {"comments": jnp.array([1.0, 1, 0, 0, 0, 0])}
+def _parts(before, after, targets):
+    """Parts of fidelity where the first two texts are comments."""
+    weights = {"comments": (jnp.arange(len(before)) < 2) * 1.0}
     weights["counterfactuals"] = 1.0 - weights["comments"]
     reward = debiasing_reward(before, targets, weights, "fidelity")
+    sets = {n: SetOutputs(after, before, targets, w) for n, w in weights.items()}
+    judge = jax.jit(lambda reward, sets: reward(sets, EditedWeights(LEAVES, LEAVES))[1])
+    return {name: float(value) for name, value in judge(reward, sets).items()}
+
+
+def test_texts_with_a_term_and_with_other_words_have_levels_of_their_own():
+    """One block of two texts with a term and two with other words; Var z = 1 over the comments."""
+    before = jnp.array([[0.0], [2.0], [1.0], [3.0], [-1.0], [0.0]])
+    label, kind = jnp.array([0, 1, 0, 0, 0, 0]), jnp.zeros(6, jnp.int32)
+    groups = jnp.array([[0], [0], [1], [1], [0], [0]], jnp.float32)
+    targets = CommentTargets(label, groups, jnp.array([[2, 3, 4, 5]]), kind)
 
     def parts(after):
-        sets = {n: SetOutputs(after, before, targets, w) for n, w in weights.items()}
-        judge = jax.jit(lambda reward, sets: reward(sets, EditedWeights(LEAVES, LEAVES))[1])
-        found = judge(reward, sets)
-        return {name: value for name, value in found.items() if name != "rate_shift"}
+        found = _parts(before, jnp.array([after]).T, targets)
+        return [found[name] for name in ("distillation", "block_mean", "pairing")]
 
-    together = jnp.array([[0.0], [2.0], [2.0], [2.0], [2.0], [2.0]])
-    assert parts(together) == {"distillation": 0, "block_mean": 0, "pairing": 0}
-    lower = parts(together - 0.5)
-    # Var z = 1 over the two comments, both of which are moved by a half.
-    expected = {"distillation": -0.25, "block_mean": -0.25, "pairing": 0}
-    assert {name: float(value) for name, value in lower.items()} == expected
+    assert parts([0.0, 2, 2, 2, -0.5, -0.5]) == [0, 0, 0]  # equal within, both levels kept
+    assert parts([0.0, 2, 1, 3, -1, 0]) == [0, 0, -1.25]  # not edited: variances 1 and 1/4
+    # All are brought to one level: that of terms is kept, that of other words rises by 2.5.
+    assert parts([0.0, 2, 2, 2, 2, 2]) == [0, -6.25, 0]
+    assert parts([0.5, 2.5, 1, 1, -0.5, -0.5]) == [-0.25, -1, 0]
+
+
+def test_error_rates_are_held_on_every_kind_of_context():
+    """Calls of one kind rise as those of another fall: nothing together, but a shift of each."""
+    before = jnp.array([[-1.0], [1.0], [9.0], [9.0], [-9.0], [-9.0]])
+    after = jnp.array([[-1.0], [1.0], [-9.0], [9.0], [9.0], [-9.0]])
+    label, groups = jnp.array([0, 1, 0, 0, 0, 0]), jnp.ones((6, 1), jnp.float32)
+    blocks = jnp.array([[2, 3], [4, 5]])
+
+    def shift(kind):
+        kinds = jnp.array([0, 0, *kind], jnp.int32)
+        return _parts(before, after, CommentTargets(label, groups, blocks, kinds))["rate_shift"]
+
+    # Of either kind one of two texts crosses the threshold: (1/4 + 1/4) / 2 kinds.
+    assert shift([0, 0, 1, 1]) == pytest.approx(-0.25, abs=1e-6)
+    assert shift([0, 0, 0, 0]) == pytest.approx(0.0, abs=1e-6)
 
 
 def test_fidelity_does_not_pay_for_a_shift_of_all_texts_about_people(task):

@@ -25,6 +25,7 @@ class Comments:
     label: Field  # [N] int32, 1 = toxic
     groups: Field  # [N, I] float32, 1 where the comment mentions the term
     blocks: Field  # [K, V] int32 rows that differ in the identity term alone; [0, 0]: no blocks
+    kind: Field = None  # [N] int32 from 0, the kind of context a row is of; None: all are alike
 
     def __len__(self) -> int:
         return int(self.tokens.shape[0])
@@ -72,8 +73,10 @@ class CommentData:
         for kind in (self.roles, self.counterfactuals, self.suites, self.added):
             for name in sorted(kind):
                 digest.update(f";{name}".encode())
-                for part in ("tokens", "label", "groups", "blocks"):
-                    array = np.asarray(getattr(kind[name], part))
+                for part in ("tokens", "label", "groups", "blocks", "kind"):
+                    if (own := getattr(kind[name], part)) is None:
+                        continue
+                    array = np.asarray(own)
                     little_endian = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
                     digest.update(f";{part}={little_endian.dtype.str}{array.shape}".encode())
                     digest.update(little_endian.tobytes())

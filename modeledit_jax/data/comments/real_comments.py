@@ -39,9 +39,9 @@ SENTENCES = "toxicity_debiasing_data.tsv"
 """Of Dixon et al. 2018: harmless sentences of Wikipedia articles with identity terms."""
 
 SIZES: dict[str, dict[str, int]] = {
-    "reward": {"windows": 240, "slots": 80, "natural": 80, "wikipedia": 40},
-    "select": {"windows": 80, "slots": 30, "natural": 30, "wikipedia": 20},
-    "test": {"windows": 300, "slots": 60, "natural": 60, "wikipedia": 40},
+    "reward": {"windows": 960, "slots": 320, "natural": 320, "wikipedia": 160},
+    "select": {"windows": 160, "slots": 60, "natural": 60, "wikipedia": 40},
+    "test": {"windows": 500, "slots": 200, "natural": 100, "wikipedia": 100},
 }
 """Contexts of each kind, at most."""
 
@@ -265,13 +265,14 @@ def _filled(
 
 
 def _joined(parts: Sequence[Comments]) -> Comments:
-    """Several sets of comments as one."""
+    """Several sets of comments as one, each of a kind of its own."""
     first = np.cumsum([0, *(len(part) for part in parts[:-1])]).astype(np.int32)
     return Comments(
         tokens=np.concatenate([part.tokens for part in parts]),
         label=np.concatenate([part.label for part in parts]),
         groups=np.concatenate([part.groups for part in parts]),
         blocks=np.concatenate([part.blocks + n for part, n in zip(parts, first, strict=True)]),
+        kind=np.repeat(np.arange(len(parts), dtype=np.int32), [len(part) for part in parts]),
     )
 
 

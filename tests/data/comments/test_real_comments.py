@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from modeledit_jax.data.comments.contexts import WIDEST
+from modeledit_jax.data.comments.person_words import PERSON_WORDS
 from modeledit_jax.data.comments.real_comments import (
     EACH,
     FOLDS,
@@ -52,6 +54,19 @@ def test_the_reward_shows_no_held_out_term(folds):
             named = find_identities(words(data, part), data.identities)
             np.testing.assert_array_equal(part.groups, named)
             assert np.all(part.groups[part.blocks].sum(axis=(1, 2)) == EACH)
+
+
+def test_contexts_of_the_reward_know_their_kind(folds):
+    """Windows, slots, natural mentions, sentences; a block is of one, and the test needs none."""
+    for role in ("reward", "select"):
+        part = folds[0].counterfactuals[role]
+        kind = part.kind[part.blocks]
+        assert np.all(kind == kind[:, :1]) and set(kind[:, 0]) == set(range(len(SIZES[role])))
+        lengths = np.array([len(row) for row in words(folds[0], part)])
+        longest = max(len(word.split()) for word in (*folds[0].identities, *PERSON_WORDS))
+        assert lengths[part.kind == 0].max() <= 2 * WIDEST + longest < lengths[part.kind > 0].max()
+        assert not part.label[part.kind == 3].any() and part.label[part.kind == 1].any()
+    assert folds[0].counterfactuals["test"].kind is None
 
 
 def test_test_blocks_hold_every_term(folds):
