@@ -20,8 +20,9 @@ from modeledit_jax.editors.editor import Editor
 from modeledit_jax.editors.search.search import SearchEditor
 from modeledit_jax.presets.preset import Preset, load_preset
 from modeledit_jax.presets.writing import tuned_preset
+from modeledit_jax.run.digested_json import cached_json
 from modeledit_jax.run.edit_many import edit_many
-from modeledit_jax.run.files import atomic_write_text, cached_json
+from modeledit_jax.run.files import atomic_write_text
 from modeledit_jax.run.folder import as_json
 from modeledit_jax.run.plan_evaluation import Measure, PlanEvaluator
 from modeledit_jax.tasks.network import NonFiniteError

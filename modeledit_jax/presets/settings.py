@@ -29,7 +29,7 @@ def import_class(name: str, folder: Path | None = None) -> type:
     try:
         found = importlib.import_module(module)
         kind = getattr(found, attribute)
-    except Exception as error:  # the module is the user's: importing it may raise anything
+    except (Exception, SystemExit) as error:  # a module of the user's may raise anything
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"cannot import the class {name!r} ({reason})") from error
     own, loaded = (folder or Path()) / f"{module}.py", Path(found.__file__ or "")

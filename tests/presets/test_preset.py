@@ -154,7 +154,12 @@ def test_what_is_no_file(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "reason"),
-    [("x = (", "was never closed"), ("1 / 0", "division by zero"), ("raise KeyError", "KeyError")],
+    [
+        ("x = (", "was never closed"),
+        ("1 / 0", "division by zero"),
+        ("raise KeyError", "KeyError"),
+        ("raise SystemExit", "SystemExit"),
+    ],
 )
 def test_a_module_that_cannot_be_imported(tmp_path, monkeypatch, text, reason):
     monkeypatch.syspath_prepend(tmp_path)

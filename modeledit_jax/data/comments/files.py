@@ -7,10 +7,8 @@ be is an error that names file and line.
 import csv
 import gzip
 import io
-import lzma
 import math
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,17 +18,10 @@ import numpy as np
 from jaxtyping import Float, Float32, Int32
 
 from modeledit_jax.data.folders import where_to_put
+from modeledit_jax.reading.archives import archive_errors
 from modeledit_jax.reading.files import regular_file
 
 KAGGLE = "https://www.kaggle.com/c/jigsaw-toxic-comment-classification-challenge/data"
-_BROKEN = (
-    gzip.BadGzipFile,
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
-    EOFError,
-    RuntimeError,  # zipfile: an encrypted member, or a compression that it does not know
-)
 _NAMED_LABELS = {"true": 1.0, "false": 0.0, "bad": 1.0, "not_bad": 0.0}
 
 
@@ -78,11 +69,8 @@ class CsvFile:
         Raises:
           ValueError: the file is no zip archive, or lacks the member.
         """
-        try:
-            with zipfile.ZipFile(regular_file(path)) as archive:
-                members = archive.namelist()
-        except _BROKEN as error:
-            raise ValueError(_broken(str(path), error)) from error
+        with archive_errors(path), zipfile.ZipFile(regular_file(path)) as archive:
+            members = archive.namelist()
         if member not in members:
             raise ValueError(f"{path} has no {member}, it holds {_listed(members)}")
         return cls(f"{path}/{member}", lambda: zipfile.ZipFile(path).open(member))
@@ -94,10 +82,6 @@ def _listed(names: Sequence[str]) -> str:
     return f"{listed[:400]}…" if len(names) > 40 or len(listed) > 400 else listed or "none"
 
 
-def _broken(name: str, error: BaseException) -> str:
-    return f"{name} is damaged or cut off ({error}): delete it and get it again"
-
-
 def read_rows(file: CsvFile, columns: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
     """Reads some columns of a CSV file with a header (RFC 4180, UTF-8 with or without mark).
 
@@ -107,6 +91,11 @@ def read_rows(file: CsvFile, columns: Sequence[str]) -> Iterator[tuple[str, list
     Raises:
       ValueError: the file is cut off, not UTF-8, not well-formed, or lacks a column.
     """
+    with archive_errors(file.name):
+        yield from _rows(file, columns)
+
+
+def _rows(file: CsvFile, columns: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
     number = 0
     try:
         with file.open() as binary, io.TextIOWrapper(binary, "utf-8-sig", newline="") as text:
@@ -141,8 +130,6 @@ def read_rows(file: CsvFile, columns: Sequence[str]) -> Iterator[tuple[str, list
         raise ValueError(
             f"{file.name}, after line {number}: {error}: close the quotes, or get the file again"
         ) from error
-    except _BROKEN as error:
-        raise ValueError(_broken(file.name, error)) from error
 
 
 def _first_undecodable_line(file: CsvFile) -> int:
