@@ -132,12 +132,7 @@ def make_methods(config: MethodOptions, family: str, **context: Any) -> list[Met
         preset = load_preset(name, family)
         editor = preset.build(**context)
         if isinstance(editor, SearchEditor):
-            _ = editor.updates  # raises at once what would show only after all training
-            if config.horizon > 1 and not isinstance(editor, PPO):
-                raise ValueError(
-                    f"--horizon {config.horizon}: {preset.name} edits in one step; only PPO plays "
-                    "longer episodes: name its presets in --methods"
-                )
+            check_search(config, preset.name, editor)
         methods.append(Method(preset.name, editor, preset.role, preset.style))
     check_distinct("--methods", [method.name for method in methods])
     return methods
@@ -151,7 +146,22 @@ def check_methods(config: MethodOptions, family: str) -> list[SearchEditor]:
     """
     # What only the data tell is not looked at when a method is built.
     methods = make_methods(config, family, module=nn.Module(), training=TrainingConfig())
-    searches = [method.editor for method in methods if isinstance(method.editor, SearchEditor)]
+    return check_options_read(config, [method.editor for method in methods])
+
+
+def check_search(config: MethodOptions, name: str, search: SearchEditor) -> None:
+    """Raises ValueError for a search that would not run, which shows only after all training."""
+    _ = search.updates
+    if config.horizon > 1 and not isinstance(search, PPO):
+        raise ValueError(
+            f"--horizon {config.horizon}: {name} edits in one step; only PPO plays longer "
+            "episodes: name its presets in --methods"
+        )
+
+
+def check_options_read(config: MethodOptions, editors: Sequence[Editor]) -> list[SearchEditor]:
+    """Returns the searches among editors; ValueError if an option is set that none looks at."""
+    searches = [editor for editor in editors if isinstance(editor, SearchEditor)]
     if config.observation is not None and not any(isinstance(s, PPO) for s in searches):
         raise ValueError(
             f"--observation {config.observation} is about what PPO sees: name one of its presets "

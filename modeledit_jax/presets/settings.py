@@ -49,12 +49,20 @@ def replaced(settings: Mapping[str, Any], place: Sequence[str], value: Any) -> d
     return {**settings, first: inner}
 
 
+def _integer(value: Any) -> Any:
+    """No truth value, which dacite takes for a number; all else is left to its check of types."""
+    if isinstance(value, bool):
+        raise ValueError(f"{value} stands where a number belongs")
+    return value
+
+
 def _number(value: Any) -> Any:
-    """An integer where a float is asked for; anything else is left to the check of types."""
-    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    """The same where a float is asked for, which an integer may stand for."""
+    value = _integer(value)
+    return float(value) if isinstance(value, int) else value
 
 
-STRICT = dacite.Config(strict=True, cast=[tuple], type_hooks={float: _number})
+STRICT = dacite.Config(strict=True, cast=[tuple], type_hooks={float: _number, int: _integer})
 
 
 def build_object(kind: type, settings: Mapping[str, Any], given: Mapping[str, Any]) -> Any:

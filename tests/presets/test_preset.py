@@ -190,6 +190,8 @@ MISTAKES = {
     "unknown setting": ("stepz = 3", "Method has no setting stepz; it has steps, rate, name, pair"),
     "wrong type": ('steps = "many"', 'wrong value type for field "steps"'),
     "float for integer": ("steps = 2.5", 'wrong value type for field "steps"'),
+    "truth value for a number": ("rate = true", "True stands where a number belongs"),
+    "truth value for an integer": ("steps = true", "True stands where a number belongs"),
     "wrong item": ('pair = [1, "b"]', 'wrong value type for field "pair'),
     "unknown inner setting": ("inner = {length = 3}", "length"),
     "refused by the class": ("steps = -1", "steps must be at least 0, got -1"),

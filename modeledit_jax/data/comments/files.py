@@ -4,6 +4,7 @@ Rows without a label or annotation are left out and counted; everything else tha
 be is an error that names file and line.
 """
 
+import codecs
 import csv
 import gzip
 import io
@@ -22,6 +23,10 @@ from modeledit_jax.reading.archives import archive_errors
 from modeledit_jax.reading.files import regular_file
 
 KAGGLE = "https://www.kaggle.com/c/jigsaw-toxic-comment-classification-challenge/data"
+_GZIP, _ZIP = b"\x1f\x8b", b"PK\x03\x04"
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+"""How files of other kinds begin."""
+
 _NAMED_LABELS = {"true": 1.0, "false": 0.0, "bad": 1.0, "not_bad": 0.0}
 
 
@@ -47,7 +52,7 @@ class CsvFile:
 
     @classmethod
     def on_disk(cls, path: Path, delimiter: str = ",") -> "CsvFile":
-        """A file that is gzip-compressed if its name says so.
+        """A file, gzip-compressed if its name says so or it begins as one.
 
         Args:
           path: of the file.
@@ -58,7 +63,7 @@ class CsvFile:
           ValueError: it is a folder, a named pipe or a device.
         """
         regular_file(path)
-        if path.suffix == ".gz":
+        if path.suffix == ".gz" or _begins(path, _GZIP):
             return cls(str(path), lambda: gzip.open(path, "rb"), delimiter)
         return cls(str(path), lambda: path.open("rb"), delimiter)
 
@@ -122,25 +127,35 @@ def _rows(file: CsvFile, columns: Sequence[str]) -> Iterator[tuple[str, list[str
                 if row:
                     yield f"{file.name}, line {number}", [row[place] for place in places]
     except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{file.name}, line {_first_undecodable_line(file)} is not UTF-8: convert the file, "
-            "e.g. with iconv -f latin1 -t utf-8"
-        ) from error
+        raise ValueError(_not_utf8(file)) from error
     except csv.Error as error:
         raise ValueError(
             f"{file.name}, after line {number}: {error}: close the quotes, or get the file again"
         ) from error
 
 
-def _first_undecodable_line(file: CsvFile) -> int:
+def _begins(path: Path, mark: bytes) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(mark)) == mark
+
+
+def _not_utf8(file: CsvFile) -> str:
+    """What to say of a file of another kind, which its first bytes tell, or of the first line."""
     number = 0
     with file.open() as binary:
         for number, line in enumerate(binary, 1):
+            if number == 1 and line.startswith(_UTF_16):
+                return f"{file.name} is UTF-16: convert it, e.g. with iconv -f utf-16 -t utf-8"
+            if number == 1 and line.startswith(_ZIP):
+                return f"{file.name} is a zip archive: unpack it"
             try:
                 line.decode("utf-8")
             except UnicodeDecodeError:
-                return number
-    return number
+                break
+    return (
+        f"{file.name}, line {number} is not UTF-8: convert the file, e.g. with "
+        "iconv -f latin1 -t utf-8"
+    )
 
 
 def parse_fraction(value: str, where: str, column: str) -> float:
