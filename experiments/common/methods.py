@@ -21,6 +21,7 @@ from experiments.common.options import (
     open_mesh,
     run_folder,
 )
+from experiments.common.user_code import errors_of
 from modeledit_jax.editors.editor import Cost, Editor, EditResult
 from modeledit_jax.editors.search.ppo import PPO
 from modeledit_jax.editors.search.search import SearchEditor
@@ -131,8 +132,14 @@ def make_methods(config: MethodOptions, family: str, **context: Any) -> list[Met
     for name in config.methods:
         preset = load_preset(name, family)
         editor = preset.build(**context)
+        if not isinstance(editor, Editor):
+            raise ValueError(
+                f"preset {preset.name!r}: the class {preset.kind.__name__} has no edit(task, key): "
+                "name a class that edits one network for a task"
+            )
         if isinstance(editor, SearchEditor):
-            check_search(config, preset.name, editor)
+            with errors_of(preset.name, editor):
+                check_search(config, preset.name, editor)
         methods.append(Method(preset.name, editor, preset.role, preset.style))
     check_distinct("--methods", [method.name for method in methods])
     return methods
@@ -210,10 +217,12 @@ def run_methods(
     results, notes = [], []
     for method in methods:
         if isinstance(method.editor, SearchEditor):
-            results.append(_searched(config, method, method.editor, tasks, evaluation))
+            with errors_of(method.name, method.editor):
+                results.append(_searched(config, method, method.editor, tasks, evaluation))
             continue
         try:
-            results.append(_edited(config, method, tasks, seeds, evaluation))
+            with errors_of(method.name, method.editor):
+                results.append(_edited(config, method, tasks, seeds, evaluation))
         except ValueError as error:
             notes.append(f"{method.name} was left out: {error}")
             print(notes[-1], file=sys.stderr)
