@@ -1,5 +1,6 @@
 """Runs the methods of an experiment on its tasks: searches side by side, other editors in turn."""
 
+import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -132,17 +133,28 @@ def make_methods(config: MethodOptions, family: str, **context: Any) -> list[Met
     for name in config.methods:
         preset = load_preset(name, family)
         editor = preset.build(**context)
-        if not isinstance(editor, Editor):
-            raise ValueError(
-                f"preset {preset.name!r}: the class {preset.kind.__name__} has no edit(task, key): "
-                "name a class that edits one network for a task"
-            )
+        _check_editor(preset.name, editor)
         if isinstance(editor, SearchEditor):
             with errors_of(preset.name, editor):
                 check_search(config, preset.name, editor)
         methods.append(Method(preset.name, editor, preset.role, preset.style))
     check_distinct("--methods", [method.name for method in methods])
     return methods
+
+
+def _check_editor(name: str, editor: Any) -> None:
+    """Raises ValueError unless a method is called as editors are."""
+    fits = isinstance(editor, Editor)
+    if fits:
+        try:
+            inspect.signature(editor.edit).bind("task", "key")
+        except TypeError:
+            fits = False
+    if not fits:
+        raise ValueError(
+            f"preset {name!r}: the class {type(editor).__name__} has no edit(task, key): name a "
+            "class that edits one network for a task"
+        )
 
 
 def check_methods(config: MethodOptions, family: str) -> list[SearchEditor]:

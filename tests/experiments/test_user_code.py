@@ -58,8 +58,12 @@ def test_other_errors_are_left_alone(module):
         raise KeyboardInterrupt
 
 
-def test_a_class_that_edits_nothing_is_refused_before_any_work(module, tmp_path):
-    (tmp_path / "nothing.toml").write_text('class = "method_of_a_user:Nothing"\n')
-    config = Config(methods=(str(tmp_path / "nothing.toml"),))
-    with pytest.raises(ValueError, match=r"'nothing': the class Nothing has no edit\(task, key\)"):
+@pytest.mark.parametrize(
+    "name", ["method_of_a_user:Nothing", "modeledit_jax.lifelong.methods.fine_tuning:FineTune"]
+)
+def test_a_class_that_edits_no_task_is_refused_before_any_work(module, tmp_path, name):
+    """FineTune edits a stream of facts, which takes other arguments."""
+    (tmp_path / "own.toml").write_text(f'class = "{name}"\n')
+    config = Config(methods=(str(tmp_path / "own.toml"),))
+    with pytest.raises(ValueError, match=r"'own': the class \w+ has no edit\(task, key\): name a"):
         check_methods(config, "unlearning")
