@@ -4,7 +4,6 @@ Rows without a label or annotation are left out and counted; everything else tha
 be is an error that names file and line.
 """
 
-import codecs
 import csv
 import gzip
 import io
@@ -20,12 +19,11 @@ from jaxtyping import Float, Float32, Int32
 
 from modeledit_jax.data.folders import where_to_put
 from modeledit_jax.reading.archives import archive_errors
-from modeledit_jax.reading.files import regular_file
+from modeledit_jax.reading.files import other_kind, regular_file
 
 KAGGLE = "https://www.kaggle.com/c/jigsaw-toxic-comment-classification-challenge/data"
-_GZIP, _ZIP = b"\x1f\x8b", b"PK\x03\x04"
-_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-"""How files of other kinds begin."""
+_GZIP = b"\x1f\x8b"
+"""How compressed files begin."""
 
 _NAMED_LABELS = {"true": 1.0, "false": 0.0, "bad": 1.0, "not_bad": 0.0}
 
@@ -144,10 +142,8 @@ def _not_utf8(file: CsvFile) -> str:
     number = 0
     with file.open() as binary:
         for number, line in enumerate(binary, 1):
-            if number == 1 and line.startswith(_UTF_16):
-                return f"{file.name} is UTF-16: convert it, e.g. with iconv -f utf-16 -t utf-8"
-            if number == 1 and line.startswith(_ZIP):
-                return f"{file.name} is a zip archive: unpack it"
+            if number == 1 and (kind := other_kind(line)):
+                return f"{file.name} is {kind}"
             try:
                 line.decode("utf-8")
             except UnicodeDecodeError:
