@@ -6,6 +6,7 @@ digest: other texts of the same network add chunks and repeat nothing.
 """
 
 import hashlib
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -132,6 +133,8 @@ class TextFeatures:
             # One at a time: what a text becomes depends, in its last bits, on the texts beside it.
             writable = writable_or_warned(store)
             with locked(store, wait=LONGEST_WAIT, cure=_CURE) if writable else nullcontext():
+                for left in store.glob(".*.tmp*"):  # of a process that was killed
+                    shutil.rmtree(left, ignore_errors=True)
                 found = _read_store(store, inputs)
                 missing = {d: t for d, t in wanted.items() if d not in found.place}
                 if missing:

@@ -126,10 +126,11 @@ def test_features_killed_at_any_call_go_on_where_they_were(tmp_path):
     while done.returncode or number == 1:
         done = make("killed", number)
         assert done.returncode in (0, -signal.SIGKILL), done.stderr[-3000:]
-        kept.append(4 * len(list((tmp_path / "killed").glob("features/*/*/digests.json"))))
+        kept.append(4 * len(list((tmp_path / "killed").glob("features/*/[!.]*/digests.json"))))
         number *= 3
     print(f"{len(kept) - 1} kills of features; texts kept after them: {kept}; the same bits")
     assert len(kept) > 3 and kept == sorted(kept) and kept[-1] == 24
+    assert not list((tmp_path / "killed").glob("features/*/.*.tmp*"))  # what kills had left
     whole, killed = (np.load(tmp_path / f"{name}.npy") for name in ("whole", "killed"))
     assert whole.tobytes() == killed.tobytes()
 
