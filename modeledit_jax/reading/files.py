@@ -1,6 +1,7 @@
 """Regular files and their text: nothing is opened that reading could wait for, all is UTF-8."""
 
 import codecs
+import errno
 import os
 import stat
 from pathlib import Path
@@ -30,7 +31,7 @@ def regular_file(path: str | Path, missing: str = "no file {path}: give the path
 
     Raises:
       FileNotFoundError: there is nothing of that name.
-      ValueError: it is a folder, a named pipe or a device, or cannot be looked at.
+      ValueError: it is a folder, a named pipe or a device, or cannot be looked at or read.
     """
     path = Path(path)
     try:
@@ -42,6 +43,8 @@ def regular_file(path: str | Path, missing: str = "no file {path}: give the path
     if not stat.S_ISREG(mode):
         kind = next((name for is_kind, name in _OTHER_KINDS if is_kind(mode)), "a device")
         raise ValueError(f"{path} is {kind}: give the path of a regular file")
+    if not os.access(path, os.R_OK):
+        raise _unreadable(path, PermissionError(errno.EACCES, ""))
     return path
 
 

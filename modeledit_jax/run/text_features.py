@@ -36,6 +36,7 @@ from modeledit_jax.language.text_states import (
     text_states,
 )
 from modeledit_jax.reading.fields import Fields
+from modeledit_jax.reading.files import regular_file
 from modeledit_jax.reading.json_text import read_object
 from modeledit_jax.run.cache import kept_or_warned, read_kept, writable_or_warned
 from modeledit_jax.run.checkpoint import fingerprint
@@ -77,7 +78,7 @@ class TextFeatures:
         """Of everything that features depend on beside the text."""
         files = sorted(self.folder.glob("*.safetensors"))
         files += [self.folder / CONFIG, self.folder / TOKENIZER]
-        content = {path.name: file_digest(path) for path in files if path.is_file()}
+        content = {path.name: file_digest(regular_file(path)) for path in files if path.exists()}
         settings = {"layer": self.layer, "pooling": self.pooling, "length": self.length}
         return fingerprint({"files": content, **settings})
 

@@ -91,3 +91,13 @@ def test_a_file_without_permission(tmp_path):
         pytest.skip("root reads everything")
     with pytest.raises(ValueError, match=r"cannot be read \(Permission denied\): check path"):
         read_text(tmp_path / "a")
+
+
+def test_a_file_that_may_not_be_read_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "secret.csv"
+    path.write_text("a")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may read anything
+    with pytest.raises(
+        ValueError, match=r"secret\.csv' cannot be read \(Permission denied\): check"
+    ):
+        regular_file(path)

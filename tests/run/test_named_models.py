@@ -212,3 +212,9 @@ def test_a_gguf_file_has_to_be_converted_first(wheel, tmp_path):
 
 def test_the_command_knows_all_names():
     assert set(MODELS) == set(NAMED_MODELS)
+
+
+def test_a_cache_that_cannot_be_written_is_named(wheel, tmp_path):
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(ValueError, match=r"has to be taken once, and the cache .* --cache-dir, or"):
+        model_folder(NAME, tmp_path / "taken")
