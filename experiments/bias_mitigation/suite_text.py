@@ -142,7 +142,7 @@ def _changes_tables(found: Comparison) -> list[str]:
             (
                 name,
                 *(
-                    _percent(changed[suite][f"{statistic}{suffix}"])
+                    _percent(changed[suite].get(f"{statistic}{suffix}"))
                     for statistic in ("dispersion", "fped")
                     for suffix in ("", "_held_out")
                 ),
@@ -209,7 +209,9 @@ def _folds_table(setup: RealSetup, table: Sequence[Row]) -> list[str]:
     return ["## Held-out terms: FPED on windows", "", *table_lines(header, lines), "", *terms, ""]
 
 
-def _percent(change: Changes) -> str:
+def _percent(change: Changes | None) -> str:
+    if change is None:  # a suite without a held-out term
+        return "–"
     return interval_cell(change.interval(), 0, percent=True, signed=True) + " %"
 
 

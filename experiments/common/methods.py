@@ -1,5 +1,6 @@
 """Runs the methods of an experiment on its tasks: searches side by side, other editors in turn."""
 
+import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from experiments.common.options import (
     open_mesh,
     run_folder,
 )
+from experiments.common.user_code import errors_of
 from modeledit_jax.editors.editor import Cost, Editor, EditResult
 from modeledit_jax.editors.search.ppo import PPO
 from modeledit_jax.editors.search.search import SearchEditor
@@ -131,16 +133,28 @@ def make_methods(config: MethodOptions, family: str, **context: Any) -> list[Met
     for name in config.methods:
         preset = load_preset(name, family)
         editor = preset.build(**context)
+        _check_editor(preset.name, editor)
         if isinstance(editor, SearchEditor):
-            _ = editor.updates  # raises at once what would show only after all training
-            if config.horizon > 1 and not isinstance(editor, PPO):
-                raise ValueError(
-                    f"--horizon {config.horizon}: {preset.name} edits in one step; only PPO plays "
-                    "longer episodes: name its presets in --methods"
-                )
+            with errors_of(preset.name, editor):
+                check_search(config, preset.name, editor)
         methods.append(Method(preset.name, editor, preset.role, preset.style))
     check_distinct("--methods", [method.name for method in methods])
     return methods
+
+
+def _check_editor(name: str, editor: Any) -> None:
+    """Raises ValueError unless a method is called as editors are."""
+    fits = isinstance(editor, Editor)
+    if fits:
+        try:
+            inspect.signature(editor.edit).bind("task", "key")
+        except TypeError:
+            fits = False
+    if not fits:
+        raise ValueError(
+            f"preset {name!r}: the class {type(editor).__name__} has no edit(task, key): name a "
+            "class that edits one network for a task"
+        )
 
 
 def check_methods(config: MethodOptions, family: str) -> list[SearchEditor]:
@@ -151,7 +165,22 @@ def check_methods(config: MethodOptions, family: str) -> list[SearchEditor]:
     """
     # What only the data tell is not looked at when a method is built.
     methods = make_methods(config, family, module=nn.Module(), training=TrainingConfig())
-    searches = [method.editor for method in methods if isinstance(method.editor, SearchEditor)]
+    return check_options_read(config, [method.editor for method in methods])
+
+
+def check_search(config: MethodOptions, name: str, search: SearchEditor) -> None:
+    """Raises ValueError for a search that would not run, which shows only after all training."""
+    _ = search.updates
+    if config.horizon > 1 and not isinstance(search, PPO):
+        raise ValueError(
+            f"--horizon {config.horizon}: {name} edits in one step; only PPO plays longer "
+            "episodes: name its presets in --methods"
+        )
+
+
+def check_options_read(config: MethodOptions, editors: Sequence[Editor]) -> list[SearchEditor]:
+    """Returns the searches among editors; ValueError if an option is set that none looks at."""
+    searches = [editor for editor in editors if isinstance(editor, SearchEditor)]
     if config.observation is not None and not any(isinstance(s, PPO) for s in searches):
         raise ValueError(
             f"--observation {config.observation} is about what PPO sees: name one of its presets "
@@ -200,10 +229,12 @@ def run_methods(
     results, notes = [], []
     for method in methods:
         if isinstance(method.editor, SearchEditor):
-            results.append(_searched(config, method, method.editor, tasks, evaluation))
+            with errors_of(method.name, method.editor):
+                results.append(_searched(config, method, method.editor, tasks, evaluation))
             continue
         try:
-            results.append(_edited(config, method, tasks, seeds, evaluation))
+            with errors_of(method.name, method.editor):
+                results.append(_edited(config, method, tasks, seeds, evaluation))
         except ValueError as error:
             notes.append(f"{method.name} was left out: {error}")
             print(notes[-1], file=sys.stderr)

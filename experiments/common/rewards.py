@@ -3,11 +3,11 @@
 import importlib
 import inspect
 import sys
-import traceback
 from collections.abc import Callable
 from functools import cache, wraps
-from pathlib import Path
 from typing import Any
+
+from experiments.common.user_code import said
 
 ARGUMENTS = ("sets", "edit")
 
@@ -57,7 +57,7 @@ def _imported(name: str, module: str, attribute: str) -> Any:
     except (ImportError, AttributeError) as error:
         raise ValueError(f"cannot import the reward {name!r}: {error}") from error
     except (Exception, SystemExit) as error:  # the module's own code may raise anything
-        raise ValueError(f"cannot import the reward {name!r}: {_said(error, module)}") from error
+        raise ValueError(f"cannot import the reward {name!r}: {said(error, module)}") from error
 
 
 def _named(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -67,18 +67,9 @@ def _named(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     def reward(sets: Any, edit: Any) -> Any:
         try:
             return function(sets, edit)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             known = ", ".join(sets)
-            said = _said(error, name.partition(":")[0])
-            raise ValueError(f"the reward {name} raised {said} (the sets are {known})") from error
+            raised = said(error, name.partition(":")[0])
+            raise ValueError(f"the reward {name} raised {raised} (the sets are {known})") from error
 
     return reward
-
-
-def _said(error: BaseException, module: str) -> str:
-    """An error in one line, with the last place in the user's module."""
-    name = f"{module.rpartition('.')[2]}.py"
-    places = [place for place in traceback.extract_tb(error.__traceback__)
-              if Path(place.filename).name == name]  # fmt: skip
-    where = f" in line {places[-1].lineno} of {places[-1].filename}" if places else ""
-    return f"{type(error).__name__}: {str(error) or 'no message'}{where}"

@@ -221,15 +221,17 @@ def _settings_lines(
 
 
 def _shortened(modules: Sequence[str]) -> str:
-    """Modules of like names as one: ``layers/{20, 21}/mlp/down``."""
+    """Modules of like names as one: ``layers/{20, 21}/mlp/down``, ``layers/1/mlp/up``."""
     layers: dict[str, list[str]] = {}
     for module in modules:
         prefix, _, rest = module.partition("/")
         index, _, kind = rest.partition("/")
         layers.setdefault(f"{prefix}/{{}}/{kind}" if kind else module, []).append(index)
-    return ", ".join(
-        f"`{name.format(chr(123) + ', '.join(found) + chr(125))}`" for name, found in layers.items()
-    )
+    indices = {
+        name: found[0] if len(found) == 1 else f"{{{', '.join(found)}}}"
+        for name, found in layers.items()
+    }
+    return ", ".join(f"`{name.format(found)}`" for name, found in indices.items())
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

@@ -1,5 +1,6 @@
 """Variants of PPO on the same tasks: each is run, evaluated on test, and put in a table."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -25,6 +26,7 @@ from modeledit_jax.run.edit_many import edit_many
 from modeledit_jax.run.files import atomic_write_text
 from modeledit_jax.run.folder import as_json
 from modeledit_jax.run.plan_evaluation import PlanEvaluator
+from modeledit_jax.tasks.network import NonFiniteError
 
 ADAM = {  # the settings of a one-step Gaussian PPO tuned with Adam
     "search_optimizer": "adam",
@@ -52,11 +54,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 def run(config: AblationConfig) -> Path:
     """Runs the ablation and writes its tables."""
-    folder, rows = run_folder(config), ablate(config)
+    folder = run_folder(config)
+    rows, notes = ablate(config)
     text = "\n\n".join(
         f"### {world}\n\n{variant_table(select(rows, method=f'ppo-{world}'))}"
         for world in config.worlds
     )
+    text += "".join(f"\n\n- {note}" for note in notes)
     atomic_write_text(folder / "report.md", text + "\n")
     write_metrics_csv(folder, rows)
     write_summary(folder, "ppo-ablation", as_json(config), rows)
@@ -64,18 +68,32 @@ def run(config: AblationConfig) -> Path:
     return folder / "report.md"
 
 
-def ablate(config: AblationConfig) -> list[Row]:
-    """Runs all variants; returns their test results."""
+def ablate(config: AblationConfig) -> tuple[list[Row], list[str]]:
+    """Runs all variants.
+
+    Returns:
+      Their test results, and a line for every variant that diverged on a task, which has none.
+
+    Raises:
+      ValueError: all diverged.
+    """
     searches = [variant_search(config, world, name) for world in config.worlds for name in VARIANTS]
     for search in searches:
         _ = search.updates  # raises at once what would show only after other variants
     setup = prepare(config, searches)
-    rows = []
+    rows: list[Row] = []
+    notes = []
     for world in config.worlds:
         for index, name in enumerate(tqdm(VARIANTS, desc=f"variants in {world}")):
             path = run_folder(config) / "variants" / f"{world}-{index}.json"
-            rows += cached_rows(path, partial(variant_rows, config, setup, world, name))
-    return rows
+            try:
+                rows += cached_rows(path, partial(variant_rows, config, setup, world, name))
+            except NonFiniteError as error:
+                notes.append(f"{name} in {world} was left out, it diverged: {error}")
+                tqdm.write(notes[-1], file=sys.stderr)
+    if not rows:
+        raise ValueError(f"all variants diverged: {notes[0]}")
+    return rows, notes
 
 
 def variant_search(config: AblationConfig, world: str, name: str) -> PPO:

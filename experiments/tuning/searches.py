@@ -14,14 +14,15 @@ import numpy as np
 from tqdm import tqdm
 
 from experiments.common.checks import check_distinct
-from experiments.common.methods import method_context
+from experiments.common.methods import check_options_read, check_search, method_context
 from experiments.common.options import MethodOptions, RunOptions, run_folder
 from modeledit_jax.editors.editor import Editor
 from modeledit_jax.editors.search.search import SearchEditor
 from modeledit_jax.presets.preset import Preset, load_preset
 from modeledit_jax.presets.writing import tuned_preset
+from modeledit_jax.run.digested_json import cached_json
 from modeledit_jax.run.edit_many import edit_many
-from modeledit_jax.run.files import atomic_write_text, cached_json
+from modeledit_jax.run.files import atomic_write_text
 from modeledit_jax.run.folder import as_json
 from modeledit_jax.run.plan_evaluation import Measure, PlanEvaluator
 from modeledit_jax.tasks.network import NonFiniteError
@@ -113,6 +114,26 @@ def run_trials(
             done.append({**trial, "score": cached_json(path, build)})
         found[name] = sorted(done, key=lambda trial: -trial["score"])
     return found
+
+
+def check_trials(
+    config: MethodOptions,
+    presets: Mapping[str, Preset],
+    grids: Mapping[str, Sequence[Settings]],
+) -> list[SearchEditor]:
+    """The searches of all trials, before any data is read or network trained.
+
+    Raises:
+      ValueError: as `check_methods`; settings of a trial count, not those of the preset.
+    """
+    editors = []
+    for name, preset in presets.items():
+        for trial in grids[name]:
+            editor = _with_settings(config, preset, trial)
+            if isinstance(editor, SearchEditor):
+                check_search(config, name, editor)
+            editors.append(editor)
+    return check_options_read(config, editors)
 
 
 def files_of(config: MethodOptions, family: str) -> dict[str, str]:

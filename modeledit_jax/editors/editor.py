@@ -57,7 +57,8 @@ def checked(task: Task, result: EditResult) -> EditResult:
     A few examples of the ``reward`` role are looked at, by a program that the task has compiled.
 
     Raises:
-      ValueError: they are not, or the editor has returned no `EditResult`.
+      ValueError: they are not, the editor has returned no `EditResult`, or the network does not
+        take what it has returned.
     """
     if not isinstance(result, EditResult):
         raise ValueError(
@@ -66,14 +67,28 @@ def checked(task: Task, result: EditResult) -> EditResult:
         )
     unedited, edited = task.subject.params, result.params
     shapes, edited_shapes = (jax.tree.map(np.shape, tree) for tree in (unedited, edited))
-    if shapes == edited_shapes and "reward" in task.roles:
-        x = task.roles["reward"].x
-        if not outputs_are_finite(task.subject, edited, x):
-            raise NonFiniteError(
-                f"the outputs of the network edited for the task {task.name!r} are not finite: "
-                + _CURE
-            )
+    if "reward" not in task.roles:
+        return result
+    x = task.roles["reward"].x
+    if shapes != edited_shapes:
+        _check_applies(task, edited, x)
+    elif not outputs_are_finite(task.subject, edited, x):
+        raise NonFiniteError(
+            f"the outputs of the network edited for the task {task.name!r} are not finite: {_CURE}"
+        )
     return result
+
+
+def _check_applies(task: Task, params: Params, x: Any) -> None:
+    """Raises ValueError unless the network takes parameters of other shapes than its own."""
+    try:
+        jax.eval_shape(task.subject.apply, params, x[:1])
+    except Exception as error:  # whatever the user's network raises
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(
+            f"the network of the task {task.name!r} does not take what the editor has returned "
+            f"({reason}): return all of its parameters, in their shapes"
+        ) from error
 
 
 @runtime_checkable

@@ -29,7 +29,7 @@ def import_class(name: str, folder: Path | None = None) -> type:
     try:
         found = importlib.import_module(module)
         kind = getattr(found, attribute)
-    except Exception as error:  # the module is the user's: importing it may raise anything
+    except (Exception, SystemExit) as error:  # a module of the user's may raise anything
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"cannot import the class {name!r} ({reason})") from error
     own, loaded = (folder or Path()) / f"{module}.py", Path(found.__file__ or "")
@@ -49,12 +49,20 @@ def replaced(settings: Mapping[str, Any], place: Sequence[str], value: Any) -> d
     return {**settings, first: inner}
 
 
+def _integer(value: Any) -> Any:
+    """No truth value, which dacite takes for a number; all else is left to its check of types."""
+    if isinstance(value, bool):
+        raise ValueError(f"{value} stands where a number belongs")
+    return value
+
+
 def _number(value: Any) -> Any:
-    """An integer where a float is asked for; anything else is left to the check of types."""
-    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    """The same where a float is asked for, which an integer may stand for."""
+    value = _integer(value)
+    return float(value) if isinstance(value, int) else value
 
 
-STRICT = dacite.Config(strict=True, cast=[tuple], type_hooks={float: _number})
+STRICT = dacite.Config(strict=True, cast=[tuple], type_hooks={float: _number, int: _integer})
 
 
 def build_object(kind: type, settings: Mapping[str, Any], given: Mapping[str, Any]) -> Any:

@@ -1,6 +1,7 @@
 """Regular files and their text: nothing is opened that reading could wait for, all is UTF-8."""
 
 import codecs
+import errno
 import os
 import stat
 from pathlib import Path
@@ -11,10 +12,14 @@ _OTHER_KINDS = (
     (stat.S_ISSOCK, "a socket"),
 )
 _MARKS = (
-    ("UTF-32", (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)),
-    ("UTF-16", (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)),
-)
-"""How texts of other encodings begin; UTF-32's little-endian mark begins with UTF-16's."""
+    ("UTF-32: convert it, e.g. with iconv -f utf-32 -t utf-8",
+     (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)),
+    ("UTF-16: convert it, e.g. with iconv -f utf-16 -t utf-8",
+     (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)),
+    ("compressed by gzip: unpack it", (b"\x1f\x8b",)),
+    ("a zip archive: unpack it", (b"PK\x03\x04",)),
+)  # fmt: skip
+"""How files of other kinds begin; UTF-32's little-endian mark begins with UTF-16's."""
 
 
 def regular_file(path: str | Path, missing: str = "no file {path}: give the path of one") -> Path:
@@ -26,7 +31,7 @@ def regular_file(path: str | Path, missing: str = "no file {path}: give the path
 
     Raises:
       FileNotFoundError: there is nothing of that name.
-      ValueError: it is a folder, a named pipe or a device, or cannot be looked at.
+      ValueError: it is a folder, a named pipe or a device, or cannot be looked at or read.
     """
     path = Path(path)
     try:
@@ -38,6 +43,8 @@ def regular_file(path: str | Path, missing: str = "no file {path}: give the path
     if not stat.S_ISREG(mode):
         kind = next((name for is_kind, name in _OTHER_KINDS if is_kind(mode)), "a device")
         raise ValueError(f"{path} is {kind}: give the path of a regular file")
+    if not os.access(path, os.R_OK):
+        raise _unreadable(path, PermissionError(errno.EACCES, ""))
     return path
 
 
@@ -68,15 +75,19 @@ def decode(data: bytes, name: str | Path) -> str:
     Raises:
       ValueError: it is another encoding.
     """
-    for encoding, marks in _MARKS:
-        if data.startswith(marks):
-            raise ValueError(f"{name} is {encoding}: convert it, e.g. with iconv -t utf-8")
+    if kind := other_kind(data):
+        raise ValueError(f"{name} is {kind}")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{name} is not UTF-8 (byte {error.start}): convert it, or get it again"
         ) from error
+
+
+def other_kind(data: bytes) -> str | None:
+    """What a file is that begins like this, and the cure, if it is no text in UTF-8 by its mark."""
+    return next((kind for kind, marks in _MARKS if data.startswith(marks)), None)
 
 
 def _unreadable(path: Path, error: Exception) -> ValueError:

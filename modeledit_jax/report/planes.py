@@ -187,7 +187,7 @@ def _check_points(points: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
             raise ValueError(f"{method}: {len(x)} x and {len(y)} y; pass one finite pair per run")
 
 
-def _draw_front(axes: Axes, front: Runs) -> None:
+def _draw_front(axes: Axes, front: Num[np.ndarray, "m 2"]) -> None:
     if len(front) == 1:  # one method that is best at both has no line
         return
     look: dict[str, Any] = {"color": "black", "linestyle": "--", "linewidth": 1.1, "zorder": 4}

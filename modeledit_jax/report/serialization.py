@@ -14,7 +14,7 @@ import numpy as np
 
 from modeledit_jax.editors.editor import Cost
 from modeledit_jax.report.table import Row
-from modeledit_jax.run.files import cached_json
+from modeledit_jax.run.digested_json import cached_json
 
 
 def as_plain(value: Any) -> Any:

@@ -116,10 +116,18 @@ def _number(value: Any) -> Any:
     """A number of JSON; null is one that is not finite."""
     if value is None:
         return math.nan
-    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    value = _integer(value)
+    return float(value) if isinstance(value, int) else value
 
 
-_STRICT = dacite.Config(strict=True, type_hooks={float: _number})
+def _integer(value: Any) -> Any:
+    """No truth value, which dacite takes for a number; all else is left to its check of types."""
+    if isinstance(value, bool):
+        raise ValueError(f"{value} stands where a number belongs")
+    return value
+
+
+_STRICT = dacite.Config(strict=True, type_hooks={float: _number, int: _integer})
 
 
 def write_metrics_csv(run_dir: str | Path, rows: Sequence[Row]) -> Path:

@@ -29,6 +29,13 @@ KEPT = 2
 """Checkpoints of one computation: where the newest is damaged, the one before is whole."""
 
 
+_METADATA = 2**14
+"""Bytes that a saved pytree takes beside its arrays."""
+
+_LARGEST_PROBE = 2**26
+"""Bytes: some file systems write every block of a file that is only to be reserved."""
+
+
 def fingerprint(content: Mapping[str, Any]) -> str:
     """Returns a hex digest of a JSON-like mapping, the same in every process."""
     text = json.dumps(content, sort_keys=True, default=str)
@@ -99,6 +106,16 @@ def _check_room(folder: Path, tree: PyTree) -> None:
     needed = sum(getattr(leaf, "nbytes", 0) for leaf in jax.tree.leaves(tree))
     if shutil.disk_usage(folder).free < needed:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    if not hasattr(os, "posix_fallocate"):
+        return
+    probe = folder / f".{uuid.uuid4().hex}.tmp"  # quotas and limits, which free space does not show
+    try:
+        with probe.open("xb") as file:
+            probe.unlink()  # its blocks are held until it is closed, whatever ends this process
+            os.posix_fallocate(file.fileno(), 0, min(needed, _LARGEST_PROBE) + _METADATA)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
 
 
 def _rename(temporary: Path, path: Path, replace: bool) -> bool:

@@ -45,7 +45,7 @@ def check_digests(folder: Path) -> None:
         stored = json.loads(path.read_text(encoding="utf-8"))
         digests = stored["files"]
         right = stored["sha256"] == _digest_of_digests(digests)
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise DamagedError(f"{NAME} cannot be read") from error
     if not right:
         raise DamagedError(f"{NAME} is not what was written")

@@ -6,7 +6,6 @@ take the tasks in turn, and what is done is kept. Whatever stops a run, an inter
 resumed one gives the same bits as one that was never stopped.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -28,9 +27,10 @@ from modeledit_jax.envs.task_pool import make_pool, networks_of
 from modeledit_jax.envs.world import World
 from modeledit_jax.memory import default_budget
 from modeledit_jax.mesh import TASKS, axis_size
-from modeledit_jax.reading.json_text import read_object
+from modeledit_jax.reading.fields import Fields
+from modeledit_jax.reading.json_text import as_object
 from modeledit_jax.run.checkpoint import load_tree, save_tree
-from modeledit_jax.run.files import atomic_write_text
+from modeledit_jax.run.digested_json import read_digested, write_digested
 from modeledit_jax.run.identity import identities
 from modeledit_jax.run.kept_edit import DAMAGED, read_kept_edit
 from modeledit_jax.run.memory_plan import MemoryPlan, plan_memory
@@ -40,6 +40,7 @@ from modeledit_jax.tasks.task import Task
 from modeledit_jax.types import Key, Leaves, Params, Report
 
 _CLAIM = "search.json"
+_MOST_PARTS = 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -218,16 +219,15 @@ def _claimed(folder: Path, identity: str) -> int | None:
     about = folder / _CLAIM
     if not about.is_file() or not _has_checkpoints(folder):
         return None
-    stored = read_object(about, DAMAGED)
-    _check_same(stored.get("identity"), identity, folder)
-    return int(stored.get("parts", 1))
+    content = as_object(read_digested(about, DAMAGED), str(about), DAMAGED)
+    stored = Fields(content, str(about), cure="delete its folder")
+    _check_same(stored.text("identity"), identity, folder)
+    return stored.integer("parts", 1, _MOST_PARTS)
 
 
 def _claim(folder: Path, identity: str, parts: int) -> None:
     """Notes whose checkpoints are in a folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    content = {"identity": identity, "parts": parts}
-    atomic_write_text(folder / _CLAIM, json.dumps(content))
+    write_digested(folder / _CLAIM, {"identity": identity, "parts": parts})
 
 
 def _has_checkpoints(folder: Path) -> bool:
@@ -276,7 +276,7 @@ def _kept(editor: Editor, task: Task, key: Key, folder: Path, identity: str) -> 
     if leaves:
         save_tree(folder / "leaves", leaves)
     content = {"identity": identity, "cost": asdict(result.cost), "changed": list(leaves)}
-    atomic_write_text(about, json.dumps(content))
+    write_digested(about, content)
     return result
 
 

@@ -1,13 +1,10 @@
-"""Files that are never seen half-written, and finished parts of a run that are kept in them."""
+"""Files that are never seen half-written."""
 
-import json
 import os
 import uuid
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from modeledit_jax.processes import agreed, first_does, is_first
+from modeledit_jax.processes import is_first
 
 
 def atomic_write_text(path: str | Path, text: str) -> None:
@@ -49,21 +46,3 @@ def check_writable(folder: Path) -> None:
         probe.write_bytes(b"0")
     finally:
         probe.unlink(missing_ok=True)
-
-
-def cached_json(path: Path, build: Callable[[], Any]) -> Any:
-    """A JSON value from the file ``path``, or built and written there.
-
-    It comes from the file either way, so that a resumed run continues with the same value, and
-    several processes with that of the first. Floats keep all their bits.
-
-    Raises:
-      ValueError: the file is damaged.
-    """
-    if not agreed(path.exists()):
-        text = json.dumps(build())
-        first_does(lambda: atomic_write_text(path, text))
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged: delete it, and it is made again") from error

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from modeledit_jax.editors.editor import Cost
 from modeledit_jax.reading.fields import Fields
-from modeledit_jax.reading.json_text import read_object
+from modeledit_jax.reading.json_text import as_object
+from modeledit_jax.run.digested_json import read_digested
 
-DAMAGED = "is damaged: delete its folder to start afresh ({reason})"
+DAMAGED = "is damaged or of an earlier version: delete its folder to start afresh"
 
 _MOST = 2**63 - 1
 
@@ -41,7 +42,8 @@ def read_kept_edit(path: Path) -> KeptEdit:
     Raises:
       ValueError: it is damaged.
     """
-    stored = Fields(read_object(path, DAMAGED), str(path), cure="delete its folder")
+    content = as_object(read_digested(path, DAMAGED), str(path), DAMAGED)
+    stored = Fields(content, str(path), cure="delete its folder")
     changed = stored.get("changed")
     if not isinstance(changed, list) or not all(isinstance(name, str) for name in changed):
         raise stored.wrong("changed", "a list of leaves of the network")

@@ -1,5 +1,6 @@
 """One process at a time in a folder."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,7 +28,13 @@ def locked(
     """
     lock = FileLock(folder / NAME)
     try:
-        lock.acquire(timeout=wait)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            if not wait:
+                raise
+            print(f"waiting for another process in {folder}", file=sys.stderr)
+            lock.acquire(timeout=wait)
     except Timeout as error:
         raise ValueError(
             f"another process is at work in {folder}: wait for its end, or {cure}"

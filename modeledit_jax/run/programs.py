@@ -165,7 +165,7 @@ def _read_digests(folder: Path) -> dict[str, str]:
     """Digests by file name; none where there are none, or they are damaged."""
     try:
         stored = json.loads((folder / DIGESTS).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError, RecursionError):
         return {}
     return stored if isinstance(stored, dict) else {}
 

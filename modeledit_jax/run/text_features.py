@@ -6,7 +6,9 @@ digest: other texts of the same network add chunks and repeat nothing.
 """
 
 import hashlib
+import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +17,7 @@ import numpy as np
 from jaxtyping import Float32
 from tqdm import tqdm
 
+from modeledit_jax.data.facts.token_ids import check_embedded, plain_tokenizer
 from modeledit_jax.language.config import LanguageModelConfig
 from modeledit_jax.language.huggingface.checkpoint import (
     CONFIG,
@@ -32,14 +35,22 @@ from modeledit_jax.language.text_states import (
     text_ids,
     text_states,
 )
+from modeledit_jax.reading.fields import Fields
+from modeledit_jax.reading.files import regular_file
 from modeledit_jax.reading.json_text import read_object
-from modeledit_jax.run.cache import read_kept
-from modeledit_jax.run.checkpoint import fingerprint, save_tree
+from modeledit_jax.run.cache import kept_or_warned, read_kept, writable_or_warned
+from modeledit_jax.run.checkpoint import fingerprint
 from modeledit_jax.run.digest import file_digest
+from modeledit_jax.run.lock import locked
 from modeledit_jax.types import Params
 
 CHUNK = 2048
 """Texts of a chunk."""
+
+LONGEST_WAIT = 14_400.0
+"""Seconds that another process is given to make features of the same network."""
+
+_CURE = "name another folder with --cache-dir"
 
 _DIGEST = 16  # bytes of a text's digest that are kept
 
@@ -67,7 +78,7 @@ class TextFeatures:
         """Of everything that features depend on beside the text."""
         files = sorted(self.folder.glob("*.safetensors"))
         files += [self.folder / CONFIG, self.folder / TOKENIZER]
-        content = {path.name: file_digest(path) for path in files if path.is_file()}
+        content = {path.name: file_digest(regular_file(path)) for path in files if path.exists()}
         settings = {"layer": self.layer, "pooling": self.pooling, "length": self.length}
         return fingerprint({"files": content, **settings})
 
@@ -75,20 +86,27 @@ class TextFeatures:
         """Looks at the configuration alone, before anything is read.
 
         Raises:
-          FileNotFoundError, ValueError: there is no such network, or it has fewer layers.
+          FileNotFoundError, ValueError: there is no such network, it has fewer layers, or a context
+            too short for texts of this length and the token that begins them.
         """
-        check_layer(read_config(self.folder), self.layer)
+        config = read_config(self.folder)
+        check_layer(config, self.layer)
+        begins = _start_token(self.folder, config) is not None
+        if self.length + begins > config.context:
+            raise ValueError(
+                f"texts of {self.length} tokens{' and the one that begins them' if begins else ''} "
+                f"do not fit the context of {config.context} tokens of {self.folder}: ask for fewer"
+            )
 
     @cached_property
     def model(self) -> tuple[LanguageModelConfig, Params]:
         """Configuration and parameters of the network.
 
         Raises:
-          FileNotFoundError, ValueError: as `load_pretrained`; or fewer layers than ``layer``.
+          FileNotFoundError, ValueError: as `load_pretrained` and `check`.
         """
-        config, params = load_pretrained(self.folder)
-        check_layer(config, self.layer)
-        return config, params
+        self.check()
+        return load_pretrained(self.folder)
 
     @property
     def kernel(self) -> Float32[np.ndarray, "mlp_width width"]:
@@ -103,22 +121,35 @@ class TextFeatures:
         Args:
           texts: they may repeat.
           inputs: whether `TextStates.inputs` are wanted; else they are ``[N, 0]``.
-        """
-        digests = [_digest(text) for text in texts]
-        found = _Found({}, [], inputs)
-        store = self.cache / "features" / self.identity
-        for path in sorted(store.glob("*")) if store.is_dir() else ():
-            if not path.name.startswith(".") and (kept := read_kept(path)) is not None:
-                found.add(kept)
-        missing = {d: t for d, t in zip(digests, texts, strict=True) if d not in found.place}
-        if missing:
-            self._make(missing, store, found)
-        return found.states(digests)
 
-    def _make(self, missing: dict[bytes, str], store: Path, found: "_Found") -> None:
+        Raises:
+          FileNotFoundError, ValueError: as `model`; a text without a token, or with one that the
+            network does not embed; states that are not finite; or another process is at work on
+            the same cache for more than `LONGEST_WAIT`.
+        """
+        wanted = {_digest(text): text for text in texts}
+        store = self.cache / "features" / self.identity
+        found = _read_store(store, inputs)
+        if wanted.keys() - found.place.keys():
+            # One at a time: what a text becomes depends, in its last bits, on the texts beside it.
+            writable = writable_or_warned(store)
+            with locked(store, wait=LONGEST_WAIT, cure=_CURE) if writable else nullcontext():
+                for left in store.glob(".*.tmp*"):  # of a process that was killed
+                    shutil.rmtree(left, ignore_errors=True)
+                found = _read_store(store, inputs)
+                missing = {d: t for d, t in wanted.items() if d not in found.place}
+                if missing:
+                    self._make(missing, store if writable else None, found)
+        return found.states([_digest(text) for text in texts])
+
+    def _make(self, missing: dict[bytes, str], store: Path | None, found: "_Found") -> None:
+        """Runs the texts that are missing; ``store`` is None where nothing can be kept."""
         config, params = self.model
-        start = _start_token(self.folder)
-        ids = text_ids(load_tokenizer(self.folder), list(missing.values()), self.length, start)
+        start = _start_token(self.folder, config)
+        tokenizer = plain_tokenizer(load_tokenizer(self.folder))
+        ids = text_ids(tokenizer, list(missing.values()), self.length, start)
+        for text, tokens in zip(missing.values(), ids, strict=True):
+            check_embedded(tokenizer, tokens, config.vocab_size, text)
         keys, order = list(missing), np.argsort([len(own) for own in ids], kind="stable")
         lower = lowest_layers(config, params, self.layer)
         about = f"hidden states after layer {self.layer}"
@@ -129,13 +160,33 @@ class TextFeatures:
                 lengths = np.array([len(each) for each in own])
                 run = text_states(config, lower, own, self.layer, self.pooling, start is not None)
                 states = _joined(run, lengths, bar.update)
+                self._check_finite(states["pooled"], [missing[keys[row]] for row in rows])
                 digests = np.frombuffer(b"".join(keys[row] for row in rows), np.uint8)
                 name = hashlib.sha256(digests.tobytes()).hexdigest()[:20]
                 # Layer 0 has no inputs, and arrays without a number are not stored.
                 whole = {name: values for name, values in states.items() if values.size}
                 chunk = {"digests": digests.reshape(len(rows), _DIGEST), **whole}
-                save_tree(store / name, chunk, replace=False)
+                if store is not None and kept_or_warned(store / name, chunk) is None:
+                    store = None  # said once
                 found.add(chunk)
+
+    def _check_finite(self, states: np.ndarray, texts: Sequence[str]) -> None:
+        wrong = ~np.isfinite(states).all(axis=1)
+        if wrong.any():
+            raise ValueError(
+                f"hidden states of {self.folder} after layer {self.layer} are not finite "
+                f"({wrong.sum()} of {len(texts)} texts, the first is {texts[wrong.argmax()]!r:.60}"
+                "): take an intact checkpoint, or a lower layer"
+            )
+
+
+def _read_store(store: Path, inputs: bool) -> "_Found":
+    """All whole chunks of a folder."""
+    found = _Found({}, [], inputs)
+    for path in sorted(store.glob("*")) if store.is_dir() else ():
+        if not path.name.startswith(".") and (kept := read_kept(path)) is not None:
+            found.add(kept)
+    return found
 
 
 @dataclass
@@ -189,7 +240,14 @@ def _digest(text: str) -> bytes:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:_DIGEST]
 
 
-def _start_token(folder: Path) -> int | None:
-    """The id of the token that begins texts, as ``config.json`` names it."""
-    found = read_object(folder / CONFIG, DAMAGED).get("bos_token_id")
-    return found if isinstance(found, int) and not isinstance(found, bool) else None
+def _start_token(folder: Path, config: LanguageModelConfig) -> int | None:
+    """The id of the token that begins texts, as ``config.json`` names it; None: it names none.
+
+    Raises:
+      ValueError: it is no token of the network.
+    """
+    path = folder / CONFIG
+    fields = Fields(read_object(path, DAMAGED), str(path), cure="download it again")
+    if fields.is_null("bos_token_id"):
+        return None
+    return fields.integer("bos_token_id", 0, config.vocab_size - 1)

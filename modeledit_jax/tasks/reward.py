@@ -135,16 +135,31 @@ class FunctionReward(Reward):
 
     def __call__(self, sets: Sets, edit: EditedWeights) -> tuple[Array, dict[str, Array]]:
         result = self.function(sets, edit)
-        score, parts = result if isinstance(result, tuple) else (result, {})
-        parts = {name: jnp.asarray(value, jnp.float32) for name, value in parts.items()}
-        score = jnp.asarray(score, jnp.float32)
-        for name, value in {"score": score, **parts}.items():
-            if value.shape != ():
-                raise ValueError(
-                    f"the reward function returned {name!r} of shape {value.shape}; return "
-                    "scalars, e.g. the mean over the examples"
-                )
-        return score, parts
+        score, parts = result if isinstance(result, tuple) and len(result) == 2 else (result, {})
+        if not isinstance(parts, Mapping):
+            raise ValueError(
+                f"the reward function returned {parts!r:.60} beside the score; return a score, or "
+                "a score and a dictionary of numbers"
+            )
+        found = {str(name): _scalar(str(name), value) for name, value in parts.items()}
+        return _scalar("score", score), found
+
+
+def _scalar(name: str, value: Any) -> Array:
+    """A number of a user's function; ValueError for anything else."""
+    try:
+        number = jnp.asarray(value, jnp.float32)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"the reward function returned {name!r} as {value!r:.60}, of type "
+            f"{type(value).__name__}; return a number, e.g. the mean over the examples"
+        ) from error
+    if number.shape != ():
+        raise ValueError(
+            f"the reward function returned {name!r} of shape {number.shape}; return scalars, e.g. "
+            "the mean over the examples"
+        )
+    return number
 
 
 def as_reward(function: RewardFunction | Reward, *, minimum: float = -1.0) -> Reward:

@@ -5,6 +5,7 @@ digests changed with their files, folders of earlier versions (tests/run/test_di
 tests/run/test_cache.py, tests/run/test_checkpoint.py).
 """
 
+import shutil
 import warnings
 
 import jax
@@ -16,6 +17,7 @@ from modeledit_jax.run.cache import cached_tree
 from modeledit_jax.run.checkpoint import Checkpoints, fingerprint
 from tests import tiny
 from tests.editors.policies import untrained
+from tests.fuzz.readers import READERS, right_folder
 from tests.run.stored import assert_same_bits, flip_bit
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -66,3 +68,39 @@ def test_policies_are_refused(tmp_path):
             load_editor(path)
         noticed += 1
     print(f"{noticed} of {FLIPS} flips in policy files refused")
+
+
+KEPT = {
+    "kept features": "cache/features",
+    "kept key statistics": "cache/key-statistics",
+    "kept named model": "cache/models",
+    "kept edit": "edits",
+    "kept search": "search",
+    "kept rows": "",
+}
+"""Readers of what else is kept, and where that lies."""
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_what_else_is_kept_is_made_again_or_refused(name, tmp_path):
+    reader, rng = READERS[name], np.random.default_rng(3)
+    made = refused = 0
+    for number in range(FLIPS):
+        place = shutil.copytree(right_folder(name), tmp_path / str(number))
+        flip_bit(place / KEPT[name], rng)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                assert reader.right(reader.read(place)), "wrongly accepted"
+            except ValueError as error:
+                assert "\n" not in str(error)
+                refused += 1
+                continue
+            finally:
+                shutil.rmtree(place)
+        # Some flips change nothing: the digits 1e-05 and 1E-05 are one number.
+        made += any(" again" in str(w.message) or "before is taken" in str(w.message)
+                    for w in caught)  # fmt: skip
+    print(f"{made + refused} of {FLIPS} flips in {name} noticed: {made} made again, "
+          f"{refused} refused")  # fmt: skip
+    assert made + refused >= FLIPS - 4 * (name == "kept rows")

@@ -1,14 +1,17 @@
 """Saves that are killed, saves beside each other, disks that are full."""
 
 import json
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from modeledit_jax.run.checkpoint import load_tree
+from tests.lifelong.folders import write_folder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -91,3 +94,71 @@ def test_a_disk_that_fills_while_writing(tmp_path):
     assert kept == "True"
     assert "cannot be written" in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "tree").exists()
+
+
+FEATURES = """
+import sys
+from pathlib import Path
+import numpy as np
+from modeledit_jax.run import text_features as module
+from tests.chaos.saves import kill_at
+folder, cache, number = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+module.CHUNK = 4
+features = module.TextFeatures(folder / "network", folder / cache, layer=1, length=8)
+_ = features.model, features.identity  # what is killed is the writing
+if number:
+    kill_at(number)
+np.save(folder / f"{cache}.npy", features([f"the sea {n} is deep" for n in range(24)]).pooled)
+"""
+
+
+def test_features_killed_at_any_call_go_on_where_they_were(tmp_path):
+    """At the first call to the system, at the third, the ninth, ...; all in the same cache."""
+    write_folder(tmp_path / "network")
+
+    def make(cache, number):
+        line = [sys.executable, "-c", FEATURES, str(tmp_path), cache, str(number)]
+        return subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
+
+    done = make("whole", 0)
+    assert done.returncode == 0, done.stderr[-3000:]
+    kept, number = [], 1
+    while done.returncode or number == 1:
+        done = make("killed", number)
+        assert done.returncode in (0, -signal.SIGKILL), done.stderr[-3000:]
+        kept.append(4 * len(list((tmp_path / "killed").glob("features/*/[!.]*/digests.json"))))
+        number *= 3
+    print(f"{len(kept) - 1} kills of features; texts kept after them: {kept}; the same bits")
+    assert len(kept) > 3 and kept == sorted(kept) and kept[-1] == 24
+    assert not list((tmp_path / "killed").glob("features/*/.*.tmp*"))  # what kills had left
+    whole, killed = (np.load(tmp_path / f"{name}.npy") for name in ("whole", "killed"))
+    assert whole.tobytes() == killed.tobytes()
+
+
+FULL_CACHE = """
+import resource, signal, sys, warnings
+from pathlib import Path
+import numpy as np
+from absl import logging
+from modeledit_jax.run.text_features import TextFeatures
+logging.set_verbosity(logging.FATAL)
+network, cache = map(Path, sys.argv[1:])
+texts = [f"the sea {n} is deep" for n in range(24)]
+right = TextFeatures(network, cache / "right", layer=1, length=8)(texts).pooled
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500))
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    found = TextFeatures(network, cache / "full", layer=1, length=8)(texts).pooled
+print(len([w for w in caught if "cannot be written" in str(w.message)]), (found == right).all())
+"""
+
+
+def test_a_disk_that_fills_while_features_are_made(tmp_path):
+    network = write_folder(tmp_path / "network")
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_CACHE, str(network), str(tmp_path)],
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout == "1 True\n" and "Traceback" not in done.stderr

@@ -8,6 +8,7 @@ import pytest
 from modeledit_jax.editors.editor import Cost, Editor, EditResult
 from modeledit_jax.editors.search.evolution import SNES
 from modeledit_jax.editors.unlearning.references import Original
+from modeledit_jax.run.edit_many import edit_many
 from tests import tiny
 
 
@@ -31,3 +32,21 @@ def test_a_result_costs_nothing_and_has_no_trace_unless_said_otherwise():
     assert result.cost.seconds == 0.0 and result.trace is None
     with pytest.raises(FrozenInstanceError):
         result.cost = Cost(1)
+
+
+@dataclass(frozen=True)
+class _Cuts:
+    rows: int
+
+    def edit(self, task, key):
+        kernel = task.subject.params["fc2"]["kernel"][: self.rows]
+        return EditResult({**task.subject.params, "fc2": {"kernel": kernel}})
+
+
+def test_parameters_that_the_network_does_not_take_are_refused():
+    task = tiny.task(0)
+    with pytest.raises(
+        ValueError, match=r"'forget-0' does not take what .* in their shapes"
+    ) as info:
+        edit_many(_Cuts(2), [task], jax.random.key(0))
+    assert "\n" not in str(info.value)

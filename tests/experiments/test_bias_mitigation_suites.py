@@ -1,5 +1,6 @@
 """Gains on suites of real contexts and their verdict, from made-up scores."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,6 +13,7 @@ from experiments.bias_mitigation.suite_gains import (
     suite_verdict,
     worst_rate,
 )
+from experiments.bias_mitigation.suite_text import Comparison, _changes_tables
 from experiments.common.methods import Result
 from modeledit_jax.editors.editor import Cost
 from modeledit_jax.evaluation.context_bootstrap import BlockScores
@@ -60,6 +62,21 @@ def test_changes_are_paired_with_networks_and_folds(statistics):
     assert versus["dispersion"].high < -0.7
     nothing = against(statistics.changes_of("good"), statistics.changes_of("good"))
     assert nothing["fped"] == Interval(0.0, 0.0, 0.0)
+
+
+def test_a_suite_without_a_held_out_term_has_a_dash_in_the_report(statistics, monkeypatch):
+    """As the templates of a file that names none of them."""
+    whole = module.block_scores
+
+    def block(task, outputs, suite, held_out=False):
+        found = whole(task, outputs, suite, held_out)
+        return replace(found, columns=np.zeros(6, bool)) if held_out else found
+
+    monkeypatch.setattr(module, "block_scores", block)
+    changed = {"good": statistics.changes_of("good")}
+    lines = _changes_tables(Comparison({}, changed, None, ()))
+    (row,) = [line for line in lines if line.startswith("| good")]
+    assert [cell.strip() for cell in row.split("|")][3] == "–" and "−75" in row
 
 
 def test_verdicts():

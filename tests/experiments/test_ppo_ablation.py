@@ -15,6 +15,7 @@ from modeledit_jax.envs.worlds import ShiftWorld
 from modeledit_jax.report.summary import read_summary
 from modeledit_jax.report.table import Row
 from modeledit_jax.run.plan_evaluation import PlanEvaluator
+from modeledit_jax.tasks.network import NonFiniteError
 from tests import tiny
 from tests.experiments.command_line import error_of
 
@@ -55,6 +56,26 @@ def test_results_of_a_variant_are_counted_on_test():
         assert metrics["closeness"] == pytest.approx(expected[-1])
         first = 10 * (1 + met[index].argmax()) if met[index].any() else np.nan
         np.testing.assert_equal(metrics["evaluations_to_target"], float(first))
+
+
+def test_a_variant_that_diverges_is_left_out(config, monkeypatch):
+    """Few evaluations and four epochs, for instance: one such task must not cost all the others."""
+
+    def rows(config, setup, world, name):
+        if name != "4 epochs":
+            raise NonFiniteError("weights that are not finite")
+        return [Row("ppo-shift", "forget-7", 0, {"closeness": 1.0}, Cost(), {"variant": name})]
+
+    monkeypatch.setattr(ablation, "prepare", lambda config, searches: None)
+    monkeypatch.setattr(ablation, "variant_rows", rows)
+    found, notes = ablation.ablate(config)
+    assert [row.factors["variant"] for row in found] == ["4 epochs"]
+    assert len(notes) == len(ablation.VARIANTS) - 1
+    assert notes[0].startswith("default in shift was left out, it diverged: weights that are not")
+    monkeypatch.setattr(ablation, "VARIANTS", {"default": {}})
+    monkeypatch.setattr(ablation, "cached_rows", lambda path, build: build())
+    with pytest.raises(ValueError, match="all variants diverged: default in shift"):
+        ablation.ablate(config)
 
 
 def test_a_line_of_the_table():

@@ -20,6 +20,8 @@ def one(sets):
     return 0.0
 def keyword(sets, *, edit):
     return 0.0
+def leaves(sets, edit):
+    sys.exit(3)
 def wrong(sets, edit):
     return sets["retian"]
 class Reward:
@@ -80,8 +82,10 @@ def test_a_function_that_raises_is_named_with_its_place(module):
     with pytest.raises(ValueError) as error:
         import_reward(f"{module}:wrong")({"retain": 5, "forget": 6}, None)
     message = str(error.value)
-    assert message.startswith(f"the reward {module}:wrong raised KeyError: 'retian' in line 14 of")
+    assert message.startswith(f"the reward {module}:wrong raised KeyError: 'retian' in line 16 of")
     assert message.endswith("(the sets are retain, forget)")
+    with pytest.raises(ValueError, match=r"leaves raised SystemExit: 3 in line 14 of"):
+        import_reward(f"{module}:leaves")({}, None)
 
 
 def test_a_reward_that_is_one_already_is_taken_as_it_is(tmp_path, monkeypatch):

@@ -252,7 +252,7 @@ def test_every_part_runs_and_resumes(tmp_path, monkeypatch):
     assert np.mean([row.metrics["retain_drop_test"] for row in new]) < 0.05
     policy = tmp_path / "run" / "policies" / "shift-without-4.safetensors"
     before = policy.read_bytes()
-    assert load_editor(policy).world == "ShiftWorld-v0"
+    assert load_editor(policy).world == "shift"
     assert (tmp_path / "run" / "figures" / "adaptation_shift.png").stat().st_size > 10_000
     (tmp_path / "run" / "summary.json").unlink()
     assert command.main(replace(config, resume=True)) == 0

@@ -2,8 +2,6 @@
 
 import json
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,34 +24,12 @@ from modeledit_jax.run.checkpoint import Checkpoints, load_tree, save_tree
 from modeledit_jax.run.folder import open_run
 from tests.editors.policies import untrained
 from tests.experiments.collections_of_facts import write_collections
+from tests.fuzz.comment_readers import COMMENT_READERS
+from tests.fuzz.kept_readers import KEPT_READERS, TREE
+from tests.fuzz.reader import Reader, finite, same
 from tests.language.gguf.files import Content
 from tests.lifelong.folders import write_facts, write_folder
 from tests.report.rows import rows_of
-
-TREE = {"w": np.arange(12.0).reshape(3, 4), "b": {"c": np.ones(2, np.int32)}}
-
-
-@dataclass(frozen=True)
-class Reader:
-    """A file and what reads it.
-
-    Attributes:
-      write: fills an empty folder with right files.
-      file: the one that is damaged, below the folder; may be a pattern.
-      read: reads the folder; the errors allowed are ValueError and OSError.
-      exact: damage is never right: the file has a digest.
-      right: whether what was read from a damaged file can be used.
-    """
-
-    write: Callable[[Path], Any]
-    file: str
-    read: Callable[[Path], Any]
-    exact: bool = False
-    right: Callable[[Any], bool] = lambda result: True
-
-
-def _finite(tree: Any) -> bool:
-    return all(np.isfinite(np.asarray(leaf, np.float32)).all() for leaf in jax.tree.leaves(tree))
 
 
 def _write_npz(folder: Path) -> None:
@@ -62,7 +38,7 @@ def _write_npz(folder: Path) -> None:
 
 
 def _images_right(data: Any) -> bool:
-    return _finite(data.x) and data.x.min() >= 0 and data.x.max() <= 1 and data.y.min() >= 0
+    return finite(data.x) and data.x.min() >= 0 and data.x.max() <= 1 and data.y.min() >= 0
 
 
 def _write_jigsaw(folder: Path) -> None:
@@ -127,61 +103,70 @@ def _write_checkpoint(folder: Path) -> None:
     Checkpoints(folder).save(10, TREE)
 
 
-READERS = {
-    "images.npz": Reader(
-        _write_npz,
-        "own.npz",
-        lambda f: load_images("npz", npz_path=f / "own.npz", cache_dir=f),
-        right=_images_right,
-    ),
-    "jigsaw.csv": Reader(_write_jigsaw, "jigsaw/train.csv", read_jigsaw),
-    "facts.json": Reader(
-        lambda f: write_facts(f / "facts.json", 6),
-        "facts.json",
-        lambda f: load_facts(f / "facts.json"),
-    ),
-    "counterfact.json": Reader(
-        write_collections,
-        "counterfact/counterfact-edit.json",
-        lambda f: load_facts("counterfact", data_dir=f),
-    ),
-    "zsre.json": Reader(
-        write_collections, "zsre/zsre_mend_eval.json", lambda f: load_facts("zsre", data_dir=f)
-    ),
-    "network config.json": Reader(
-        write_folder, "config.json", read_language_model, right=_network_right
-    ),
-    "network safetensors": Reader(
-        write_folder, "model.safetensors", read_language_model, right=_network_right
-    ),
-    "network index": Reader(
-        _write_shards, "model.safetensors.index.json", read_language_model, right=_network_right
-    ),
-    "network gguf": Reader(
-        lambda f: Content().write(f / "tiny.gguf"), "tiny.gguf", _convert, right=_network_right
-    ),
-    "tokenizer.json": Reader(write_folder, "tokenizer.json", load_tokenizer),
-    "policy": Reader(
-        lambda f: untrained().save(f / "own.safetensors"),
-        "own.safetensors",
-        lambda f: load_editor(f / "own.safetensors"),
-        exact=True,
-    ),
-    "saved arrays": Reader(
-        lambda f: save_tree(f / "tree", TREE),
-        "tree/**/*",
-        lambda f: load_tree(f / "tree"),
-        exact=True,
-    ),
-    "checkpoint": Reader(_write_checkpoint, "10/**/*", _restore, exact=True),
-    "run config.json": Reader(_write_run, "config.json", _resume),
-    "summary.json": Reader(
-        lambda f: write_summary(f, "unlearning", {}, rows_of("ppo-shift", [[0.9, 0.8]])),
-        "summary.json",
-        read_summary,
-    ),
-    "preset.toml": Reader(_write_preset, "own.toml", lambda f: preset(f / "own.toml")),
-}
+READERS = (
+    COMMENT_READERS
+    | KEPT_READERS
+    | {
+        "images.npz": Reader(
+            _write_npz,
+            "own.npz",
+            lambda f: load_images("npz", npz_path=f / "own.npz", cache_dir=f),
+            right=_images_right,
+        ),
+        "jigsaw.csv": Reader(_write_jigsaw, "jigsaw/train.csv", read_jigsaw),
+        "facts.json": Reader(
+            lambda f: write_facts(f / "facts.json", 6),
+            "facts.json",
+            lambda f: load_facts(f / "facts.json"),
+        ),
+        "counterfact.json": Reader(
+            write_collections,
+            "counterfact/counterfact-edit.json",
+            lambda f: load_facts("counterfact", data_dir=f),
+        ),
+        "zsre.json": Reader(
+            write_collections, "zsre/zsre_mend_eval.json", lambda f: load_facts("zsre", data_dir=f)
+        ),
+        "network config.json": Reader(
+            write_folder, "config.json", read_language_model, right=_network_right
+        ),
+        "network safetensors": Reader(
+            write_folder, "model.safetensors", read_language_model, right=_network_right
+        ),
+        "network index": Reader(
+            _write_shards, "model.safetensors.index.json", read_language_model, right=_network_right
+        ),
+        "network gguf": Reader(
+            lambda f: Content().write(f / "tiny.gguf"), "tiny.gguf", _convert, right=_network_right
+        ),
+        "tokenizer.json": Reader(write_folder, "tokenizer.json", load_tokenizer),
+        "policy": Reader(
+            lambda f: untrained().save(f / "own.safetensors"),
+            "own.safetensors",
+            lambda f: load_editor(f / "own.safetensors"),
+            exact=True,
+        ),
+        "saved arrays": Reader(
+            lambda f: save_tree(f / "tree", TREE),
+            "tree/**/*",
+            lambda f: load_tree(f / "tree"),
+            right=lambda found: same(found, TREE),  # white space in a list of digests is no damage
+        ),
+        "checkpoint": Reader(
+            _write_checkpoint,
+            "10/**/*",
+            _restore,
+            right=lambda found: found[0] == 10 and same(found[1], TREE),
+        ),
+        "run config.json": Reader(_write_run, "config.json", _resume),
+        "summary.json": Reader(
+            lambda f: write_summary(f, "unlearning", {}, rows_of("ppo-shift", [[0.9, 0.8]])),
+            "summary.json",
+            read_summary,
+        ),
+        "preset.toml": Reader(_write_preset, "own.toml", lambda f: preset(f / "own.toml")),
+    }
+)
 
 
 @cache

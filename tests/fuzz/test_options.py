@@ -19,6 +19,7 @@ NASTY = (
     "99999999999999999999999", "-99999999999999999999999", "999999999999999999", "~/x", "./x:y",
     "math:pi", "os:system", "a:b:c", "/dev/null", "/dev/null/x", "\ud83d", "*", "**", "[", "é",
     "../..", "openes", "ppo-shift", "--", "7", "[0]", "1,2", "1e3", "0x10", "١",
+    "hidden", "real", "network", "last", "smollm2-135m", "tests", "README.md", "none.toml",
 )  # fmt: skip
 
 

@@ -154,7 +154,12 @@ def test_what_is_no_file(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "reason"),
-    [("x = (", "was never closed"), ("1 / 0", "division by zero"), ("raise KeyError", "KeyError")],
+    [
+        ("x = (", "was never closed"),
+        ("1 / 0", "division by zero"),
+        ("raise KeyError", "KeyError"),
+        ("raise SystemExit", "SystemExit"),
+    ],
 )
 def test_a_module_that_cannot_be_imported(tmp_path, monkeypatch, text, reason):
     monkeypatch.syspath_prepend(tmp_path)
@@ -185,6 +190,8 @@ MISTAKES = {
     "unknown setting": ("stepz = 3", "Method has no setting stepz; it has steps, rate, name, pair"),
     "wrong type": ('steps = "many"', 'wrong value type for field "steps"'),
     "float for integer": ("steps = 2.5", 'wrong value type for field "steps"'),
+    "truth value for a number": ("rate = true", "True stands where a number belongs"),
+    "truth value for an integer": ("steps = true", "True stands where a number belongs"),
     "wrong item": ('pair = [1, "b"]', 'wrong value type for field "pair'),
     "unknown inner setting": ("inner = {length = 3}", "length"),
     "refused by the class": ("steps = -1", "steps must be at least 0, got -1"),

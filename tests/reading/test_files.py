@@ -6,6 +6,7 @@ without their mark, binary files), and sizes that such a file cannot have. All r
 files pass here: checkpoints, policies, data sets, facts, method files, folders of runs.
 """
 
+import gzip
 import os
 import socket
 
@@ -63,6 +64,8 @@ def test_names_that_no_file_can_have(name, reason):
     [
         ("a".encode("utf-16"), "x is UTF-16: convert it"),
         ("a".encode("utf-32"), "x is UTF-32: convert it"),
+        (gzip.compress(b"a"), "x is compressed by gzip: unpack it"),
+        (b"PK\x03\x04", "x is a zip archive: unpack it"),
         ("aé".encode("latin1"), r"x is not UTF-8 \(byte 1\): convert it, or get it again"),
         (b"\x80", r"x is not UTF-8 \(byte 0\)"),
         (b"\xc0\x80", r"x is not UTF-8 \(byte 0\)"),  # an overlong zero
@@ -88,3 +91,13 @@ def test_a_file_without_permission(tmp_path):
         pytest.skip("root reads everything")
     with pytest.raises(ValueError, match=r"cannot be read \(Permission denied\): check path"):
         read_text(tmp_path / "a")
+
+
+def test_a_file_that_may_not_be_read_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "secret.csv"
+    path.write_text("a")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may read anything
+    with pytest.raises(
+        ValueError, match=r"secret\.csv' cannot be read \(Permission denied\): check"
+    ):
+        regular_file(path)

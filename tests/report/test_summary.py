@@ -98,8 +98,14 @@ def test_read_summary_names_the_cure(tmp_path):
             '"rows": [], "aggregates": []}',
             "should be .str. instead of value",
         ),
+        (
+            '{"schema": 2, "experiment": "e", "config": {}, "environment": {}, "aggregates": [], '
+            '"rows": [{"method": "a", "task": "b", "seed": 0, "metrics": {"c": true},'
+            ' "cost": {}, "factors": {}}]}',
+            "True stands where a number belongs",
+        ),
     ],
-    ids=range(8),
+    ids=range(9),
 )
 def test_damaged_summaries_are_named(tmp_path, text, message):
     (tmp_path / "summary.json").write_text(text)

@@ -60,6 +60,10 @@ def other_json(folder):
     (folder / NAME).write_text("[1]")
 
 
+def nested(folder):
+    (folder / NAME).write_text("[" * 100_000)
+
+
 def without(folder):
     (folder / NAME).unlink()
 
@@ -74,6 +78,7 @@ def without(folder):
         (forge, f"{NAME} is not what was written"),
         (cut, f"{NAME} cannot be read"),
         (other_json, f"{NAME} cannot be read"),
+        (nested, f"{NAME} cannot be read"),
         (without, "it has no digests"),
     ],
 )

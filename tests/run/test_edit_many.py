@@ -211,7 +211,7 @@ class TestInTurn:
         edit_many([RidgeEditor(), Original()], tasks, KEY, tmp_path)
         names = [f"{index}-{task.name}" for index, task in enumerate(tasks)]
         assert sorted(path.name for path in tmp_path.iterdir()) == names
-        kept = [json.loads((tmp_path / name / "edit.json").read_text()) for name in names]
+        kept = [json.loads((tmp_path / name / "edit.json").read_text())["value"] for name in names]
         assert [one["changed"] for one in kept] == [["fc2/kernel"], []]
         assert list(load_tree(tmp_path / names[0] / "leaves")) == ["fc2/kernel"]
         assert not (tmp_path / names[1] / "leaves").exists()

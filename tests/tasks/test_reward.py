@@ -139,6 +139,23 @@ def test_a_reward_that_is_no_scalar_is_refused(retain, function, name):
         as_reward(function)({"retain": retain}, EDIT)
 
 
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        ("high", "returned 'score' as 'high', of type str; return a number"),
+        (None, "returned 'score' as None, of type NoneType"),
+        ((1.0, {"own": None}), "returned 'own' as None"),
+        ((1.0, 2.0), "returned 2.0 beside the score; return a score, or a score and a dictionary"),
+        ((1.0, 2.0, 3.0), "returned 'score' of shape (3,)"),
+        ({"score": 1.0}, "returned 'score' as {'score': 1.0}, of type dict"),
+    ],
+)
+def test_what_is_no_number_is_named(retain, result, message):
+    with pytest.raises(ValueError) as info:
+        as_reward(lambda sets, edit: result)({"retain": retain}, EDIT)
+    assert message in str(info.value) and "\n" not in str(info.value)
+
+
 def test_the_base_class_scores_nothing(retain):
     with pytest.raises(TypeError, match="use WeightedSum or as_reward"):
         Reward(minimum=jnp.float32(0.0))({"retain": retain}, EDIT)

@@ -9,11 +9,11 @@ import numpy as np
 from experiments.bias_mitigation.config import family_of
 from experiments.bias_mitigation.real import prepare_real
 from experiments.bias_mitigation.run import prepare, training_key
-from experiments.common.methods import check_methods
 from experiments.tuning.bias_mitigation.config import TuneConfig
 from experiments.tuning.searches import (
     Curves,
     Settings,
+    check_trials,
     files_of,
     grid_of,
     run_trials,
@@ -86,7 +86,7 @@ def run(config: TuneConfig) -> Path:
     family = family_of(config)
     presets = searches(config, family, (RewardGradient,) if config.real else ())
     grids = {name: trials(found.kind.__name__, config.real) for name, found in presets.items()}
-    tasks = _tasks(config, check_methods(config, family))
+    tasks = _tasks(config, check_trials(config, presets, grids))
     measure: Measure = suite_curves if config.real else fairness_curves
     judge = suite_criterion if config.real else criterion
     found = run_trials(config, tasks, presets, grids, measure, judge)

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.common.methods import check_methods
 from experiments.tuning.searches import (
     Curves,
     Settings,
+    check_trials,
     files_of,
     grid_of,
     presets_of,
@@ -56,7 +56,7 @@ def run(config: TuneConfig) -> Path:
     """Tunes and writes ``tuning.json`` and the presets."""
     presets = presets_of(config, "unlearning")
     grids = {name: trials(found.kind.__name__, config.horizon) for name, found in presets.items()}
-    tasks = prepare(config, check_methods(config, "unlearning")).tasks
+    tasks = prepare(config, check_trials(config, presets, grids)).tasks
     found = run_trials(config, tasks, presets, grids, accuracies, area)
     return write_tuning(config, "unlearning", found, files_of(config, "unlearning"))
 

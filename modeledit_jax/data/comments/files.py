@@ -7,10 +7,8 @@ be is an error that names file and line.
 import csv
 import gzip
 import io
-import lzma
 import math
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,17 +18,13 @@ import numpy as np
 from jaxtyping import Float, Float32, Int32
 
 from modeledit_jax.data.folders import where_to_put
-from modeledit_jax.reading.files import regular_file
+from modeledit_jax.reading.archives import archive_errors
+from modeledit_jax.reading.files import other_kind, regular_file
 
 KAGGLE = "https://www.kaggle.com/c/jigsaw-toxic-comment-classification-challenge/data"
-_BROKEN = (
-    gzip.BadGzipFile,
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
-    EOFError,
-    RuntimeError,  # zipfile: an encrypted member, or a compression that it does not know
-)
+_GZIP = b"\x1f\x8b"
+"""How compressed files begin."""
+
 _NAMED_LABELS = {"true": 1.0, "false": 0.0, "bad": 1.0, "not_bad": 0.0}
 
 
@@ -56,7 +50,7 @@ class CsvFile:
 
     @classmethod
     def on_disk(cls, path: Path, delimiter: str = ",") -> "CsvFile":
-        """A file that is gzip-compressed if its name says so.
+        """A file, gzip-compressed if its name says so or it begins as one.
 
         Args:
           path: of the file.
@@ -67,7 +61,7 @@ class CsvFile:
           ValueError: it is a folder, a named pipe or a device.
         """
         regular_file(path)
-        if path.suffix == ".gz":
+        if path.suffix == ".gz" or _begins(path, _GZIP):
             return cls(str(path), lambda: gzip.open(path, "rb"), delimiter)
         return cls(str(path), lambda: path.open("rb"), delimiter)
 
@@ -78,11 +72,8 @@ class CsvFile:
         Raises:
           ValueError: the file is no zip archive, or lacks the member.
         """
-        try:
-            with zipfile.ZipFile(regular_file(path)) as archive:
-                members = archive.namelist()
-        except _BROKEN as error:
-            raise ValueError(_broken(str(path), error)) from error
+        with archive_errors(path), zipfile.ZipFile(regular_file(path)) as archive:
+            members = archive.namelist()
         if member not in members:
             raise ValueError(f"{path} has no {member}, it holds {_listed(members)}")
         return cls(f"{path}/{member}", lambda: zipfile.ZipFile(path).open(member))
@@ -94,10 +85,6 @@ def _listed(names: Sequence[str]) -> str:
     return f"{listed[:400]}…" if len(names) > 40 or len(listed) > 400 else listed or "none"
 
 
-def _broken(name: str, error: BaseException) -> str:
-    return f"{name} is damaged or cut off ({error}): delete it and get it again"
-
-
 def read_rows(file: CsvFile, columns: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
     """Reads some columns of a CSV file with a header (RFC 4180, UTF-8 with or without mark).
 
@@ -107,6 +94,11 @@ def read_rows(file: CsvFile, columns: Sequence[str]) -> Iterator[tuple[str, list
     Raises:
       ValueError: the file is cut off, not UTF-8, not well-formed, or lacks a column.
     """
+    with archive_errors(file.name):
+        yield from _rows(file, columns)
+
+
+def _rows(file: CsvFile, columns: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
     number = 0
     try:
         with file.open() as binary, io.TextIOWrapper(binary, "utf-8-sig", newline="") as text:
@@ -133,27 +125,33 @@ def read_rows(file: CsvFile, columns: Sequence[str]) -> Iterator[tuple[str, list
                 if row:
                     yield f"{file.name}, line {number}", [row[place] for place in places]
     except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{file.name}, line {_first_undecodable_line(file)} is not UTF-8: convert the file, "
-            "e.g. with iconv -f latin1 -t utf-8"
-        ) from error
+        raise ValueError(_not_utf8(file)) from error
     except csv.Error as error:
         raise ValueError(
             f"{file.name}, after line {number}: {error}: close the quotes, or get the file again"
         ) from error
-    except _BROKEN as error:
-        raise ValueError(_broken(file.name, error)) from error
 
 
-def _first_undecodable_line(file: CsvFile) -> int:
+def _begins(path: Path, mark: bytes) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(mark)) == mark
+
+
+def _not_utf8(file: CsvFile) -> str:
+    """What to say of a file of another kind, which its first bytes tell, or of the first line."""
     number = 0
     with file.open() as binary:
         for number, line in enumerate(binary, 1):
+            if number == 1 and (kind := other_kind(line)):
+                return f"{file.name} is {kind}"
             try:
                 line.decode("utf-8")
             except UnicodeDecodeError:
-                return number
-    return number
+                break
+    return (
+        f"{file.name}, line {number} is not UTF-8: convert the file, e.g. with "
+        "iconv -f latin1 -t utf-8"
+    )
 
 
 def parse_fraction(value: str, where: str, column: str) -> float:

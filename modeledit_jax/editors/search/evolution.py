@@ -19,7 +19,7 @@ from jaxtyping import Float
 
 from modeledit_jax import struct
 from modeledit_jax.editors.search.batching import candidates_at_once
-from modeledit_jax.editors.search.search import SearchEditor
+from modeledit_jax.editors.search.search import SearchEditor, check_numbers
 from modeledit_jax.envs.params import WorldParams
 from modeledit_jax.envs.world import World
 from modeledit_jax.mesh import map_candidates
@@ -127,6 +127,9 @@ class RandomSearch(SearchEditor):
     population: int = struct.field(pytree_node=False, default=20)
     std: Field = 1.0
 
+    def __post_init__(self) -> None:
+        check_numbers(std=self.std)
+
     @property
     def evaluations_per_update(self) -> int:
         return self.population
@@ -175,6 +178,7 @@ class OpenES(SearchEditor):
 
     def __post_init__(self) -> None:
         check_even(self.population)
+        check_numbers(std=self.std, learning_rate=self.learning_rate)
 
     @property
     def evaluations_per_update(self) -> int:
@@ -227,6 +231,8 @@ class SNES(SearchEditor):
 
     def __post_init__(self) -> None:
         check_even(self.population)
+        rates = {"learning_rate": self.learning_rate, "std_learning_rate": self.std_learning_rate}
+        check_numbers(std=self.std, **rates)
 
     @property
     def evaluations_per_update(self) -> int:

@@ -18,7 +18,7 @@ from modeledit_jax.editors.search.evolution import (
     evaluate_population,
     step_decay,
 )
-from modeledit_jax.editors.search.search import SearchEditor
+from modeledit_jax.editors.search.search import SearchEditor, check_numbers
 from modeledit_jax.envs.params import WorldParams
 from modeledit_jax.envs.world import World
 from modeledit_jax.types import Array, Field, Key
@@ -51,6 +51,7 @@ class EvosaxSearch(SearchEditor):
                 "leave it out"
             )
         check_even(self.population)
+        check_numbers(std=self.std)
 
     @property
     def evaluations_per_update(self) -> int:

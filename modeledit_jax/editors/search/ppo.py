@@ -9,7 +9,7 @@ from modeledit_jax import struct
 from modeledit_jax.agents import ppo
 from modeledit_jax.agents.config import PPOConfig
 from modeledit_jax.agents.networks import Network, default_network
-from modeledit_jax.editors.search.search import SearchEditor
+from modeledit_jax.editors.search.search import SearchEditor, check_numbers
 from modeledit_jax.envs.params import WorldParams
 from modeledit_jax.envs.world import World
 from modeledit_jax.types import Array, Field, Key
@@ -35,6 +35,11 @@ class PPO(SearchEditor):
     config: PPOConfig | None = None
     network: Network | None = struct.field(pytree_node=False, default=None)
     start: Field = None
+
+    def __post_init__(self) -> None:
+        check_numbers(std=self.std, learning_rate=self.learning_rate)
+        if self.population is not None and self.population < 2:
+            raise ValueError(f"PPO needs a population of at least 2: {self.population}")
 
     @property
     def hyperparameters(self) -> PPOConfig:

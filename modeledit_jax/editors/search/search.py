@@ -6,6 +6,7 @@ chunks that can be saved and resumed. Everything compiled is found again by the 
 world: another task of the same shapes compiles nothing.
 """
 
+import math
 import time
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
@@ -117,8 +118,13 @@ class SearchEditor:
         """Number of updates that the budget pays for.
 
         Raises:
-          ValueError: it does not pay for one.
+          ValueError: it does not pay for one, or an update evaluates nothing.
         """
+        if self.evaluations_per_update < 1 or (self.batch_size is not None and self.batch_size < 1):
+            raise ValueError(
+                f"{type(self).__name__} evaluates {self.evaluations_per_update} candidates an "
+                f"update, {self.batch_size or 'all'} at a time: give positive numbers"
+            )
         updates = self.budget // self.evaluations_per_update
         if updates < 1:
             raise ValueError(
@@ -171,6 +177,24 @@ class SearchEditor:
                 trace,
             ),
         )
+
+
+def check_numbers(**values: Any) -> None:
+    """Checks settings of a search that are plain numbers; arrays are swept and left alone.
+
+    Args:
+      **values: spreads, which are above 0, or rates by names that end in ``rate``, from 0 up; None
+        and arrays are left out.
+
+    Raises:
+      ValueError: one is not finite, or below its least.
+    """
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        rate = name.endswith("rate")
+        if not math.isfinite(value) or value < 0 or (value == 0 and not rate):
+            raise ValueError(f"{name} must be {'at least' if rate else 'above'} 0, got {value}")
 
 
 StaticForm = tuple[type, Any, tuple[Any, ...]]

@@ -181,7 +181,7 @@ def _without(column: int) -> str:
             csv_text(comment_rows(9)).encode() + "x,é,1,0\n".encode("latin1"),
             "line 11 is not UTF-8: convert",
         ),
-        (csv_text(comment_rows(9)).encode("utf-16"), "line 1 is not UTF-8"),
+        (csv_text(comment_rows(9)).encode("utf-16"), "is UTF-16: convert it"),
         (
             csv_text(comment_rows(9)) + 'x,"open',
             "after line 10: unexpected end of data: close the quotes",

@@ -5,6 +5,7 @@ breaks or without end, encrypted or damaged archives, and what tests/data/commen
 tries through `load_comments`.
 """
 
+import gzip
 import os
 import zipfile
 
@@ -41,6 +42,28 @@ def test_headers_and_rows_that_do_not_fit(tmp_path, content, message):
     with pytest.raises(ValueError, match=message) as error:
         rows(tmp_path / "a.csv", content)
     assert "\n" not in str(error.value) and len(str(error.value)) < 700
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.txt"])
+def test_a_compressed_file_is_known_by_its_content(tmp_path, name):
+    (tmp_path / name).write_bytes(gzip.compress(b"id,text,label\n1,a,0\n"))
+    found = list(read_rows(CsvFile.on_disk(tmp_path / name), COLUMNS))
+    assert found == [(f"{tmp_path / name}, line 2", ["1", "a", "0"])]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("id,text,label\n1,é,0\n".encode("utf-16"), "is UTF-16: .* iconv -f utf-16 -t utf-8"),
+        ("id,text,label\n1,é,0\n".encode("latin1"), "line 2 is not UTF-8: .* iconv -f latin1"),
+        (b"PK\x03\x04\x14\x00\x00\x00\xff\xff", r"a\.csv is a zip archive: unpack it"),
+    ],
+    ids=["utf-16", "latin1", "zip"],
+)
+def test_other_encodings_have_cures_of_their_own(tmp_path, content, message):
+    (tmp_path / "a.csv").write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        list(read_rows(CsvFile.on_disk(tmp_path / "a.csv"), COLUMNS))
 
 
 @pytest.mark.timeout(20)

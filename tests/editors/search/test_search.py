@@ -171,3 +171,33 @@ def test_the_least_that_a_search_of_ones_own_needs():
     for call in (search.init, search.update, search.plan):
         with pytest.raises(NotImplementedError):
             call(bowl.world(), bowl.world().default_params, KEY)
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "message"),
+    [
+        (SNES, {"std": -0.1}, r"std must be above 0, got -0\.1"),
+        (
+            SNES,
+            {"std_learning_rate": float("inf")},
+            "std_learning_rate must be at least 0, got inf",
+        ),
+        (OpenES, {"std": 0}, "std must be above 0, got 0"),
+        (OpenES, {"learning_rate": float("nan")}, "learning_rate must be at least 0, got nan"),
+        (RandomSearch, {"std": float("nan")}, "std must be above 0, got nan"),
+        (PPO, {"std": -1}, "std must be above 0, got -1"),
+        (PPO, {"learning_rate": -0.5}, r"learning_rate must be at least 0, got -0\.5"),
+        (PPO, {"population": 0}, "PPO needs a population of at least 2: 0"),
+        (PPO, {"population": -20}, "PPO needs a population of at least 2: -20"),
+    ],
+)
+def test_numbers_that_make_no_search_are_refused(kind, settings, message):
+    with pytest.raises(ValueError, match=message):
+        kind(**settings)
+    assert kind(std=jnp.float32(-1.0)).std == -1.0  # arrays are swept, and may be traced
+
+
+@pytest.mark.parametrize("settings", [{"population": 0}, {"population": -4}, {"batch_size": 0}])
+def test_a_search_that_evaluates_nothing_is_refused(settings):
+    with pytest.raises(ValueError, match=r"RandomSearch evaluates .*: give positive numbers"):
+        RandomSearch(budget=40, **settings).edit(tiny.task(0), jax.random.key(0))
