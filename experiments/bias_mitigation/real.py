@@ -32,8 +32,10 @@ from modeledit_jax.types import Examples, Key
 HIDDEN = TrainingConfig(
     epochs=2, batch_size=128, learning_rate=1e-3, weight_decay=1e-2, balanced=True
 )
-"""How a head on hidden states is trained. More epochs rank comments of ``select`` no better and learn
-those of ``train`` by heart, and then error rates on contexts of ``train`` tell nothing of others'.
+"""How a head on hidden states is trained.
+
+More epochs rank comments of ``select`` no better and learn those of ``train`` by heart; then error
+rates on contexts of ``train``, which the reward holds, tell nothing of those of other comments.
 """
 
 NAME = "smollm2-135m"
