@@ -3,8 +3,9 @@
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import flax.linen as nn
 import jax
@@ -178,13 +179,22 @@ def method_context(config: ActionOptions) -> dict[str, Any]:
     return context
 
 
+Kept = TypeVar("Kept")
+
+
+def as_it_is(name: str, build: Callable[[], Result]) -> Result:
+    """Runs a method and keeps its result."""
+    return build()
+
+
 def run_methods(
     config: SearchOptions,
     methods: Sequence[Method],
     tasks: Sequence[Task],
     seeds: Sequence[int],
     evaluation: Evaluation,
-) -> tuple[list[Result], list[str]]:
+    keep: Callable[[str, Callable[[], Result]], Kept] = as_it_is,
+) -> tuple[list[Kept], list[str]]:
     """Runs every method on all tasks.
 
     Args:
@@ -193,17 +203,20 @@ def run_methods(
       tasks: ``B``.
       seeds: of each task's network.
       evaluation: see there.
+      keep: what is kept of a method, from its name and a function that runs it.
 
     Returns:
-      Results, and a line for every method that does not fit the tasks.
+      Results, or what is kept of them, and a line for every method that does not fit the tasks.
     """
     results, notes = [], []
     for method in methods:
         if isinstance(method.editor, SearchEditor):
-            results.append(_searched(config, method, method.editor, tasks, evaluation))
+            search = partial(_searched, config, method, method.editor, tasks, evaluation)
+            results.append(keep(method.name, search))
             continue
         try:
-            results.append(_edited(config, method, tasks, seeds, evaluation))
+            edits = partial(_edited, config, method, tasks, seeds, evaluation)
+            results.append(keep(method.name, edits))
         except ValueError as error:
             notes.append(f"{method.name} was left out: {error}")
             print(notes[-1], file=sys.stderr)

@@ -97,13 +97,11 @@ class ForgetOptions(SubjectOptions):
 
 
 @dataclass(frozen=True)
-class Config(SearchOptions, ForgetOptions):
-    """Forget classes of a trained image classifier by editing one layer."""
+class EditorOptions(SearchOptions, ForgetOptions):
+    """Options of every experiment that compares editors with retrained networks."""
 
     retrains: Annotated[int, Range(1, 1_000)] = 2
     """Networks retrained without what is to be forgotten, per task; 2 show the noise floor."""
-    deep_metrics: bool = False
-    """Measure as well what is left inside of the networks: prototypes, relearning, membership."""
     prototype_penalty: Annotated[float, Range(0, LARGEST_PENALTY)] = 0.0
     """Weight in the reward of what the last layer reads that still tells a class apart."""
     relearning_penalty: Annotated[float, Range(0, LARGEST_PENALTY)] = 0.0
@@ -119,6 +117,14 @@ class Config(SearchOptions, ForgetOptions):
                 "with --forget-samples"
             )
         super().check()
+
+
+@dataclass(frozen=True)
+class Config(EditorOptions):
+    """Forget classes of a trained image classifier by editing one layer."""
+
+    deep_metrics: bool = False
+    """Measure as well what is left inside of the networks: prototypes, relearning, membership."""
 
 
 def reward_function(config: ForgetOptions) -> Any:

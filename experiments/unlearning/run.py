@@ -20,6 +20,7 @@ from experiments.common.image_subjects import (
 )
 from experiments.common.methods import (
     Evaluation,
+    Method,
     Result,
     check_methods,
     make_methods,
@@ -27,7 +28,7 @@ from experiments.common.methods import (
 )
 from experiments.common.options import ActionOptions, open_mesh, run_folder
 from experiments.common.sizes import check_search_memory, site_shapes
-from experiments.unlearning.config import Config, ForgetOptions, reward_function
+from experiments.unlearning.config import Config, EditorOptions, ForgetOptions, reward_function
 from experiments.unlearning.report import write_report
 from modeledit_jax.data.folders import default_cache_dir
 from modeledit_jax.data.images.datasets import load_images
@@ -38,7 +39,7 @@ from modeledit_jax.editors.unlearning.references import LogitMask
 from modeledit_jax.subjects.image_classifiers import make_classifier
 from modeledit_jax.subjects.training import gradient_steps, image_recipe
 from modeledit_jax.tasks.deep_reward import deep_reward
-from modeledit_jax.tasks.outputs import role_outputs
+from modeledit_jax.tasks.outputs import SiteOutputs, role_outputs
 from modeledit_jax.tasks.unlearning import UnlearningTask, forget_classes, forget_samples
 from modeledit_jax.tasks.unlearning_metrics import EVALUATED_ROLES
 from modeledit_jax.types import Array, Key
@@ -59,21 +60,33 @@ class Setup:
 
 def run(config: Config) -> Path:
     """Runs the experiment and writes its folder."""
+    setup, methods = prepare_methods(config)
+    results = references(config, setup)
+    edits, notes = run_methods(config, methods, setup.tasks, setup.seeds, make_evaluation())
+    write_report(config, setup.tasks, setup.seeds, results + edits, methods, notes)
+    return run_folder(config) / "report.md"
+
+
+def prepare_methods(config: EditorOptions) -> tuple[Setup, list[Method]]:
+    """The tasks, and the methods that are named beside those that are always run.
+
+    Raises:
+      ValueError, FileNotFoundError: as `prepare` and `make_methods`.
+    """
     named = replace(config, methods=tuple(m for m in config.methods if m not in ALWAYS))
     setup = prepare(config, check_methods(named, "unlearning"))
     if config.prototype_penalty or config.relearning_penalty:
         setup = replace(setup, tasks=[_penalized(config, task) for task in setup.tasks])
     known: dict[str, Any] = {"module": setup.recipe.module, "training": setup.recipe.training}
-    methods = make_methods(named, "unlearning", scope=config.scope, **known)
-    results = unedited(setup)
-    results += [retrain(setup, replicate) for replicate in range(1, config.retrains + 1)]
-    evaluation = Evaluation(_outputs, EVALUATED_ROLES)
-    edits, notes = run_methods(config, methods, setup.tasks, setup.seeds, evaluation)
-    write_report(config, setup.tasks, setup.seeds, results + edits, methods, notes)
-    return run_folder(config) / "report.md"
+    return setup, make_methods(named, "unlearning", scope=config.scope, **known)
 
 
-def _penalized(config: Config, task: UnlearningTask) -> UnlearningTask:
+def references(config: EditorOptions, setup: Setup) -> list[Result]:
+    """What editors are read beside: unedited, masked and retrained networks."""
+    return unedited(setup) + [retrain(setup, number + 1) for number in range(config.retrains)]
+
+
+def _penalized(config: EditorOptions, task: UnlearningTask) -> UnlearningTask:
     """The task, with a reward that sees what is left inside."""
     prototypes, relearning = config.prototype_penalty, config.relearning_penalty
     return replace(task, reward=deep_reward(task, prototypes=prototypes, relearning=relearning))
@@ -182,3 +195,8 @@ def _retraining(
 
 
 _outputs = partial(role_outputs, roles=EVALUATED_ROLES)
+
+
+def make_evaluation() -> Evaluation:
+    """How the edits of one run are evaluated."""
+    return Evaluation(partial(SiteOutputs(), roles=EVALUATED_ROLES), EVALUATED_ROLES)
