@@ -16,6 +16,7 @@ from experiments.common.reporting import (
 from experiments.unlearning.config import Config
 from experiments.unlearning.figures import write_figures
 from experiments.unlearning.rows import make_rows
+from experiments.unlearning.scenarios import FORGET_SETS
 from modeledit_jax.evaluation.targets import TARGET
 from modeledit_jax.report.markdown import Column, markdown_table
 from modeledit_jax.report.summary import write_metrics_csv, write_summary
@@ -94,6 +95,7 @@ def report_text(
         f"`{', '.join(tasks[0].site)}`. Every number is on test examples that neither the "
         "training of a network nor any reward has seen, unless its name says otherwise.",
         "",
+        *([FORGET_SETS[config.scenario], ""] if FORGET_SETS[config.scenario] else []),
         "## Methods",
         "",
         markdown_table(rows, COLUMNS, costs=True),

@@ -10,7 +10,7 @@ from experiments.common.methods import Result
 from modeledit_jax.evaluation.forgetting import tow
 from modeledit_jax.evaluation.targets import first_met, forgotten
 from modeledit_jax.report.table import Row
-from modeledit_jax.tasks.inner_forgetting import inner_measurements, inner_metrics
+from modeledit_jax.tasks.inner_forgetting import inner_measurements, inner_metrics, make_probes
 from modeledit_jax.tasks.unlearning import UnlearningTask
 from modeledit_jax.tasks.unlearning_metrics import (
     TEST_METRICS,
@@ -91,10 +91,11 @@ def inner_numbers(
     tasks: Sequence[UnlearningTask], results: Mapping[str, Result]
 ) -> dict[str, list[dict[str, float]]]:
     """`inner_metrics` of every method on every task."""
+    probes = list(map(make_probes, tasks))
     measured = {
         name: [
-            inner_measurements(task, params)
-            for task, params in zip(tasks, result.params(tasks), strict=True)
+            inner_measurements(task, params, probes=own)
+            for task, params, own in zip(tasks, result.params(tasks), probes, strict=True)
         ]
         for name, result in tqdm(results.items(), desc="inside", leave=False)
     }

@@ -30,9 +30,10 @@ from experiments.common.options import ActionOptions, open_mesh, run_folder
 from experiments.common.sizes import check_search_memory, site_shapes
 from experiments.unlearning.config import Config, EditorOptions, ForgetOptions, reward_function
 from experiments.unlearning.report import write_report
+from experiments.unlearning.scenarios import fitting, scenarios_of
 from modeledit_jax.data.folders import default_cache_dir
 from modeledit_jax.data.images.datasets import load_images
-from modeledit_jax.data.images.splits import split_images
+from modeledit_jax.data.images.splits import ROLES, Splits, split_images
 from modeledit_jax.editors.editor import Cost
 from modeledit_jax.editors.search.search import SearchEditor
 from modeledit_jax.editors.unlearning.references import LogitMask
@@ -42,7 +43,8 @@ from modeledit_jax.tasks.deep_reward import deep_reward
 from modeledit_jax.tasks.outputs import SiteOutputs, role_outputs
 from modeledit_jax.tasks.unlearning import UnlearningTask, forget_classes, forget_samples
 from modeledit_jax.tasks.unlearning_metrics import EVALUATED_ROLES
-from modeledit_jax.types import Array, Key
+from modeledit_jax.tasks.unlearning_scenarios import Scenario
+from modeledit_jax.types import Array, Examples, Key
 
 ALWAYS = ("original", "logit-mask", "retrain", "retrain-2")
 """Methods that others are read beside: they are run whether they are named or not."""
@@ -78,7 +80,8 @@ def prepare_methods(config: EditorOptions) -> tuple[Setup, list[Method]]:
     if config.prototype_penalty or config.relearning_penalty:
         setup = replace(setup, tasks=[_penalized(config, task) for task in setup.tasks])
     known: dict[str, Any] = {"module": setup.recipe.module, "training": setup.recipe.training}
-    return setup, make_methods(named, "unlearning", scope=config.scope, **known)
+    methods = make_methods(named, "unlearning", scope=config.scope, **known)
+    return setup, fitting(config, methods)
 
 
 def references(config: EditorOptions, setup: Setup) -> list[Result]:
@@ -126,30 +129,57 @@ def prepare(config: ForgetOptions, searches: Sequence[SearchEditor] = ()) -> Set
     reward = reward_function(config)
     cache = config.cache_dir or default_cache_dir()
     data = load_images(config.dataset, npz_path=config.npz_path, cache_dir=config.cache_dir)
-    splits = split_images(data)
-    module = make_classifier(config.subject, data.num_classes)
-    training = image_recipe(module, len(splits.train))
-    if config.epochs is not None:
-        training = replace(training, epochs=config.epochs)
-    recipe = Recipe(module, training, splits, data.fingerprint, cache)
-    setup = Setup(config, recipe, [], [])
+    splits = on_device(split_images(data))
     check_samples(config, len(splits.train))
+    scenarios = scenarios_of(config, splits)
     requests = [()] if config.forget_samples else config.requests(data.num_classes)
-    shapes = site_shapes(module, splits.train.x, config.site)
+    recipe = make_recipe(config, data.fingerprint, splits, scenarios, cache)
+    setup = Setup(config, recipe, [], [])
+    shapes = site_shapes(recipe.module, splits.train.x, config.site)
     if isinstance(config, ActionOptions):
-        check_search_memory(config, searches, shapes, config.seeds * len(requests))
+        count = len(scenarios) or len(requests)
+        check_search_memory(config, searches, shapes, config.seeds * count)
     seeds = range(config.seed, config.seed + config.seeds)
     train_subjects_ahead(recipe, seeds, open_mesh(config))
     for seed in tqdm(seeds, desc="train subjects"):
         subject = trained_subject(recipe, seed)
         options: dict[str, Any] = {"site": config.site, "reward": reward}
-        if config.forget_samples:
+        if scenarios:
+            tasks = [scenario.task(subject, **options) for scenario in scenarios]
+        elif config.forget_samples:
             tasks = [forget_samples(subject, splits, config.forget_samples, **options)]
         else:
             tasks = [forget_classes(subject, splits, request, **options) for request in requests]
         setup.tasks.extend(tasks)
         setup.seeds.extend([seed] * len(tasks))
     return setup
+
+
+def on_device(splits: Splits) -> Splits:
+    """The data with the inputs of every role where networks are run, copied there once for all."""
+    roles = {
+        role: Examples(jnp.asarray(getattr(splits, role).x), getattr(splits, role).y)
+        for role in ROLES
+    }
+    return replace(splits, **roles)
+
+
+def make_recipe(
+    config: ForgetOptions,
+    fingerprint: str,
+    splits: Splits,
+    scenarios: Sequence[Scenario],
+    cache: Path,
+) -> Recipe:
+    """How the networks are trained; on the data of the scenarios, where these have their own."""
+    if scenarios and scenarios[0].data:
+        splits = scenarios[0].splits
+        fingerprint = f"{fingerprint}-{scenarios[0].data}"
+    module = make_classifier(config.subject, splits.num_classes)
+    training = image_recipe(module, len(splits.train))
+    if config.epochs is not None:
+        training = replace(training, epochs=config.epochs)
+    return Recipe(module, training, splits, fingerprint, cache)
 
 
 def check_samples(config: ForgetOptions, size: int) -> None:

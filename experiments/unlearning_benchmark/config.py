@@ -27,6 +27,10 @@ class BenchmarkConfig(EditorOptions):
     """Compare all editors with retraining."""
 
     default_class: ClassVar[str] = "all"
+    may_change_on_resume: ClassVar[tuple[str, ...]] = (
+        *EditorOptions.may_change_on_resume,
+        "methods",  # each is kept apart
+    )
 
     dataset: Literal["digits", "mnist", "fashion_mnist", "npz"] = "mnist"
     """Data set; digits is embedded, the others are downloaded or read from MODELEDIT_DATA_DIR."""

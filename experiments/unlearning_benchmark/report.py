@@ -9,6 +9,7 @@ import pandas as pd
 from experiments.common.methods import Method
 from experiments.common.options import run_folder
 from experiments.common.reporting import comparison_lines, figure_lines, styles_of
+from experiments.unlearning.scenarios import FORGET_SETS
 from experiments.unlearning_benchmark.config import BenchmarkConfig
 from experiments.unlearning_benchmark.figures import draw_distances
 from experiments.unlearning_benchmark.provenance import provenance_lines
@@ -90,6 +91,7 @@ def report_text(
         f"`{', '.join(config.site)}`, by methods that train: the {config.scope}. Test examples, "
         "unless a name says otherwise.",
         "",
+        *([FORGET_SETS[config.scenario], ""] if FORGET_SETS[config.scenario] else []),
         "## Methods",
         "",
         *table_lines(*benchmark_table(rows, found)),

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 from tqdm import tqdm
@@ -24,9 +24,12 @@ from modeledit_jax.report.table import Row
 from modeledit_jax.run.files import cached_json
 from modeledit_jax.tasks.inner_forgetting import (
     InnerMeasurement,
+    Probes,
     inner_measurements,
     inner_metrics,
+    make_probes,
 )
+from modeledit_jax.types import Params
 
 
 def run(config: BenchmarkConfig) -> Path:
@@ -58,7 +61,8 @@ class Measurement:
       config: options.
       setup: tasks and networks.
       cells: what rows are made from.
-      inside: `inner_measurements` of the retrained networks.
+      inside: what measures networks inside.
+      retrain: its measurements of the retrained networks.
       retrained: margins of the replicates of retraining, by name.
       bar: of all cells.
     """
@@ -66,7 +70,8 @@ class Measurement:
     config: BenchmarkConfig
     setup: Setup
     cells: Cells
-    inside: Sequence[dict[str, float]]
+    inside: "Inside"
+    retrain: Sequence[dict[str, float]]
     retrained: Mapping[str, Margins]
     bar: tqdm
 
@@ -80,8 +85,8 @@ class Measurement:
 
     def _measured(self, result: Result) -> list[Row]:
         tasks = self.setup.tasks
-        inner = map(inner_metrics, measured_inside(self.config, self.setup, result), self.inside)
-        rows = method_rows(self.cells, result, list(inner))
+        inner = list(map(inner_metrics, self.inside.of(result), self.retrain))
+        rows = method_rows(self.cells, result, inner)
         if result.method in self.retrained:  # it would be compared with itself
             return rows
         margins, retrained = task_margins(tasks, result), list(self.retrained.values())
@@ -97,26 +102,48 @@ def measure_against(
 ) -> Measurement:
     """What measures all methods against the reference results."""
     cells = Cells(setup.tasks, setup.seeds, results["original"], results["retrain"])
+    settings = InnerMeasurement(repeats=config.relearning_repeats)
+    inside = Inside(run_folder(config) / "inside", settings, setup)
     return Measurement(
         config,
         setup,
         cells,
-        measured_inside(config, setup, cells.retrain),
+        inside,
+        inside.of(cells.retrain),
         {name: task_margins(setup.tasks, results[name]) for name in replicates},
         bar,
     )
 
 
-def measured_inside(
-    config: BenchmarkConfig, setup: Setup, result: Result
-) -> list[dict[str, float]]:
-    """`inner_measurements` of a method's networks, each kept in a file of the run's folder."""
-    settings = InnerMeasurement(repeats=config.relearning_repeats)
-    folder = run_folder(config) / "inside" / result.method
-    found = []
-    for task, seed, params in zip(
-        setup.tasks, setup.seeds, result.params(setup.tasks), strict=True
-    ):
-        build = partial(inner_measurements, task, params, settings)
-        found.append(cached_json(folder / f"{task.name}-seed-{seed}.json", build))
-    return found
+@dataclass(frozen=True)
+class Inside:
+    """`inner_measurements` of networks, each kept in a file.
+
+    Attributes:
+      folder: of the files.
+      settings: of the measurements.
+      setup: the tasks.
+    """
+
+    folder: Path
+    settings: InnerMeasurement
+    setup: Setup
+
+    @cached_property
+    def probes(self) -> list[Probes]:
+        """Of every task."""
+        return [make_probes(task, self.settings) for task in self.setup.tasks]
+
+    def of(self, result: Result) -> list[dict[str, float]]:
+        """The measurements of a method, of every task."""
+        tasks, seeds = self.setup.tasks, self.setup.seeds
+        found = []
+        for index, params in enumerate(result.params(tasks)):
+            name = f"{tasks[index].name}-seed-{seeds[index]}"
+            build = partial(self._measured, index, params)
+            found.append(cached_json(self.folder / result.method / f"{name}.json", build))
+        return found
+
+    def _measured(self, index: int, params: Params) -> dict[str, float]:
+        task, probes = self.setup.tasks[index], self.probes[index]
+        return inner_measurements(task, params, self.settings, probes)

@@ -28,6 +28,7 @@ ROWS = [
         "parametrization": "per-weight",
         "observation": "time",
         "precision": "tf32",
+        "scenario": "backdoor",
     },
     {
         "dataset": "fashion_mnist",
@@ -36,13 +37,15 @@ ROWS = [
         "observation": "weights",
         "parametrization": "per-row",
         "precision": "bfloat16",
+        "scenario": "sub-class",
     },
     {
         "dataset": "npz",
         "npz_path": "own.npz",
         "parametrization": "per-column",
         "tensorboard": FLAG,
-        "forget_class": "2",
+        "scenario": "confusion",
+        "forget_class": "1,2",
     },
     {
         "methods": "ft ssd cf-1",
@@ -51,18 +54,23 @@ ROWS = [
         "seeds": "2",
         "relearning_repeats": "2",
     },
+    {"scenario": "in-turn", "forget_class": "7,3", "methods": "random-search-shift ridge"},
 ]
+RANDOM = {key: value for key, value in SMALL.items() if key != "forget_class"}
+RANDOM |= {"scenario": "random", "reward": "unseen", "methods": "l1-sparse"}
 
 
 def test_every_value_is_in_a_row():
-    rows = [SMALL | row for row in ROWS]
+    rows = [*(SMALL | row for row in ROWS), RANDOM]
     named = {"reward": REWARDS, "forget_class": ("all",)}
     assert untried(BenchmarkConfig, rows, **named) == set()
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: next(iter(row.values())).split()[0])
+@pytest.mark.parametrize(
+    "row", [*(SMALL | row for row in ROWS), RANDOM], ids=lambda row: row.get("scenario", "classes")
+)
 def test_it_runs_to_the_report(row, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MODELEDIT_DATA_DIR", str(tmp_path / "data"))
@@ -70,6 +78,6 @@ def test_it_runs_to_the_report(row, tmp_path, monkeypatch):
         write_images(monkeypatch, tmp_path / "data", name)
     rng = np.random.default_rng(0)
     np.savez("own.npz", x=rng.random((300, 6, 5)).astype(np.float32), y=np.arange(300) % 4)
-    run = run_row(command, SMALL | row, tmp_path, tmp_path / "cache")
+    run = run_row(command, row, tmp_path, tmp_path / "cache")
     found = {entry.method for entry in read_summary(run).rows}
-    assert found >= {*(SMALL | row)["methods"].split(), "original", "retrain-2"}
+    assert found >= {*row["methods"].split(), "original", "retrain-2"}
