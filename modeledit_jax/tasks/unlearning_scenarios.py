@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Bool, Float
 
 from modeledit_jax.data.images.splits import Splits, check_splits
@@ -129,9 +130,8 @@ def backdoor(splits: Splits, target: int, share: float, seed: int = 0) -> Scenar
     bright = float(np.max(splits.train.x))
     y = np.asarray(splits.train.y)
     poisoned = _drawn(y != target, share, np.random.default_rng(seed))
-    x = np.where(
-        poisoned[:, None, None, None], stamped(splits.train.x, bright), np.asarray(splits.train.x)
-    )
+    clean = np.asarray(splits.train.x)
+    x = np.where(poisoned[:, None, None, None], stamped(clean, bright), clean)
     train = Examples(x, np.where(poisoned, target, y).astype(y.dtype))
     roles = {"train": forget_sets(train, poisoned)}
     for role in ROLES[1:]:
@@ -180,7 +180,7 @@ def confused_labels(splits: Splits, pair: Sequence[int], share: float, seed: int
     return Scenario(name, replace(splits, train=train), roles, name)
 
 
-def stamped(x: Float[np.ndarray, "n ..."], value: float) -> Float[np.ndarray, "n ..."]:
+def stamped(x: ArrayLike, value: float) -> Float[np.ndarray, "n h w c"]:
     """Images with a square of one value in the lower right corner.
 
     Raises:
