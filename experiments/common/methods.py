@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -179,11 +179,8 @@ def method_context(config: ActionOptions) -> dict[str, Any]:
     return context
 
 
-Kept = TypeVar("Kept")
-
-
-def as_it_is(name: str, build: Callable[[], Result]) -> Result:
-    """Runs a method and keeps its result."""
+def the_result(name: str, build: Callable[[], Result]) -> Result:
+    """Runs a method; its result is what is kept of it."""
     return build()
 
 
@@ -193,8 +190,8 @@ def run_methods(
     tasks: Sequence[Task],
     seeds: Sequence[int],
     evaluation: Evaluation,
-    keep: Callable[[str, Callable[[], Result]], Kept] = as_it_is,
-) -> tuple[list[Kept], list[str]]:
+    keep: Callable[[str, Callable[[], Result]], Any] = the_result,
+) -> tuple[list[Any], list[str]]:
     """Runs every method on all tasks.
 
     Args:
@@ -208,7 +205,8 @@ def run_methods(
     Returns:
       Results, or what is kept of them, and a line for every method that does not fit the tasks.
     """
-    results, notes = [], []
+    results: list[Any] = []
+    notes: list[str] = []
     for method in methods:
         if isinstance(method.editor, SearchEditor):
             search = partial(_searched, config, method, method.editor, tasks, evaluation)

@@ -158,7 +158,7 @@ def prepare(config: ForgetOptions, searches: Sequence[SearchEditor] = ()) -> Set
 
 def on_device(splits: Splits) -> Splits:
     """The data with the inputs of every role where networks are run, copied there once for all."""
-    roles = {
+    roles: dict[str, Any] = {
         role: Examples(jnp.asarray(getattr(splits, role).x), getattr(splits, role).y)
         for role in ROLES
     }

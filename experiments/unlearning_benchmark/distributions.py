@@ -54,7 +54,7 @@ def distances(
       By the name of the task ``klom_<set>_test`` and ``likelihood_ratio_auc_<set>_test``, which is
       NaN with fewer than three networks of a kind.
     """
-    found = {}
+    found: dict[str, dict[str, float]] = {}
     for name in dict.fromkeys(task.name for task in tasks):
         places = [index for index, task in enumerate(tasks) if task.name == name]
         own = jnp.asarray(unlearned[places])

@@ -6,10 +6,10 @@ from pathlib import Path
 from experiments.unlearning_benchmark.statistics import Statistics
 from modeledit_jax.evaluation.statistics import Interval
 from modeledit_jax.presets.preset import Style
-from modeledit_jax.report.floor_plot import Panel, floor_plot
+from modeledit_jax.report.floor_plot import Panel, Scale, floor_plot
 from modeledit_jax.report.table import Row
 
-PANELS = {
+PANELS: dict[str, tuple[str, Scale]] = {
     "tow": ("1 − Tug-of-War", "log"),
     "total_variation_forget_test": ("total variation\non forget", "linear"),
     "prototype_gap_1_layer_1": ("1-shot prototype gap,\nlast layer", "linear"),
@@ -37,7 +37,7 @@ def draw_distances(
     floor_plot(names, panels, folder / "distances.png", title=title, styles=styles)
 
 
-def _panel(metric: str, title: str, scale: str, own: Mapping[str, Statistics]) -> Panel:
+def _panel(metric: str, title: str, scale: Scale, own: Mapping[str, Statistics]) -> Panel:
     margin = next(iter(own.values())).margin
     goal = GOALS.get(metric, 0.0)
     if metric == "tow":

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from modeledit_jax.editors.editor import Cost, Editor, EditResult
-from modeledit_jax.tasks.task import EvaluationSets
+from modeledit_jax.tasks.task import EvaluationSets, Task
 from modeledit_jax.tasks.unlearning import UnlearningTask
 from modeledit_jax.types import Key
 
@@ -27,16 +27,17 @@ class InTurn:
     editor: Editor
     order: tuple[int, ...]
 
-    def edit(self, task: UnlearningTask, key: Key) -> EditResult:
+    def edit(self, task: Task, key: Key) -> EditResult:
         """Returns the network after the last request; ``trace`` holds the networks after each.
 
         Raises:
           ValueError: the order is not that of the classes that the task forgets, or the editor
             refuses a request.
         """
-        if sorted(self.order) != sorted(task.forget_classes):
+        classes = task.forget_classes if isinstance(task, UnlearningTask) else ()
+        if not isinstance(task, UnlearningTask) or sorted(self.order) != sorted(classes):
             raise ValueError(
-                f"the task {task.name!r} forgets {task.forget_classes}, the order is {self.order}: "
+                f"the task {task.name!r} forgets the classes {classes}, the order is {self.order}: "
                 "name each of its classes once"
             )
         begin, subject, networks, costs = time.perf_counter(), task.subject, [], []
