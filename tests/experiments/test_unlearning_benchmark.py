@@ -19,12 +19,13 @@ from experiments.unlearning_benchmark.distributions import (
 )
 from experiments.unlearning_benchmark.report import write_report
 from experiments.unlearning_benchmark.statistics import SMALLEST_MARGIN, all_statistics
-from experiments.unlearning_benchmark.tables import benchmark_table, floor_table
+from experiments.unlearning_benchmark.tables import benchmark_table, detail_table, floor_table
 from modeledit_jax.editors.editor import Cost
 from modeledit_jax.editors.search.ppo import PPO
 from modeledit_jax.editors.unlearning.closed_form import RidgeEditor
 from modeledit_jax.evaluation.statistics import hierarchical_bootstrap, holm, tost
 from modeledit_jax.presets.preset import preset_names
+from modeledit_jax.report.markdown import interval_cell
 from modeledit_jax.report.summary import read_summary
 from modeledit_jax.report.table import Row, select
 from modeledit_jax.tasks.outputs import role_outputs
@@ -240,3 +241,18 @@ def test_the_table_has_a_line_for_every_method(rows):
     full = {"forget_accuracy_test": 0.0, "retain_drop_test": 0.01, "optimism": 0.0, "tow": 0.9}
     lines = benchmark_table([replace(row, metrics=full) for row in rows], [])[1]
     assert [line[0] for line in lines] == list(AWAY) and {line[3] for line in lines} == {"1.00"}
+    assert {line[-1] for line in lines} == {"–"}  # nothing is known to be as retrained
+
+
+def test_the_table_says_in_what_a_method_is_as_retrained(rows):
+    names = ("tow", "prototype_gap_1_layer_1")
+    both = [replace(row, metrics=dict.fromkeys(names, row.metrics["gap"])) for row in rows]
+    found = all_statistics(both, names, ["retrain-2", "retrain-3"])
+    header, lines = benchmark_table(both, found)
+    cells = {line[0]: dict(zip(header, line, strict=True)) for line in lines}
+    assert cells["near"]["as retrained"] == "ToW, layer 1"
+    assert cells["far"]["as retrained"] == "–"
+    one = next(one for one in found if (one.method, one.metric) == ("far", names[1]))
+    assert cells["far"]["prototype gap [95 %]"] == interval_cell(one.hierarchical, 2)
+    header, lines = detail_table(both, found)
+    assert [len(line) for line in lines] == [len(header)] * len(AWAY)
