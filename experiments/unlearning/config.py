@@ -124,6 +124,9 @@ class EditorOptions(SearchOptions, ForgetOptions):
     """Weight in the reward of what the last layer reads that still tells a class apart."""
     relearning_penalty: Annotated[float, Range(0, LARGEST_PENALTY)] = 0.0
     """Weight in the reward of what a gradient step on a class would bring back of it."""
+    toward_retrain: bool = False
+    """Reward searches for being as the last of the retrained networks is, and take its inside as
+    the goal of penalties: what could be reached where there is such a network."""
     scope: Literal["site", "network"] = "site"
     """What methods by gradients may change: the parameters of --site, as searches do, or all."""
 
@@ -143,6 +146,16 @@ class EditorOptions(SearchOptions, ForgetOptions):
             raise ValueError(
                 "--prototype-penalty and --relearning-penalty are about classes: leave them out "
                 "with --forget-samples and the scenarios of single samples"
+            )
+        if self.toward_retrain and (self.reward != "soft" or self.edit_size_penalty):
+            raise ValueError(
+                "--toward-retrain is a reward of its own: leave out --reward and "
+                "--edit-size-penalty"
+            )
+        if self.toward_retrain and self.retrains < 2:
+            raise ValueError(
+                f"--retrains {self.retrains}: edits are measured against the first and rewarded "
+                "for being as the last, ask for at least 2 with --toward-retrain"
             )
         self._check_scenario()
         super().check()

@@ -41,6 +41,7 @@ from modeledit_jax.subjects.image_classifiers import make_classifier
 from modeledit_jax.subjects.training import gradient_steps, image_recipe
 from modeledit_jax.tasks.deep_reward import deep_reward
 from modeledit_jax.tasks.outputs import SiteOutputs, role_outputs
+from modeledit_jax.tasks.reference_reward import gap_to_reference
 from modeledit_jax.tasks.unlearning import UnlearningTask, forget_classes, forget_samples
 from modeledit_jax.tasks.unlearning_metrics import EVALUATED_ROLES
 from modeledit_jax.tasks.unlearning_scenarios import Scenario
@@ -64,6 +65,7 @@ def run(config: Config) -> Path:
     """Runs the experiment and writes its folder."""
     setup, methods = prepare_methods(config)
     results = references(config, setup)
+    setup = rewarded(config, setup, results[-1])
     edits, notes = run_methods(config, methods, setup.tasks, setup.seeds, make_evaluation())
     write_report(config, setup.tasks, setup.seeds, results + edits, methods, notes)
     return run_folder(config) / "report.md"
@@ -77,8 +79,6 @@ def prepare_methods(config: EditorOptions) -> tuple[Setup, list[Method]]:
     """
     named = replace(config, methods=tuple(m for m in config.methods if m not in ALWAYS))
     setup = prepare(config, check_methods(named, "unlearning"))
-    if config.prototype_penalty or config.relearning_penalty:
-        setup = replace(setup, tasks=[_penalized(config, task) for task in setup.tasks])
     known: dict[str, Any] = {"module": setup.recipe.module, "training": setup.recipe.training}
     methods = make_methods(named, "unlearning", scope=config.scope, **known)
     return setup, fitting(config, methods)
@@ -89,10 +89,27 @@ def references(config: EditorOptions, setup: Setup) -> list[Result]:
     return unedited(setup) + [retrain(setup, number + 1) for number in range(config.retrains)]
 
 
-def _penalized(config: EditorOptions, task: UnlearningTask) -> UnlearningTask:
-    """The task, with a reward that sees what is left inside."""
+def rewarded(config: EditorOptions, setup: Setup, last: Result) -> Setup:
+    """The setup with the rewards that the options ask for.
+
+    Args:
+      config: options.
+      setup: with the rewards on outputs.
+      last: of the retrained networks, beside the one that edits are measured against.
+    """
+    given = list(last.networks) if config.toward_retrain else [None] * len(setup.tasks)
     prototypes, relearning = config.prototype_penalty, config.relearning_penalty
-    return replace(task, reward=deep_reward(task, prototypes=prototypes, relearning=relearning))
+    tasks = []
+    for task, network in zip(setup.tasks, given, strict=True):
+        if network is not None:
+            task = replace(task, reward=gap_to_reference(task, network))
+        if prototypes or relearning:
+            reward = deep_reward(
+                task, prototypes=prototypes, relearning=relearning, reference=network
+            )
+            task = replace(task, reward=reward)
+        tasks.append(task)
+    return replace(setup, tasks=tasks)
 
 
 def unedited(setup: Setup) -> list[Result]:

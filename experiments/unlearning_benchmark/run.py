@@ -10,7 +10,7 @@ from tqdm import tqdm
 from experiments.common.methods import Result, run_methods
 from experiments.common.options import run_folder
 from experiments.unlearning.rows import Cells, method_rows
-from experiments.unlearning.run import Setup, make_evaluation, prepare_methods, references
+from experiments.unlearning.run import Setup, make_evaluation, prepare_methods, references, rewarded
 from experiments.unlearning_benchmark.config import BenchmarkConfig
 from experiments.unlearning_benchmark.distributions import (
     Margins,
@@ -35,7 +35,10 @@ from modeledit_jax.types import Params
 def run(config: BenchmarkConfig) -> Path:
     """Runs the benchmark and writes its folder."""
     setup, methods = prepare_methods(config)
-    results = {result.method: result for result in references(config, setup)}
+    found = references(config, setup)
+    setup = rewarded(config, setup, found[-1])
+    results = {result.method: result for result in found}
+    del found  # each is dropped as soon as it is measured
     replicates = [f"retrain-{number}" for number in range(2, config.retrains + 1)]
     total = len(setup.tasks) * (len(results) + len(methods))
     with tqdm(total=total, desc="benchmark", unit="cell", smoothing=0) as bar:

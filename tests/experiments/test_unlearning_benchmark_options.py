@@ -54,7 +54,12 @@ ROWS = [
         "seeds": "2",
         "relearning_repeats": "2",
     },
-    {"scenario": "in-turn", "forget_class": "7,3", "methods": "random-search-shift ridge"},
+    {
+        "scenario": "in-turn",
+        "forget_class": "7,3",
+        "methods": "random-search-shift ridge",
+        "toward_retrain": FLAG,
+    },
 ]
 RANDOM = {key: value for key, value in SMALL.items() if key != "forget_class"}
 RANDOM |= {"scenario": "random", "reward": "unseen", "methods": "l1-sparse"}

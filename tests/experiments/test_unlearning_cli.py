@@ -132,6 +132,11 @@ def test_a_run_is_not_overwritten(finished, capsys):
         ({"scenario": "random", "forget_share": 1e-9}, ["a share of 1e-09", "between 0 and 1"]),
         ({"scenario": "random", "forget_samples": (1,)}, ["leave out --forget-samples"]),
         ({"scenario": "random", "prototype_penalty": 1.0}, ["are about classes"]),
+        ({"toward_retrain": True}, ["--retrains 1: edits are measured against the first"]),
+        (
+            {"toward_retrain": True, "retrains": 2, "reward": "accuracy"},
+            ["--toward-retrain is a reward of its own: leave out --reward"],
+        ),
         ({"forget_share": 0.1}, ["--forget-share is about the scenarios random, backdoor"]),
         ({"scenario": "sub-class", "forget_class": "2,3"}, ["choose one label of a pair"]),
         ({"scenario": "backdoor", "forget_class": "1,2"}, ["is about 1 class(es)", "got", "1,2"]),

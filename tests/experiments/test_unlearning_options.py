@@ -65,7 +65,12 @@ ROWS = [
         "retrains": "2",
     },
     {"scenario": "random", "forget_share": "0.2", "reward": "unseen", "methods": "ppo-shift ft"},
-    {"scenario": "sub-class", "methods": "ridge ssd"},
+    {
+        "scenario": "sub-class",
+        "methods": "ridge snes-shift",
+        "toward_retrain": FLAG,
+        "retrains": "2",
+    },
     {"scenario": "backdoor", "methods": "snes-shift neggrad-plus", "deep_metrics": FLAG},
     {"scenario": "confusion", "methods": "ppo-shift influence"},
     {"scenario": "in-turn", "forget_class": "3,5", "methods": "ppo-shift ridge"},
