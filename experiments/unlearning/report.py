@@ -100,9 +100,7 @@ def report_text(
         "",
         markdown_table(rows, COLUMNS, costs=True),
         "",
-        "`original` is the unedited network. `logit-mask` only hides the class at the output: it "
-        "scores like retraining and forgets nothing inside. `retrain-2` against `retrain` is the "
-        "noise floor: two networks that never saw the class differ that much.",
+        _reading(rows),
         "",
         *inside_lines(rows),
         *comparison_lines(rows, learned, edits, "tow", "Tug-of-War"),
@@ -117,6 +115,20 @@ def report_text(
         *(f"- {note}" for note in notes),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _reading(rows: Sequence[Row]) -> str:
+    """How the table is read."""
+    mask = (
+        " `logit-mask` only hides the class at the output: it scores like retraining and forgets "
+        "nothing inside."
+    )
+    masked = any(row.method == "logit-mask" for row in rows)
+    return (
+        f"`original` is the unedited network.{mask if masked else ''} `retrain-2` against "
+        "`retrain` is the noise floor: two networks that never saw what is forgotten differ that "
+        "much."
+    )
 
 
 def inside_lines(rows: Sequence[Row]) -> list[str]:
