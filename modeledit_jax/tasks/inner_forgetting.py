@@ -109,8 +109,8 @@ def inner_measurements(
       the k-th layer from the end reads, of dense layers; ``relearn_steps`` and
       ``relearn_steps_fresh``, of the network and of it with a new last layer, ``steps`` where the
       forgotten is not relearned; ``membership_auc``, the probability that the loss of a forget
-      example is less than that of one the network was not trained on (for classes of test's forget
-      set, else of its retain set).
+      example is less than that of one the network was not trained on (of test's forget set; for
+      single samples, which have none, of its retain set).
     """
     probes = make_probes(task, settings) if probes is None else probes
     found = _prototype_recalls(task, params, probes)
@@ -269,7 +269,7 @@ def _relearned(
 def _membership_auc(task: Task, params: Params) -> float:
     """Of minus the loss, members against examples of the same kind that are none."""
     train, test = task.roles["train"], task.roles["test"]
-    kind = "forget" if getattr(task, "forget_classes", ()) else "retain"
+    kind = "retain" if getattr(task, "samples", False) else "forget"
     losses = []
     for sets, name in ((train, "forget"), (test, kind)):
         rows = np.flatnonzero(np.asarray(sets.weights[name]) > 0)

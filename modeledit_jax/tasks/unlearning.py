@@ -34,10 +34,13 @@ class UnlearningTask(Task):
     Attributes:
       forget_classes: the classes to forget, where the task is to forget classes.
       head_bias: path of the output layer's bias, for editors that act on the outputs.
+      samples: whether single training samples are forgotten, of which held-out roles have no others
+        of their kind.
     """
 
     forget_classes: tuple[int, ...] = ()
     head_bias: str | None = None
+    samples: bool = False
 
 
 LARGEST_EDIT_SIZE = 10.0
@@ -239,8 +242,8 @@ def forget_samples(
     rows = row_numbers(indices, _rows_of_train(splits), "sample indices", "the training set")
     name = f"forget-{rows.size}-samples"
     return unlearning_task(
-        name, subject, sample_roles(splits, rows), splits.num_classes, site=site, reward=reward,
-        head_bias=head_bias,
+        name, subject, sample_roles(splits, rows), splits.num_classes, samples=True, site=site,
+        reward=reward, head_bias=head_bias,
     )  # fmt: skip
 
 
@@ -296,6 +299,7 @@ def unlearning_task(
     num_classes: int,
     *,
     classes: tuple[int, ...] = (),
+    samples: bool = False,
     site: str | Sequence[str] = "fc2/kernel",
     reward: Reward | RewardFunction | None = None,
     head_bias: str | None = "head/bias",
@@ -308,6 +312,7 @@ def unlearning_task(
       roles: sets of the four roles.
       num_classes: of the labels.
       classes: whole classes that are forgotten; none where it is about something else.
+      samples: see `UnlearningTask`.
       site, reward, head_bias: as of `forget_classes`.
 
     Raises:
@@ -326,6 +331,7 @@ def unlearning_task(
         site=find_site(subject, site),
         forget_classes=classes,
         head_bias=bias,
+        samples=samples,
     )
 
 

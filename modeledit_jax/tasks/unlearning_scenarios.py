@@ -38,12 +38,14 @@ class Scenario:
       splits: the data; ``train`` as the networks see it.
       roles: the sets ``retain`` and ``forget`` of every role.
       data: names ``splits`` where they are not those that were given.
+      samples: see `UnlearningTask`.
     """
 
     name: str
     splits: Splits
     roles: Mapping[str, EvaluationSets]
     data: str = ""
+    samples: bool = False
 
     def task(self, subject: Subject, **options: Any) -> UnlearningTask:
         """The task of a network that was trained on ``splits.train``.
@@ -55,6 +57,7 @@ class Scenario:
         Raises:
           ValueError: as there.
         """
+        options |= {"samples": self.samples}
         return unlearning_task(self.name, subject, self.roles, self.splits.num_classes, **options)
 
 
@@ -72,7 +75,8 @@ def random_samples(splits: Splits, share: float, seed: int = 0) -> Scenario:
     check_splits(splits)
     every = np.ones(len(splits.train), bool)
     rows = np.flatnonzero(_drawn(every, share, np.random.default_rng(seed)))
-    return Scenario(f"forget-random-{share:g}", splits, sample_roles(splits, rows))
+    name = f"forget-random-{share:g}"
+    return Scenario(name, splits, sample_roles(splits, rows), samples=True)
 
 
 def sub_class(splits: Splits, classes: Sequence[int]) -> Scenario:

@@ -71,6 +71,8 @@ def test_its_task_is_that_of_the_same_samples():
         np.testing.assert_array_equal(sets.x, task.roles[role].x)
         np.testing.assert_array_equal(sets.weights["forget"], task.roles[role].weights["forget"])
     assert task.name == "forget-random-0.2" and task.forget_classes == ()
+    assert task.samples and same.samples and not tiny.task(1).samples
+    assert not sub_class(splits, [0]).samples
 
 
 def test_a_sub_class_is_one_label_of_a_pair(images):
