@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from experiments.unlearning_benchmark.statistics import Statistics
+from experiments.unlearning_benchmark.statistics import RATIOS, Statistics
 from modeledit_jax.evaluation.statistics import Interval
 from modeledit_jax.presets.preset import Style
 from modeledit_jax.report.floor_plot import Panel, Scale, floor_plot
@@ -13,10 +13,8 @@ PANELS: dict[str, tuple[str, Scale]] = {
     "tow": ("1 − Tug-of-War", "log"),
     "total_variation_forget_test": ("total variation\non forget", "linear"),
     "prototype_gap_1_layer_1": ("1-shot prototype gap,\nlast layer", "linear"),
-    "relearn_index_fresh": ("relearn index,\nfresh last layer", "linear"),
+    "relearn_index_fresh": ("relearn index,\nfresh last layer", "log"),
 }
-GOALS = {"relearn_index_fresh": 1.0}
-"""Values of Retrain itself, where they are not 0."""
 
 
 def draw_distances(
@@ -39,7 +37,6 @@ def draw_distances(
 
 def _panel(metric: str, title: str, scale: Scale, own: Mapping[str, Statistics]) -> Panel:
     margin = next(iter(own.values())).margin
-    goal = GOALS.get(metric, 0.0)
     if metric == "tow":
         flipped = {
             name: Interval(
@@ -49,5 +46,6 @@ def _panel(metric: str, title: str, scale: Scale, own: Mapping[str, Statistics])
         }
         return Panel(title, flipped, (0.0, margin), scale)
     intervals = {name: one.hierarchical for name, one in own.items()}
-    low = 0.0 if metric.startswith("total_variation") else goal - margin
-    return Panel(title, intervals, (low, goal + margin), scale)
+    low = 0.0 if metric.startswith("total_variation") else -margin
+    floor = (2.0**-margin, 2.0**margin) if metric.startswith(RATIOS) else (low, margin)
+    return Panel(title, intervals, floor, scale)

@@ -138,7 +138,8 @@ _DETAIL_NOTES = (
     "`retrain` shows. Seconds are those of one edit; searches run side by side.",
 )
 _FLOOR_NOTES = (
-    "Mean deviation from the retrained network of the same class and seed; the margin is what 95 % "
+    "Mean deviation from the retrained network of the same class and seed, of relearn indices in "
+    "doublings (−1: relearned in half the steps); the margin is what 95 % "
     "of the further retrained ones keep (at least 0.001). ✓: two one-sided t-tests put the mean "
     "within the margin (p ≤ 0.05, Holm over methods; cells count as independent).",
 )

@@ -1,8 +1,8 @@
 """What the benchmark says of a method: how far it is from retraining, and whether by chance.
 
 Every metric is read as its *deviation* from the retrained network of the same class and seed, of
-which 0 is the goal whatever the metric. The deviations of further retrained networks are the floor
-of chance.
+which 0 is the goal whatever the metric; of indices, which are ratios, it is the logarithm to the
+base 2. The deviations of further retrained networks are the floor of chance.
 """
 
 import math
@@ -29,6 +29,10 @@ from modeledit_jax.report.table import Row, group_by
 Scores = Float[np.ndarray, "s b"]
 SMALLEST_MARGIN = 1e-3
 """Of a floor: retrained networks agree to the last example on a class that none has seen."""
+RATIOS = ("relearn_index",)
+"""How the names of metrics begin that are ratios to Retrain."""
+SMALLEST_RATIO = 1 / 64
+"""What stands for a smaller one, 0 among them."""
 CONFIDENCE = 0.95
 
 Better = Literal["higher", "lower"]
@@ -45,7 +49,7 @@ class Statistics:
       worst_task: that class.
       stratified: interquartile mean; networks are drawn anew within each class.
       hierarchical: interquartile mean; networks are drawn anew, then classes within each.
-      deviation: mean difference from Retrain.
+      deviation: mean difference from Retrain, of ratios in doublings.
       margin: of the floor, `noise_margin` of the further retrained networks.
       equivalence: p of the two one-sided tests that the mean deviation lies within the margin,
         corrected by Holm over methods; NaN for a single cell.
@@ -98,8 +102,19 @@ def all_statistics(
 
 
 def deviations(by_method: Mapping[str, Sequence[Row]], name: str, metric: str) -> Scores:
-    """Differences of a metric from Retrain's, seeds by tasks."""
-    return paired(by_method[name], by_method["retrain"], metric)
+    """Differences of a metric from Retrain's, seeds by tasks; of ratios, in doublings."""
+    own, retrain = (_doublings(by_method[one], metric) for one in (name, "retrain"))
+    return paired(own, retrain, metric)
+
+
+def _doublings(rows: Sequence[Row], metric: str) -> Sequence[Row]:
+    """The rows with a ratio as its logarithm to the base 2; with any other metric as they are."""
+    if not metric.startswith(RATIOS):
+        return rows
+    return [
+        replace(row, metrics={metric: math.log2(max(row.metrics[metric], SMALLEST_RATIO))})
+        for row in rows
+    ]
 
 
 def _complete(group: Sequence[Row], metric: str) -> bool:

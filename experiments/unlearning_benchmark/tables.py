@@ -121,9 +121,9 @@ WITHIN = {
     "total_variation_forget_test": "TV",
     "prototype_gap_1_layer_1": "layer 1",
     "prototype_gap_1_layer_2": "layer 2",
-    "relearn_index_fresh": "relearn",
 }
-"""Short names of the metrics in which a method may be as retrained networks are."""
+"""Short names of the metrics in which a method may be as retrained networks are; relearn indices of
+retrained networks differ too much to say so."""
 
 
 def _within(group: Sequence[Row], own: Mapping[str, Statistics]) -> str:

@@ -109,6 +109,17 @@ def test_a_single_cell_and_a_metric_that_is_undefined():
     assert all(math.isnan(one.equivalence) and not one.equivalent for one in found)
 
 
+def test_a_ratio_is_read_in_doublings(rows):
+    ratios = {"retrain": 1.0, "retrain-2": 1.5, "retrain-3": 0.5, "near": 1.2, "far": 0.0}
+    index = [replace(row, metrics={"relearn_index": ratios[row.method]}) for row in rows]
+    replicates = ["retrain-2", "retrain-3"]
+    found = {one.method: one for one in all_statistics(index, ["relearn_index"], replicates)}
+    assert found["near"].deviation == pytest.approx(math.log2(1.2))
+    assert found["far"].deviation == -6 and found["far"].mean == 0  # 0 stands for 1/64
+    assert {one.margin for one in found.values()} == {1.0}
+    assert found["near"].equivalent and not found["far"].equivalent
+
+
 def test_the_floor_table_marks_what_is_within(found):
     header, lines = floor_table(list(found.values()))
     cells = {line[0]: line[1] for line in lines}
