@@ -25,6 +25,7 @@ FAMILIES = {
         "modeledit_jax.tasks.unlearning_metrics",
         "modeledit_jax.editors.unlearning",
         "experiments.unlearning",
+        "experiments.unlearning_benchmark",
         "experiments.transfer",
         "experiments.ppo_ablation",
         "experiments.tuning.unlearning",

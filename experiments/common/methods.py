@@ -4,6 +4,7 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -207,13 +208,19 @@ def method_context(config: ActionOptions) -> dict[str, Any]:
     return context
 
 
+def the_result(name: str, build: Callable[[], Result]) -> Result:
+    """Runs a method; its result is what is kept of it."""
+    return build()
+
+
 def run_methods(
     config: SearchOptions,
     methods: Sequence[Method],
     tasks: Sequence[Task],
     seeds: Sequence[int],
     evaluation: Evaluation,
-) -> tuple[list[Result], list[str]]:
+    keep: Callable[[str, Callable[[], Result]], Any] = the_result,
+) -> tuple[list[Any], list[str]]:
     """Runs every method on all tasks.
 
     Args:
@@ -222,19 +229,23 @@ def run_methods(
       tasks: ``B``.
       seeds: of each task's network.
       evaluation: see there.
+      keep: what is kept of a method, from its name and a function that runs it.
 
     Returns:
-      Results, and a line for every method that does not fit the tasks.
+      Results, or what is kept of them, and a line for every method that does not fit the tasks.
     """
-    results, notes = [], []
+    results: list[Any] = []
+    notes: list[str] = []
     for method in methods:
         if isinstance(method.editor, SearchEditor):
+            search = partial(_searched, config, method, method.editor, tasks, evaluation)
             with errors_of(method.name, method.editor):
-                results.append(_searched(config, method, method.editor, tasks, evaluation))
+                results.append(keep(method.name, search))
             continue
         try:
+            edits = partial(_edited, config, method, tasks, seeds, evaluation)
             with errors_of(method.name, method.editor):
-                results.append(_edited(config, method, tasks, seeds, evaluation))
+                results.append(keep(method.name, edits))
         except ValueError as error:
             notes.append(f"{method.name} was left out: {error}")
             print(notes[-1], file=sys.stderr)

@@ -16,6 +16,7 @@ from experiments.common.reporting import (
 from experiments.unlearning.config import Config
 from experiments.unlearning.figures import write_figures
 from experiments.unlearning.rows import make_rows
+from experiments.unlearning.scenarios import FORGET_SETS
 from modeledit_jax.evaluation.targets import TARGET
 from modeledit_jax.report.markdown import Column, markdown_table
 from modeledit_jax.report.summary import write_metrics_csv, write_summary
@@ -94,13 +95,12 @@ def report_text(
         f"`{', '.join(tasks[0].site)}`. Every number is on test examples that neither the "
         "training of a network nor any reward has seen, unless its name says otherwise.",
         "",
+        *([FORGET_SETS[config.scenario], ""] if FORGET_SETS[config.scenario] else []),
         "## Methods",
         "",
         markdown_table(rows, COLUMNS, costs=True),
         "",
-        "`original` is the unedited network. `logit-mask` only hides the class at the output: it "
-        "scores like retraining and forgets nothing inside. `retrain-2` against `retrain` is the "
-        "noise floor: two networks that never saw the class differ that much.",
+        _reading(rows),
         "",
         *inside_lines(rows),
         *comparison_lines(rows, learned, edits, "tow", "Tug-of-War"),
@@ -115,6 +115,20 @@ def report_text(
         *(f"- {note}" for note in notes),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _reading(rows: Sequence[Row]) -> str:
+    """How the table is read."""
+    mask = (
+        " `logit-mask` only hides the class at the output: it scores like retraining and forgets "
+        "nothing inside."
+    )
+    masked = any(row.method == "logit-mask" for row in rows)
+    return (
+        f"`original` is the unedited network.{mask if masked else ''} `retrain-2` against "
+        "`retrain` is the noise floor: two networks that never saw what is forgotten differ that "
+        "much."
+    )
 
 
 def inside_lines(rows: Sequence[Row]) -> list[str]:

@@ -1,6 +1,7 @@
 """The unlearning experiment as a table: a row for every method and task."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from tqdm import tqdm
@@ -9,7 +10,7 @@ from experiments.common.methods import Result
 from modeledit_jax.evaluation.forgetting import tow
 from modeledit_jax.evaluation.targets import first_met, forgotten
 from modeledit_jax.report.table import Row
-from modeledit_jax.tasks.inner_forgetting import inner_measurements, inner_metrics
+from modeledit_jax.tasks.inner_forgetting import inner_measurements, inner_metrics, make_probes
 from modeledit_jax.tasks.unlearning import UnlearningTask
 from modeledit_jax.tasks.unlearning_metrics import (
     TEST_METRICS,
@@ -33,22 +34,56 @@ def make_rows(
       results: by the name of the method; ``original`` and ``retrain`` are among them.
       inside: measure `inner_metrics` too.
     """
-    original, retrain = results["original"], results["retrain"]
-    rows = []
+    cells = Cells(tasks, seeds, results["original"], results["retrain"])
     inner = inner_numbers(tasks, results) if inside else {}
-    for name, result in results.items():
-        curves = search_curves(result, tasks, retrain)
-        needed = evaluations_to_target(result, tasks, original)
-        for index, (task, seed) in enumerate(zip(tasks, seeds, strict=True)):
-            metrics = unlearning_metrics(
-                task, result.outputs[index], original.outputs[index], retrain.outputs[index]
-            )
-            metrics |= result.edit_metrics(tasks, index)
-            if result.evaluations is not None:
-                metrics["evaluations_to_target"] = float(needed[index])
-            metrics |= inner[name][index] if inside else {}
-            cost = result.costs[index]
-            rows.append(Row(name, task.name, seed, metrics, cost, curves=curves[index]))
+    return [
+        row
+        for name, result in results.items()
+        for row in method_rows(cells, result, inner.get(name))
+    ]
+
+
+@dataclass(frozen=True)
+class Cells:
+    """What every row of an experiment needs.
+
+    Attributes:
+      tasks: ``B`` of them.
+      seeds: of the network of each.
+      original: the unedited networks.
+      retrain: those retrained without what is to be forgotten.
+    """
+
+    tasks: Sequence[UnlearningTask]
+    seeds: Sequence[int]
+    original: Result
+    retrain: Result
+
+
+def method_rows(
+    cells: Cells, result: Result, inner: Sequence[Mapping[str, float]] | None = None
+) -> list[Row]:
+    """The rows of one method, of every task.
+
+    Args:
+      cells: see there.
+      result: of the method.
+      inner: `inner_metrics` of every task; None: they have not been measured.
+    """
+    tasks, original, retrain = cells.tasks, cells.original, cells.retrain
+    curves = search_curves(result, tasks, retrain)
+    needed = evaluations_to_target(result, tasks, original)
+    rows = []
+    for index, (task, seed) in enumerate(zip(tasks, cells.seeds, strict=True)):
+        metrics = unlearning_metrics(
+            task, result.outputs[index], original.outputs[index], retrain.outputs[index]
+        )
+        metrics |= result.edit_metrics(tasks, index)
+        if result.evaluations is not None:
+            metrics["evaluations_to_target"] = float(needed[index])
+        metrics |= inner[index] if inner is not None else {}
+        cost = result.costs[index]
+        rows.append(Row(result.method, task.name, seed, metrics, cost, curves=curves[index]))
     return rows
 
 
@@ -56,10 +91,11 @@ def inner_numbers(
     tasks: Sequence[UnlearningTask], results: Mapping[str, Result]
 ) -> dict[str, list[dict[str, float]]]:
     """`inner_metrics` of every method on every task."""
+    probes = list(map(make_probes, tasks))
     measured = {
         name: [
-            inner_measurements(task, params)
-            for task, params in zip(tasks, result.params(tasks), strict=True)
+            inner_measurements(task, params, probes=own)
+            for task, params, own in zip(tasks, result.params(tasks), probes, strict=True)
         ]
         for name, result in tqdm(results.items(), desc="inside", leave=False)
     }

@@ -20,6 +20,7 @@ from experiments.common.image_subjects import (
 )
 from experiments.common.methods import (
     Evaluation,
+    Method,
     Result,
     check_methods,
     make_methods,
@@ -27,21 +28,24 @@ from experiments.common.methods import (
 )
 from experiments.common.options import ActionOptions, open_mesh, run_folder
 from experiments.common.sizes import check_search_memory, site_shapes
-from experiments.unlearning.config import Config, ForgetOptions, reward_function
+from experiments.unlearning.config import Config, EditorOptions, ForgetOptions, reward_function
 from experiments.unlearning.report import write_report
+from experiments.unlearning.scenarios import fitting, scenarios_of
 from modeledit_jax.data.folders import default_cache_dir
 from modeledit_jax.data.images.datasets import load_images
-from modeledit_jax.data.images.splits import split_images
+from modeledit_jax.data.images.splits import ROLES, Splits, split_images
 from modeledit_jax.editors.editor import Cost
 from modeledit_jax.editors.search.search import SearchEditor
 from modeledit_jax.editors.unlearning.references import LogitMask
 from modeledit_jax.subjects.image_classifiers import make_classifier
 from modeledit_jax.subjects.training import gradient_steps, image_recipe
 from modeledit_jax.tasks.deep_reward import deep_reward
-from modeledit_jax.tasks.outputs import role_outputs
+from modeledit_jax.tasks.outputs import SiteOutputs, role_outputs
+from modeledit_jax.tasks.reference_reward import gap_to_reference
 from modeledit_jax.tasks.unlearning import UnlearningTask, forget_classes, forget_samples
 from modeledit_jax.tasks.unlearning_metrics import EVALUATED_ROLES
-from modeledit_jax.types import Array, Key
+from modeledit_jax.tasks.unlearning_scenarios import Scenario
+from modeledit_jax.types import Array, Examples, Key
 
 ALWAYS = ("original", "logit-mask", "retrain", "retrain-2")
 """Methods that others are read beside: they are run whether they are named or not."""
@@ -59,24 +63,53 @@ class Setup:
 
 def run(config: Config) -> Path:
     """Runs the experiment and writes its folder."""
-    named = replace(config, methods=tuple(m for m in config.methods if m not in ALWAYS))
-    setup = prepare(config, check_methods(named, "unlearning"))
-    if config.prototype_penalty or config.relearning_penalty:
-        setup = replace(setup, tasks=[_penalized(config, task) for task in setup.tasks])
-    known: dict[str, Any] = {"module": setup.recipe.module, "training": setup.recipe.training}
-    methods = make_methods(named, "unlearning", scope=config.scope, **known)
-    results = unedited(setup)
-    results += [retrain(setup, replicate) for replicate in range(1, config.retrains + 1)]
-    evaluation = Evaluation(_outputs, EVALUATED_ROLES)
-    edits, notes = run_methods(config, methods, setup.tasks, setup.seeds, evaluation)
+    setup, methods = prepare_methods(config)
+    results = references(config, setup)
+    setup = rewarded(config, setup, results[-1])
+    edits, notes = run_methods(config, methods, setup.tasks, setup.seeds, make_evaluation())
     write_report(config, setup.tasks, setup.seeds, results + edits, methods, notes)
     return run_folder(config) / "report.md"
 
 
-def _penalized(config: Config, task: UnlearningTask) -> UnlearningTask:
-    """The task, with a reward that sees what is left inside."""
+def prepare_methods(config: EditorOptions) -> tuple[Setup, list[Method]]:
+    """The tasks, and the methods that are named beside those that are always run.
+
+    Raises:
+      ValueError, FileNotFoundError: as `prepare` and `make_methods`.
+    """
+    named = replace(config, methods=tuple(m for m in config.methods if m not in ALWAYS))
+    setup = prepare(config, check_methods(named, "unlearning"))
+    known: dict[str, Any] = {"module": setup.recipe.module, "training": setup.recipe.training}
+    methods = make_methods(named, "unlearning", scope=config.scope, **known)
+    return setup, fitting(config, methods)
+
+
+def references(config: EditorOptions, setup: Setup) -> list[Result]:
+    """What editors are read beside: unedited, masked and retrained networks."""
+    return unedited(setup) + [retrain(setup, number + 1) for number in range(config.retrains)]
+
+
+def rewarded(config: EditorOptions, setup: Setup, last: Result) -> Setup:
+    """The setup with the rewards that the options ask for.
+
+    Args:
+      config: options.
+      setup: with the rewards on outputs.
+      last: of the retrained networks, beside the one that edits are measured against.
+    """
+    given = list(last.networks) if config.toward_retrain else [None] * len(setup.tasks)
     prototypes, relearning = config.prototype_penalty, config.relearning_penalty
-    return replace(task, reward=deep_reward(task, prototypes=prototypes, relearning=relearning))
+    tasks = []
+    for task, network in zip(setup.tasks, given, strict=True):
+        if network is not None:
+            task = replace(task, reward=gap_to_reference(task, network))
+        if prototypes or relearning:
+            reward = deep_reward(
+                task, prototypes=prototypes, relearning=relearning, reference=network
+            )
+            task = replace(task, reward=reward)
+        tasks.append(task)
+    return replace(setup, tasks=tasks)
 
 
 def unedited(setup: Setup) -> list[Result]:
@@ -114,29 +147,57 @@ def prepare(config: ForgetOptions, searches: Sequence[SearchEditor] = ()) -> Set
     cache = config.cache_dir or default_cache_dir()
     data = load_images(config.dataset, npz_path=config.npz_path, cache_dir=config.cache_dir)
     splits = split_images(data)
-    module = make_classifier(config.subject, data.num_classes)
-    training = image_recipe(module, len(splits.train))
-    if config.epochs is not None:
-        training = replace(training, epochs=config.epochs)
-    recipe = Recipe(module, training, splits, data.fingerprint, cache)
-    setup = Setup(config, recipe, [], [])
     check_samples(config, len(splits.train))
+    scenarios = scenarios_of(config, splits)
+    splits = splits if scenarios else on_device(splits)
     requests = [()] if config.forget_samples else config.requests(data.num_classes)
-    shapes = site_shapes(module, splits.train.x, config.site)
+    recipe = make_recipe(config, data.fingerprint, splits, scenarios, cache)
+    setup = Setup(config, recipe, [], [])
+    shapes = site_shapes(recipe.module, splits.train.x, config.site)
     if isinstance(config, ActionOptions):
-        check_search_memory(config, searches, shapes, config.seeds * len(requests))
+        count = len(scenarios) or len(requests)
+        check_search_memory(config, searches, shapes, config.seeds * count)
     seeds = range(config.seed, config.seed + config.seeds)
     train_subjects_ahead(recipe, seeds, open_mesh(config))
     for seed in tqdm(seeds, desc="train subjects"):
         subject = trained_subject(recipe, seed)
         options: dict[str, Any] = {"site": config.site, "reward": reward}
-        if config.forget_samples:
+        if scenarios:
+            tasks = [scenario.task(subject, **options) for scenario in scenarios]
+        elif config.forget_samples:
             tasks = [forget_samples(subject, splits, config.forget_samples, **options)]
         else:
             tasks = [forget_classes(subject, splits, request, **options) for request in requests]
         setup.tasks.extend(tasks)
         setup.seeds.extend([seed] * len(tasks))
     return setup
+
+
+def on_device(splits: Splits) -> Splits:
+    """The data with the inputs of every role where networks are run, copied there once for all."""
+    roles: dict[str, Any] = {
+        role: Examples(jnp.asarray(getattr(splits, role).x), getattr(splits, role).y)
+        for role in ROLES
+    }
+    return replace(splits, **roles)
+
+
+def make_recipe(
+    config: ForgetOptions,
+    fingerprint: str,
+    splits: Splits,
+    scenarios: Sequence[Scenario],
+    cache: Path,
+) -> Recipe:
+    """How the networks are trained; on the data of the scenarios, where these have their own."""
+    if scenarios and scenarios[0].data:
+        splits = scenarios[0].splits
+        fingerprint = f"{fingerprint}-{scenarios[0].data}"
+    module = make_classifier(config.subject, splits.num_classes)
+    training = image_recipe(module, len(splits.train))
+    if config.epochs is not None:
+        training = replace(training, epochs=config.epochs)
+    return Recipe(module, training, splits, fingerprint, cache)
 
 
 def check_samples(config: ForgetOptions, size: int) -> None:
@@ -182,3 +243,8 @@ def _retraining(
 
 
 _outputs = partial(role_outputs, roles=EVALUATED_ROLES)
+
+
+def make_evaluation() -> Evaluation:
+    """How the edits of one run are evaluated."""
+    return Evaluation(partial(SiteOutputs(), roles=EVALUATED_ROLES), EVALUATED_ROLES)

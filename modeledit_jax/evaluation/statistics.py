@@ -284,6 +284,23 @@ def tost(differences: ArrayLike, margin: float) -> float:
     return float(scipy.stats.t.sf(distance / standard_error, df=len(values) - 1))
 
 
+def noise_margin(differences: ArrayLike, level: float = 0.95, least: float = 0.0) -> float:
+    """How far apart two things of one kind are by chance: a margin for `tost`.
+
+    Args:
+      differences: of pairs that differ by chance alone, two retrainings say; any shape.
+      level: share of the pairs that lie within the margin.
+      least: the margin is not below it, where all pairs are equal.
+
+    Returns:
+      The quantile of the absolute differences.
+
+    Raises:
+      ValueError: a difference that is not finite.
+    """
+    return max(float(np.quantile(np.abs(_finite(differences)), level)), least)
+
+
 def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
     """Mean with its Student t-interval, for independent values that are roughly normal.
 

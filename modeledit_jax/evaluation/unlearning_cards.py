@@ -86,7 +86,7 @@ def _inside(layers: int = 2) -> list[MetricCard]:
     membership = MetricCard(
         "membership_gap",
         "how much better than Retrain's the losses tell forget examples of train from examples "
-        "that no network was trained on: of test, of the same classes where classes are forgotten",
+        "that no network was trained on: of test, and of the same kind but for single samples",
         "AUC of −loss, trained on against not − Retrain's",
         "loss attack of Yeom et al. 2018, as an AUC in place of a fitted threshold",
         "−1…1",

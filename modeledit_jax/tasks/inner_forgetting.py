@@ -57,8 +57,44 @@ class InnerMeasurement:
     seed: int = 0
 
 
+@dataclass(frozen=True)
+class Probes:
+    """What measurements of all networks of a task have in common.
+
+    Attributes:
+      draws: rows of train by number of shots, ``[draws, C, shots]``.
+      judged: forget examples of train whose accuracy says when they are relearned.
+      judged_label: theirs.
+      goal: accuracy at which they are.
+    """
+
+    draws: Mapping[int, np.ndarray]
+    judged: Array
+    judged_label: Array
+    goal: float
+
+
+def make_probes(task: Task, settings: InnerMeasurement = InnerMeasurement()) -> Probes:
+    """The probes of a task, by which all its networks are measured."""
+    sets = task.roles["train"]
+    label = np.asarray(sets.label)
+    rows = _judged(sets, settings.judged)
+    return Probes(
+        {
+            shots: draw_shots(label, shots, settings.draws, settings.seed)
+            for shots in settings.shots
+        },
+        jnp.asarray(np.asarray(sets.x)[rows]),
+        jnp.asarray(label[rows]),
+        settings.recovered * _forget_accuracy(task),
+    )
+
+
 def inner_measurements(
-    task: Task, params: Params, settings: InnerMeasurement = InnerMeasurement()
+    task: Task,
+    params: Params,
+    settings: InnerMeasurement = InnerMeasurement(),
+    probes: Probes | None = None,
 ) -> dict[str, float]:
     """Measures one network; numbers of different networks of a task may be compared.
 
@@ -66,17 +102,19 @@ def inner_measurements(
       task: the unlearning task, whose roles ``train`` and ``test`` are read.
       params: of the network, of the shapes of the subject's.
       settings: how.
+      probes: of the task and the settings, where several networks are measured; None: made here.
 
     Returns:
       ``prototype_<shots>_layer_<k>``: `prototype_recall` of the forget examples of test, by what
       the k-th layer from the end reads, of dense layers; ``relearn_steps`` and
       ``relearn_steps_fresh``, of the network and of it with a new last layer, ``steps`` where the
       forgotten is not relearned; ``membership_auc``, the probability that the loss of a forget
-      example is less than that of one the network was not trained on (for classes of test's forget
-      set, else of its retain set).
+      example is less than that of one the network was not trained on (of test's forget set; for
+      single samples, which have none, of its retain set).
     """
-    found = _prototype_recalls(task, params, settings)
-    found |= _relearn_steps(task, params, settings)
+    probes = make_probes(task, settings) if probes is None else probes
+    found = _prototype_recalls(task, params, probes)
+    found |= _relearn_steps(task, params, settings, probes)
     found["membership_auc"] = _membership_auc(task, params)
     return found
 
@@ -134,20 +172,16 @@ def _read_by(apply: Apply, params: Params, x: Array, path: str) -> Float[Array, 
     return split.tapped(leaves, features, taps)[1][path].mean(axis=1)
 
 
-def _prototype_recalls(task: Task, params: Params, settings: InnerMeasurement) -> dict[str, float]:
+def _prototype_recalls(task: Task, params: Params, probes: Probes) -> dict[str, float]:
     train, test = task.roles["train"], task.roles["test"]
-    label = np.asarray(train.label)
-    draws = {
-        shots: draw_shots(label, shots, settings.draws, settings.seed) for shots in settings.shots
-    }
-    rows = np.unique(np.concatenate([own.reshape(-1) for own in draws.values()]))
+    rows = np.unique(np.concatenate([own.reshape(-1) for own in probes.draws.values()]))
     apply = task.subject.apply
-    support = hidden_features(apply, params, jnp.asarray(train.x[rows]))
+    support = hidden_features(apply, params, jnp.asarray(np.asarray(train.x)[rows]))
     query = hidden_features(apply, params, jnp.asarray(test.x))
     against = (jnp.asarray(test.label), jnp.asarray(test.weights["forget"]))
     found = {}
     for back, name in enumerate(reversed(support), start=1):
-        for shots, own in draws.items():
+        for shots, own in probes.draws.items():
             places = jnp.asarray(np.searchsorted(rows, own))
             recall = _recall(support[name], places, query[name], *against)
             found[f"prototype_{shots}_layer_{back}"] = float(recall)
@@ -155,6 +189,7 @@ def _prototype_recalls(task: Task, params: Params, settings: InnerMeasurement) -
 
 
 _recall = jax.jit(prototype_recall)
+_auc = jax.jit(auc)
 _predict = jax.jit(predict, static_argnums=(0, 3))
 
 
@@ -168,17 +203,19 @@ def _forget_accuracy(task: Task) -> float:
     """Of the unedited network, on the forget examples of train."""
     sets = task.roles["train"]
     rows = np.flatnonzero(np.asarray(sets.weights["forget"]) > 0)
-    logits = _predict(task.subject.apply, task.subject.params, jnp.asarray(sets.x[rows]))
-    return float(correct(logits, jnp.asarray(sets.label[rows])).mean())
+    x, label = np.asarray(sets.x)[rows], np.asarray(sets.label)[rows]
+    logits = _predict(task.subject.apply, task.subject.params, jnp.asarray(x))
+    return float(correct(logits, jnp.asarray(label)).mean())
 
 
-def _relearn_steps(task: Task, params: Params, settings: InnerMeasurement) -> dict[str, float]:
+def _relearn_steps(
+    task: Task, params: Params, settings: InnerMeasurement, probes: Probes
+) -> dict[str, float]:
     """Steps until the forgotten is relearned, of the network and of it with a new last layer."""
     sets, apply = task.roles["train"], task.subject.apply
-    rows = _judged(sets, settings.judged)
-    judged = (jnp.asarray(sets.x[rows]), jnp.asarray(sets.label[rows]))
+    judged = (probes.judged, probes.judged_label)
     examples = (jnp.asarray(sets.x), jnp.asarray(sets.label))
-    goal = jnp.float32(settings.recovered * _forget_accuracy(task))
+    goal = jnp.float32(probes.goal)
     last = get_leaves(params, layers_in_order(apply, params, examples[0][:1])[-1])
     setup = (apply, weight_paths(params), settings)
     found: dict[str, list[float]] = {"relearn_steps": [], "relearn_steps_fresh": []}
@@ -232,13 +269,14 @@ def _relearned(
 def _membership_auc(task: Task, params: Params) -> float:
     """Of minus the loss, members against examples of the same kind that are none."""
     train, test = task.roles["train"], task.roles["test"]
-    kind = "forget" if getattr(task, "forget_classes", ()) else "retain"
+    kind = "retain" if getattr(task, "samples", False) else "forget"
     losses = []
     for sets, name in ((train, "forget"), (test, kind)):
         rows = np.flatnonzero(np.asarray(sets.weights[name]) > 0)
-        logits = _predict(task.subject.apply, params, jnp.asarray(sets.x[rows])).astype(jnp.float32)
-        losses.append(cross_entropy(logits, jnp.asarray(sets.label[rows])))
+        x, label = np.asarray(sets.x)[rows], np.asarray(sets.label)[rows]
+        logits = _predict(task.subject.apply, params, jnp.asarray(x)).astype(jnp.float32)
+        losses.append(cross_entropy(logits, jnp.asarray(label)))
     if not all(len(own) for own in losses):
         return math.nan
     member = jnp.concatenate([jnp.ones(len(losses[0])), jnp.zeros(len(losses[1]))])
-    return float(auc(-jnp.concatenate(losses), member.astype(jnp.int32)))
+    return float(_auc(-jnp.concatenate(losses), member.astype(jnp.int32)))

@@ -1,13 +1,14 @@
 """Machine unlearning: forget classes, or single training samples, and keep everything else."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
+from jaxtyping import Bool, Int
 
 from modeledit_jax.data.arrays import row_numbers, whole_numbers
 from modeledit_jax.data.images.splits import Splits, check_splits
@@ -33,10 +34,13 @@ class UnlearningTask(Task):
     Attributes:
       forget_classes: the classes to forget, where the task is to forget classes.
       head_bias: path of the output layer's bias, for editors that act on the outputs.
+      samples: whether single training samples are forgotten, of which held-out roles have no others
+        of their kind.
     """
 
     forget_classes: tuple[int, ...] = ()
     head_bias: str | None = None
+    samples: bool = False
 
 
 LARGEST_EDIT_SIZE = 10.0
@@ -60,6 +64,11 @@ def _lost_probability(sets: Sets, edit: EditedWeights) -> Array:
     return 1.0 - sets["forget"].probability()
 
 
+def _as_unseen(sets: Sets, edit: EditedWeights) -> Array:
+    gap = sets["forget"].probability() - sets["retain"].probability()
+    return 1.0 - jnp.abs(gap)
+
+
 def _edit_size(sets: Sets, edit: EditedWeights) -> Array:
     return -jnp.minimum(edit.size(), LARGEST_EDIT_SIZE)
 
@@ -67,6 +76,7 @@ def _edit_size(sets: Sets, edit: EditedWeights) -> Array:
 REWARD_KINDS = {
     "accuracy": (_retained_accuracy, _lost_accuracy),
     "soft": (_retained_probability, _lost_probability),
+    "unseen": (_retained_probability, _as_unseen),
 }
 
 
@@ -79,6 +89,9 @@ def unlearning_reward(
       kind: ``"accuracy"``: U is the accuracy on ``retain``, F one minus the accuracy on ``forget``
         (Malik 2026). ``"soft"``: the mean probability of the true class in place of accuracy,
         which is differentiable, tells apart edits of equal accuracy, and generalizes better.
+        ``"unseen"``: as soft, with F one minus the distance of the mean probabilities on ``forget``
+        and on ``retain``: for single samples, which a network that never saw them classifies as
+        well as the held-out ones of ``retain``.
       utility, forgetting: weights of U and F, at least 0.
       edit_size: weight of S, the relative size of the edit up to `LARGEST_EDIT_SIZE`, at least 0;
         0 leaves the part out.
@@ -153,11 +166,14 @@ def forget_classes(
             )
         if forget.all():
             raise ValueError(f"the role {role} has no example of a class to retain: give it some")
-        return _evaluation_sets(examples, forget)
+        return forget_sets(examples, forget)
 
     roles = {role: sets(role) for role in ROLES}
     name = "forget-" + "-".join(map(str, chosen))
-    return _task(name, subject, roles, site, reward, head_bias, chosen, splits.num_classes)
+    return unlearning_task(
+        name, subject, roles, splits.num_classes, classes=chosen, site=site, reward=reward,
+        head_bias=head_bias,
+    )  # fmt: skip
 
 
 def forget_in_turn(
@@ -223,28 +239,40 @@ def forget_samples(
       ValueError: no row, one outside the training set, a mask of another length, no integers; or as
         `forget_classes`.
     """
+    rows = row_numbers(indices, _rows_of_train(splits), "sample indices", "the training set")
+    name = f"forget-{rows.size}-samples"
+    return unlearning_task(
+        name, subject, sample_roles(splits, rows), splits.num_classes, samples=True, site=site,
+        reward=reward, head_bias=head_bias,
+    )  # fmt: skip
+
+
+def _rows_of_train(splits: Splits) -> int:
     check_splits(splits)
-    size = len(splits.train.y)
-    rows = row_numbers(indices, size, "sample indices", "the training set")
+    return len(splits.train.y)
+
+
+def sample_roles(splits: Splits, rows: Int[np.ndarray, " k"]) -> dict[str, EvaluationSets]:
+    """The sets of `forget_samples`, of rows of ``splits.train``.
+
+    Raises:
+      ValueError: a role without examples.
+    """
     x, y = np.asarray(splits.train.x), np.asarray(splits.train.y)
 
     def sets(role: str) -> EvaluationSets:
         if role == "train":
-            return _evaluation_sets(splits.train, np.isin(np.arange(size), rows))
+            return forget_sets(splits.train, np.isin(np.arange(len(y)), rows))
         examples = getattr(splits, role)
         if len(examples.y) == 0:
             raise ValueError(f"the role {role} has no example to retain: give it some")
-        joined = Examples(
-            np.concatenate([examples.x, x[rows]]), np.concatenate([examples.y, y[rows]])
-        )
-        return _evaluation_sets(joined, np.arange(len(joined)) >= len(examples))
+        return added_to_forget(examples, Examples(x[rows], y[rows]))
 
-    roles = {role: sets(role) for role in ROLES}
-    name = f"forget-{rows.size}-samples"
-    return _task(name, subject, roles, site, reward, head_bias, (), splits.num_classes)
+    return {role: sets(role) for role in ROLES}
 
 
-def _evaluation_sets(examples: Examples, forget: np.ndarray) -> EvaluationSets:
+def forget_sets(examples: Examples, forget: Bool[np.ndarray, " n"]) -> EvaluationSets:
+    """Examples of which those are to be forgotten that are marked, and the others retained."""
     return EvaluationSets(
         x=examples.x,
         targets=examples.y,
@@ -255,16 +283,41 @@ def _evaluation_sets(examples: Examples, forget: np.ndarray) -> EvaluationSets:
     )
 
 
-def _task(
+def added_to_forget(retain: Examples, forget: Examples) -> EvaluationSets:
+    """Examples to retain, and others behind them to forget."""
+    x, y = (
+        np.concatenate([np.asarray(a), b]) for a, b in ((retain.x, forget.x), (retain.y, forget.y))
+    )
+    joined = Examples(x, y)
+    return forget_sets(joined, np.arange(len(joined)) >= len(retain))
+
+
+def unlearning_task(
     name: str,
     subject: Subject,
-    roles: dict[str, EvaluationSets],
-    site: str | Sequence[str],
-    reward: Reward | RewardFunction | None,
-    head_bias: str | None,
-    classes: tuple[int, ...],
+    roles: Mapping[str, EvaluationSets],
     num_classes: int,
+    *,
+    classes: tuple[int, ...] = (),
+    samples: bool = False,
+    site: str | Sequence[str] = "fc2/kernel",
+    reward: Reward | RewardFunction | None = None,
+    head_bias: str | None = "head/bias",
 ) -> UnlearningTask:
+    """The task to forget the set ``forget`` of the roles and to keep their ``retain``.
+
+    Args:
+      name: of the task.
+      subject: the trained classifier.
+      roles: sets of the four roles.
+      num_classes: of the labels.
+      classes: whole classes that are forgotten; none where it is about something else.
+      samples: see `UnlearningTask`.
+      site, reward, head_bias: as of `forget_classes`.
+
+    Raises:
+      ValueError: as `forget_classes`.
+    """
     check_subject(subject)
     outputs = sample_outputs(subject, roles["reward"].x)
     if outputs is not None:
@@ -278,6 +331,7 @@ def _task(
         site=find_site(subject, site),
         forget_classes=classes,
         head_bias=bias,
+        samples=samples,
     )
 
 

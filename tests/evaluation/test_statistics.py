@@ -12,6 +12,7 @@ from modeledit_jax.evaluation.statistics import (
     holm,
     interquartile_mean,
     mean_interval,
+    noise_margin,
     paired_difference,
     probability_of_improvement,
     stratified_bootstrap,
@@ -241,3 +242,14 @@ def test_mean_interval_matches_scipy(rng):
 def test_scores_must_be_a_finite_matrix(scores):
     with pytest.raises(ValueError):
         stratified_bootstrap(scores)
+
+
+def test_noise_margin_holds_its_share_of_the_pairs(rng):
+    differences = rng.normal(size=(4, 5, 50))
+    margin = noise_margin(differences)
+    assert np.mean(np.abs(differences) <= margin) == pytest.approx(0.95, abs=1e-3)
+    assert margin == pytest.approx(scipy.stats.norm.ppf(0.975), abs=0.15)
+    assert noise_margin(-differences) == margin
+    assert noise_margin(np.zeros(3), least=0.01) == 0.01 and noise_margin([0.2], least=0.01) == 0.2
+    with pytest.raises(ValueError, match="finite"):
+        noise_margin([np.nan])

@@ -13,7 +13,12 @@ from tests.experiments.option_rows import run_row, untried
 SMALL = {"seeds": "1", "epochs": "1", "budget": "20", "forget_class": "1", "worlds": "shift"}
 ROWS = [
     {"dataset": "mnist", "parametrization": "per-weight", "worlds": "mask shift"},
-    {"dataset": "fashion_mnist", "parametrization": "per-row", "subject": "cnn"},
+    {
+        "dataset": "fashion_mnist",
+        "parametrization": "per-row",
+        "subject": "cnn",
+        "reward": "unseen",
+    },
     {"dataset": "npz", "npz_path": "own.npz", "parametrization": "per-column"},
     {"forget_class": "all", "reward": "accuracy", "worlds": "mask"},
 ]

@@ -34,11 +34,11 @@ FORGET = [
     {"dataset": "mnist", "parametrization": "per-weight", "observation": "time",
      "methods": "ppo-mask", "forget_class": "3"},
     {"dataset": "fashion_mnist", "parametrization": "per-row", "subject": "cnn",
-     "precision": "tf32"},
+     "precision": "tf32", "reward": "unseen"},
     {"dataset": "npz", "npz_path": "own.npz", "parametrization": "per-column",
      "observation": "weights", "methods": "ppo-shift", "precision": "bfloat16"},
     {"forget_class": "all", "reward": "accuracy"},
-    {"methods": " ".join(OTHERS), "forget_class": "7"},
+    {"methods": " ".join(OTHERS), "forget_class": "7", "budget": "160"},
 ]  # fmt: skip
 MITIGATE = [
     {"methods": " ".join(SEARCHES), "budget": "40"},

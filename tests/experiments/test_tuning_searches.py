@@ -136,8 +136,8 @@ def test_the_best_settings_become_a_preset(config, monkeypatch):
     ("changes", "message"),
     [
         (
-            {"methods": ("ridge",)},
-            "no grid of settings for RidgeEditor: this command tunes",
+            {"methods": ("random-edit",)},
+            "no grid of settings for RandomEdit: this command tunes",
         ),
         ({"methods": ("openes",)}, "unknown method 'openes'"),
         ({"horizon": 2}, "no grid of settings for OpenES"),

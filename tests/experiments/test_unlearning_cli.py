@@ -126,6 +126,27 @@ def test_a_run_is_not_overwritten(finished, capsys):
         ({"resume": True}, ["no run to resume"]),
         ({"reward": "nothing.here:f"}, ["nothing.here"]),
         ({"reward": "other"}, ["--reward", "soft"]),
+        ({"scenario": "poison"}, ["--scenario must be one of classes, random"]),
+        ({"scenario": "random", "forget_class": "3"}, ["random draws from all classes"]),
+        ({"scenario": "random", "forget_share": 1.0}, ["--forget-share must lie between 0 and 1"]),
+        ({"scenario": "random", "forget_share": 1e-9}, ["a share of 1e-09", "between 0 and 1"]),
+        ({"scenario": "random", "forget_samples": (1,)}, ["leave out --forget-samples"]),
+        ({"scenario": "random", "prototype_penalty": 1.0}, ["are about classes"]),
+        ({"toward_retrain": True}, ["--retrains 1: edits are measured against the first"]),
+        (
+            {"toward_retrain": True, "retrains": 2, "reward": "accuracy"},
+            ["--toward-retrain is a reward of its own: leave out --reward"],
+        ),
+        ({"forget_share": 0.1}, ["--forget-share is about the scenarios random, backdoor"]),
+        ({"scenario": "sub-class", "forget_class": "2,3"}, ["choose one label of a pair"]),
+        ({"scenario": "backdoor", "forget_class": "1,2"}, ["is about 1 class(es)", "got", "1,2"]),
+        ({"scenario": "backdoor", "forget_class": "all"}, ["is about 1 class(es)", "all"]),
+        ({"scenario": "confusion", "forget_class": "3"}, ["is about 2 class(es)"]),
+        ({"scenario": "in-turn", "forget_class": "3"}, ["is about 2 or more classes"]),
+        (
+            {"scenario": "in-turn", "horizon": 2, "methods": ("ppo-shift",)},
+            ["edits once for each class: leave out --horizon"],
+        ),
     ],
 )  # fmt: skip
 def test_mistakes_name_their_cure_and_leave_no_run_behind(small, tmp_path, capsys, changes, parts):

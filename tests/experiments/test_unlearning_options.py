@@ -64,6 +64,16 @@ ROWS = [
         "methods": "ppo-shift snes-mask openes-shift ridge",
         "retrains": "2",
     },
+    {"scenario": "random", "forget_share": "0.2", "reward": "unseen", "methods": "ppo-shift ft"},
+    {
+        "scenario": "sub-class",
+        "methods": "ridge snes-shift",
+        "toward_retrain": FLAG,
+        "retrains": "2",
+    },
+    {"scenario": "backdoor", "methods": "snes-shift neggrad-plus", "deep_metrics": FLAG},
+    {"scenario": "confusion", "methods": "ppo-shift influence"},
+    {"scenario": "in-turn", "forget_class": "3,5", "methods": "ppo-shift ridge"},
     {"mesh": "population=8", "methods": "ppo-mask random-search-shift", "memory": "5MB"},
 ]
 

@@ -31,6 +31,7 @@ GRIDS: dict[str, dict[str, tuple[float, ...]]] = {  # six trials each
     "ExactUnlearning": {"learning_rate": (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02)},
     "L1Sparse": {"learning_rate": (0.01, 0.03, 0.1), "sparsity": (1e-4, 5e-4)},
     "GradientAscent": {"learning_rate": STEP_SIZES, "steps": (20, 100)},
+    "NegGradPlus": {"learning_rate": (0.003, 0.01), "alpha": (0.95, 0.98, 0.995)},
     "RandomLabel": {"learning_rate": (0.003, 0.01, 0.03), "retain_weight": (1.0, 30.0)},
     "SalUn": {"learning_rate": (0.003, 0.01, 0.03), "retain_weight": (1.0, 30.0)},
     "BoundaryShrink": {"learning_rate": STEP_SIZES, "steps": (20, 100)},
@@ -40,7 +41,10 @@ GRIDS: dict[str, dict[str, tuple[float, ...]]] = {  # six trials each
     "SSD": {"selection": (1.0, 2.0, 5.0), "dampening": (1.0, 0.1)},
     "FisherForgetting": {"noise": (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)},
     "Influence": {"strength": (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)},
+    "RidgeEditor": {"weight": (0.3, 1.0, 3.0), "margin": (2.0, 5.0)},
+    "ProjectionEditor": {"strength": (0.5, 0.75, 1.0, 1.25, 1.5, 2.0)},
     "PrototypeProjection": {"strength": (0.5, 0.75, 1.0, 1.25, 1.5, 2.0)},
+    "NeuronAblation": {"max_neurons": (1, 2, 4, 8, 16, 32)},
 }
 LONG_HORIZON = {"population": (10,), "std": (0.15, 0.3), "learning_rate": (0.2, 0.5, 1.25)}
 """Six trials of PPO for episodes of several edits, which add up."""

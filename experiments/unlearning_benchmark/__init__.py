@@ -1,0 +1,1 @@
+"""Every editor of the unlearning family against retraining, with intervals and tests."""
