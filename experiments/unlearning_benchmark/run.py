@@ -21,7 +21,7 @@ from experiments.unlearning_benchmark.distributions import (
 from experiments.unlearning_benchmark.report import write_report
 from modeledit_jax.report.serialization import cached_rows
 from modeledit_jax.report.table import Row
-from modeledit_jax.run.files import cached_json
+from modeledit_jax.run.digested_json import cached_json
 from modeledit_jax.tasks.inner_forgetting import (
     InnerMeasurement,
     Probes,
