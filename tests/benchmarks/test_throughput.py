@@ -177,9 +177,9 @@ def test_targets_are_judged_by_their_bounds():
         "peak_fraction_mask",
         "flatness_mask",
         "environment_depth_2",
-        "ppo_share_weights",
+        "ppo_share_time",
     ]
-    made_up = dict(zip(names, (10.0, 0.49, 1.2, 0.5, 1.21, 1.11, 0.3), strict=True))
+    made_up = dict(zip(names, (10.0, 0.49, 1.2, 0.5, 1.21, 1.11, 0.15), strict=True))
     ratios = {name: {"median": value} for name, value in made_up.items()}
     judged = judge({"all": {"ratios": ratios}}, TINY)
     passed = [target["passed"] for target in judged]

@@ -60,6 +60,8 @@ def build(name):
         "module": MODULES[family],
         "training": TrainingConfig(epochs=1, batch_size=20),
         "steps": 5,
+        "cycle": 2,  # of SCRUB, which forgets from the second on
+        "ascents": 1,
         "observation": "time",
         "refits": 1,
         "trials": 1,

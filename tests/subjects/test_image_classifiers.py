@@ -41,7 +41,7 @@ def test_mlp_equals_numpy():
 @pytest.mark.parametrize("kind", [MLP, CNN])
 def test_other_activations(kind):
     """The last hidden layer by hand; all layers use the same function."""
-    x = jax.random.normal(jax.random.key(2), (5, 4, 4, 2))
+    x = jax.random.normal(jax.random.key(2), (5, 6, 6, 2))
     params = _init(kind(4, hidden=(7, 6)), x)
     functions = {
         "relu": lambda z: np.maximum(z, 0),
