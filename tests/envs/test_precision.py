@@ -166,7 +166,7 @@ def test_the_edit_is_evaluated_in_float32():
     found = evaluator.outputs(0, {"fc2/kernel": kernel}, "test")
     whole = task().subject.apply(result.params, jnp.asarray(task().roles["test"].x))
     np.testing.assert_allclose(found, whole, rtol=1e-5, atol=1e-5)
-    assert evaluator.task_params()[0].features.per_example[0].dtype == jnp.bfloat16
+    assert env.default_params.features.per_example[0].dtype == jnp.bfloat16
     assert evaluator.features(0, "reward").per_example[0].dtype == jnp.float32
     (many,) = me.edit_many(search, [task()], KEY)
     assert many.params["fc2"]["kernel"].dtype == jnp.float32

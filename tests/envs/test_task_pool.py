@@ -109,12 +109,16 @@ def test_all_tasks_turn_up():
 def test_drawn_examples_are_the_same_for_all_tasks_and_score_them():
     env, pool = _pool()
     drawn = _draw(env, pool, KEY, 4, 25)
-    assert {leaf.shape[:2] for leaf in jax.tree.leaves(drawn.features.per_example)} == {(4, 25)}
+    (cached,) = drawn.features.per_example  # arranged: examples come last
+    assert (len(cached), cached.shape[-1]) == (4, 25)
     rows = None
     for place, index in enumerate(_which(drawn)):
         own, whole = jax.tree.map(lambda leaf, i=place: leaf[i], drawn), pool.task(index)
         # Rows are found again by their cached features, which are all different.
-        (part,), (features,) = own.features.per_example, whole.features.per_example
+        (part,), (features,) = (
+            jax.tree.map(lambda leaf: np.moveaxis(leaf, -1, 0), data.features.per_example)
+            for data in (own, whole)
+        )
         distance = np.abs(part[:, None] - features[None]).reshape(25, N, -1).max(axis=-1)
         found = distance.argmin(axis=1)
         assert np.all(distance[np.arange(25), found] == 0) and len(set(found)) == 25
