@@ -273,7 +273,7 @@ def _searched(
             mesh=open_mesh(config),
             memory=memory_budget(config),
             report=report,
-            announce=lambda line: tqdm.write(f"{method.name}: {line}"),
+            announce=lambda line: tqdm.write(f"{method.name}: {line}", file=sys.stderr),
         )
     plans = np.stack([result.trace.plans for result in found])
     leaves = [get_leaves(one.params, task.site) for one, task in zip(found, tasks, strict=True)]

@@ -148,7 +148,8 @@ def test_output_that_nobody_reads_ends_a_run_that_is_whole(tmp_path):
         "unlearning", tmp_path / "run", tmp_path / "cache", stderr=subprocess.PIPE
     )  # fmt: skip
     process.stdout.close()
-    errors = process.stderr.read()
+    with process.stderr:
+        errors = process.stderr.read()
     assert process.wait() == 128 + signal.SIGPIPE and b"Traceback" not in errors
     assert (tmp_path / "run" / "report.md").exists()
 

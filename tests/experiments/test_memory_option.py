@@ -40,7 +40,7 @@ def test_a_small_memory_takes_less_at_a_time_and_finds_the_same(tmp_path, capsys
             assert code == 2 and "the memory budget of 20 KB is too small for one" in said.err
             continue
         assert code == 0
-        (line,) = [line for line in said.out.splitlines() if "memory: at most" in line]
+        (line,) = [line for line in said.err.splitlines() if "memory: at most" in line]
         assert line.startswith("snes-shift: ") and (", 1 side by side, 5 cand" in line) == (
             name == "little"
         )
