@@ -1,18 +1,23 @@
 """What a command and its terminal or scheduler have to do with each other."""
 
+import _thread
 import codecs
 import signal
 import sys
+import threading
 import unicodedata
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 _ASCII = {"−": "-", "–": "-", "…": "...", "≤": "<=", "≥": ">=", "±": "+/-", "×": "x", "·": "*"}
 
 _ENDING_SIGNALS = ("SIGTERM", "SIGHUP")
 """Of schedulers and of a terminal that is closed; Windows has but the first."""
+
+_AGAIN = 0.05  # seconds until a signal that was lost is raised again
 
 
 class Terminated(KeyboardInterrupt):
@@ -25,7 +30,11 @@ class Terminated(KeyboardInterrupt):
 
 @contextmanager
 def signals_interrupt() -> Iterator[None]:
-    """Signals that end a process raise `Terminated` in it, in the main thread alone."""
+    """Signals that end a process raise `Terminated` in it, in the main thread alone.
+
+    Python ignores what is raised in finalizers and in callbacks of its garbage collector, of which
+    JAX has one: a signal that comes just then, Ctrl-C as well, is raised once more.
+    """
 
     def end(number: int, frame: FrameType | None) -> None:
         raise Terminated(number)
@@ -38,9 +47,24 @@ def signals_interrupt() -> Iterator[None]:
         before = {number: signal.signal(number, end) for number in heard}
     except ValueError:  # not the main thread: signals are not ours
         before = {}
+    timers: list[threading.Timer] = []
+    report = sys.unraisablehook
+
+    def raise_again(ignored: Any) -> None:
+        if not isinstance(ignored.exc_value, KeyboardInterrupt):
+            return report(ignored)
+        number = getattr(ignored.exc_value, "number", signal.SIGINT)
+        timers.append(threading.Timer(_AGAIN, _thread.interrupt_main, (number,)))
+        timers[-1].daemon = True
+        timers[-1].start()
+
+    sys.unraisablehook = raise_again
     try:
         yield
     finally:
+        sys.unraisablehook = report
+        for timer in timers:
+            timer.cancel()
         for number, handler in before.items():
             signal.signal(number, handler)
 

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -56,6 +57,43 @@ def test_a_signal_is_an_interrupt_and_handlers_come_back(number, request):
         signal.pause()
     assert isinstance(info.value, Terminated) and info.value.number == number
     assert signal.getsignal(number) is before
+
+
+class _Interrupted:
+    """A signal comes while it is finalized, where Python ignores what its handler raises."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def __del__(self):
+        signal.raise_signal(self.number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_a_finalizer_is_not_lost(number, request):
+    own = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+    outside = signal.signal(number, own)
+    request.addfinalizer(lambda: signal.signal(number, outside))
+    hook = sys.unraisablehook
+    with pytest.raises(KeyboardInterrupt) as info, signals_interrupt():
+        _Interrupted(number)
+        for _ in range(100):
+            time.sleep(0.05)
+    assert getattr(info.value, "number", signal.SIGINT) == number
+    assert sys.unraisablehook is hook
+
+
+def test_other_errors_of_finalizers_are_reported_as_ever(monkeypatch):
+    seen = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda ignored: seen.append(ignored.exc_type))
+
+    class Broken:
+        def __del__(self):
+            raise OSError
+
+    with signals_interrupt():
+        Broken()
+    assert seen == [OSError]
 
 
 def test_what_was_told_to_be_ignored_is(monkeypatch):
