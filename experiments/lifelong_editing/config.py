@@ -10,6 +10,7 @@ from experiments.common.options import MeshOptions, RunOptions, open_mesh
 
 Facts = Annotated[int, Range(1, 1_000_000)]
 LessonFacts = Annotated[int, Range(0, 1_000_000)]
+Contexts = Annotated[int, Range(0, 100)]
 Width = Annotated[int, Range(8, 1_000_000)]
 
 CORPORA = ("fact-world", "counterfact", "zsre")
@@ -144,7 +145,7 @@ class Config(FactOptions, MeshOptions):
     fraction: Annotated[float, Range(0, 1)] | None = None
     """Share of the modules that HiEdit and its controls change at once; default: that of the
     preset, 0.5."""
-    contexts: Annotated[int, Range(0, 100)] | None = None
+    contexts: Contexts | None = None
     """Texts sampled from the model, in front of the prompt, that closed-form methods edit under
     besides the prompt alone; default: those of the preset, 5. Each costs as much as the prompt."""
     statistics: Path | None = None

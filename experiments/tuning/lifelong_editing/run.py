@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from experiments.common.options import run_folder
-from experiments.lifelong_editing.methods import build_method
+from experiments.lifelong_editing.methods import build_method, load_methods
 from experiments.lifelong_editing.setup import Setup, check_modules, prepare, setup_for
 from experiments.tuning.lifelong_editing.config import TuneConfig
 from experiments.tuning.searches import write_tuning
@@ -86,14 +86,16 @@ def run(config: TuneConfig) -> Path:
     check_modules(config)
     settings = grids(config)
     tried = {name: trials(grid) for name, grid in settings.items()}
-    methods = [build_method(_preset(config, name)) for name in tried]
+    presets = load_methods(tuple(tried), config)
+    methods = [build_method(preset) for preset in presets]
     scores = np.zeros((config.seeds, len(tried), max(map(len, tried.values()))))
     with Progress("tuning", scores.size, SHOWN) as bars:
         for place in range(config.seeds):
             setup = prepare(config, config.seed + place, bars.reporter, methods)
             setups = {setup.model.modules: setup}
-            for number, name in enumerate(tried):
-                scores[place, number] = run_trials(config, setups, name, tried[name], bars)
+            for number, preset in enumerate(presets):
+                grid = tried[preset.name]
+                scores[place, number, : len(grid)] = run_trials(config, setups, preset, grid, bars)
     means = dict(zip(tried, scores.mean(0), strict=True))
     found = {
         name: sorted(
@@ -113,12 +115,11 @@ def run(config: TuneConfig) -> Path:
 def run_trials(
     config: TuneConfig,
     setups: dict[tuple[str, ...], Setup],
-    name: str,
+    preset: Preset,
     grid: Sequence[Trial],
     bars: Progress,
 ) -> list[float]:
     """The mean of four of every setting of a method; of a given model that with what stays."""
-    preset = _preset(config, name)
     setup = setup_for(config, preset, setups)
     measure = "overall" if config.model is None else "overall_unedited"
     scores = []
@@ -127,20 +128,14 @@ def run_trials(
             build_method(preset.with_settings(trial)),
             setup.task,
             jax.random.key(setup.seed),
-            folder=run_folder(config) / f"{name}-{number}" / f"seed-{setup.seed}",
+            folder=run_folder(config) / f"{preset.name}-{number}" / f"seed-{setup.seed}",
             reporter=bars.reporter,
-            name=name,
+            name=preset.name,
             asked=1,
         )
         scores.append(found.metrics[measure])
         bars.one_done()
     return scores
-
-
-def _preset(config: TuneConfig, name: str) -> Preset:
-    preset = load_preset(name, "lifelong")
-    preset = preset if config.model is None else preset.for_pretrained()
-    return preset.with_options(meta_updates=config.meta_updates, memory=config.memory)
 
 
 def write_followers(config: TuneConfig, name: str, settings: Trial) -> None:
