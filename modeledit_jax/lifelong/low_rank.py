@@ -67,6 +67,7 @@ def preconditioned_shift(
     ridge: float | Float[Array, ""],
     mask: Bool[Array, " n"] | None = None,
     asked: Float[Array, "n d_in"] | None = None,
+    others: Float[Array, "n n"] | None = None,
 ) -> LowRankUpdate:
     """The Δ that minimizes ``‖K Δ − D‖² + c tr(Δᵀ H⁻¹ Δ)``: `ridge_shift` is that of ``H = I``.
 
@@ -82,6 +83,8 @@ def preconditioned_shift(
       mask: rows that count; all if None.
       asked: Q, other keys at which the targets are meant: ``M = (cI + Q H Kᵀ)⁻¹ D``, as ROME's
         released code has it; None: K.
+      others: ``Σ K' H' K'ᵀ`` of further layers whose outputs add up to D with this one's
+        (`methods.layer_sharing`), zero where masked; None: this layer does it alone.
 
     Returns:
       ``K H`` and ``M = (cI + K H Kᵀ)⁻¹ D``.
@@ -89,10 +92,25 @@ def preconditioned_shift(
     keys, targets = _masked(keys, mask), _masked(targets, mask)
     spread = jnp.matmul(keys, preconditioner, precision=_HIGHEST)
     if asked is None:
-        return LowRankUpdate(spread, _solve(_system(keys, spread, ridge, mask), targets))
+        system = _system(keys, spread, ridge, mask)
+        if others is not None:
+            system = system + others
+        return LowRankUpdate(spread, _solve(system, targets))
     system = jnp.matmul(_masked(asked, mask), spread.T, precision=_HIGHEST)
     system = system + _diagonal(len(keys), ridge, mask, system.dtype)
     return LowRankUpdate(spread, jnp.linalg.solve(system, targets))
+
+
+def room(
+    keys: Float[Array, "n d_in"],
+    preconditioner: Float[Array, "d_in d_in"],
+    mask: Bool[Array, " n"] | None = None,
+) -> Float[Array, "n n"]:
+    """``K H Kᵀ``: how far outputs at the keys move under a change of unit cost ``tr(Δᵀ H⁻¹ Δ)``."""
+    keys = _masked(keys, mask)
+    spread = jnp.matmul(keys, preconditioner, precision=_HIGHEST)
+    found = jnp.matmul(spread, keys.T, precision=_HIGHEST)
+    return (found + found.T) / 2
 
 
 def remember(

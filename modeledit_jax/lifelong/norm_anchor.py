@@ -95,7 +95,9 @@ def _lengths(
         real = batch.real & (batch.subject_last >= 0)
         below = (layer, rows_before(model, model.params, facts, layer))
         delta = edit_values(model, kernels, facts, real, layer, search, *room, below=below).delta
-        keys = at_subjects(model.config, model.params, facts, below, slice(0, 1), {}, module)[:, 0]
+        bare = slice(0, 1)
+        (keys,) = at_subjects(model.config, model.params, facts, below, bare, {}, (module,))
+        keys = keys[:, 0]
         output = mlp_output(model.params, layer, keys)
         return jnp.linalg.norm((output + delta).astype(jnp.float32), axis=-1)
 

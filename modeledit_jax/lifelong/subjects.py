@@ -1,5 +1,7 @@
 """What a network says at the subjects of facts; nothing below the edited layers is run twice."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Float
@@ -30,9 +32,9 @@ def at_subjects(
     below: tuple[int, Float[Array, "n r l width"]],
     rows: slice,
     changes: Changes,
-    name: str,
-) -> Float[Array, "n k d"]:
-    """Inputs of a module, or the residual stream after a layer, at the subjects of some rows; the
+    names: Sequence[str],
+) -> tuple[Float[Array, "n k _"], ...]:
+    """Inputs of modules, or the residual stream after layers, at the subjects of some rows; the
     layers above are never run, for nobody asks for them."""
     layer, hidden = below
     part, hidden = jax.tree.map(lambda leaf: leaf[:, rows], (facts, hidden))
@@ -41,7 +43,10 @@ def at_subjects(
         leaf.reshape(-1, length) for leaf in (part.rows.tokens, part.rows.attention)
     )
     start = (layer, hidden.reshape(-1, length, hidden.shape[-1]))
-    seen = apply(config, params, tokens, attention, changes, (name,), start=start)[1][name]
+    seen = apply(config, params, tokens, attention, changes, tuple(names), start=start)[1]
     places = jnp.maximum(part.subject.reshape(-1), 0)
-    found = seen[jnp.arange(len(places)), places]
-    return found.reshape(-1, count, found.shape[-1]).astype(at_least_float32(found.dtype))
+    found = (seen[name][jnp.arange(len(places)), places] for name in names)
+    return tuple(
+        rows.reshape(-1, count, rows.shape[-1]).astype(at_least_float32(rows.dtype))
+        for rows in found
+    )

@@ -20,11 +20,8 @@ def test_inputs_and_streams_are_those_of_the_whole_network(model, facts):
         names = ("layers/1/mlp/down", "layers/1")
         seen = apply(config, params, edit.tokens, edit.attention, {}, names)[1]
         places = jnp.arange(len(edit.tokens)), batch.subject_last
-        return [
-            (at_subjects(config, params, rows, below, slice(0, 1), {}, name)[:, 0],
-             seen[name][places])
-            for name in names
-        ]  # fmt: skip
+        found = at_subjects(config, params, rows, below, slice(0, 1), {}, names)
+        return [(own[:, 0], seen[name][places]) for name, own in zip(names, found, strict=True)]
 
     for found, expected in both(model):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)

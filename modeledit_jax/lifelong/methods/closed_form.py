@@ -1,8 +1,9 @@
 """Editors that solve for the change: ROME, EMMET, MEMIT, MEMIT-seq and AlphaEdit.
 
 What the MLP of the last edited layer should say about each subject is optimized (`edit_values`);
-the edited layers then share the change in the least squares sense, each restrained by what it must
-not disturb (`low_rank.preconditioned_shift`): the inputs of ordinary text, and of earlier edits.
+the edited layers then share the change (`layer_sharing`) in the least squares sense, each
+restrained by what it must not disturb (`low_rank.preconditioned_shift`): the inputs of ordinary
+text, and of earlier edits.
 All of them are one formula with different preconditioners H:
 
 ==============  ====================================  =========
@@ -24,7 +25,7 @@ and the prompt after sampled contexts (`ClosedForm.contexts`).
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -43,16 +44,13 @@ from modeledit_jax.lifelong.key_statistics import (
     null_space_preconditioner,
     read_keys,
 )
-from modeledit_jax.lifelong.low_rank import preconditioned_shift, remember
+from modeledit_jax.lifelong.methods.layer_sharing import Preconditioners, share
 from modeledit_jax.lifelong.model import Changes, EditableModel, Kernels, commit
 from modeledit_jax.lifelong.norm_anchor import anchored, measured_length
 from modeledit_jax.lifelong.stream import StreamEditor, TrainingLoop, train_in_memory
 from modeledit_jax.lifelong.subjects import at_subjects, rows_before
 from modeledit_jax.lifelong.value_writer import WriterTraining, train_writer
 from modeledit_jax.types import Array, Field, Key
-
-Preconditioners: TypeAlias = dict[str, Array]
-"""H ``[d_in, d_in]`` of every edited module."""
 
 
 @struct.dataclass
@@ -84,6 +82,8 @@ class ClosedForm(StreamEditor):
         contexts (``"halves"``, MEMIT); the mean over all (``"mean"``) or the prompt alone
         (``"bare"``), the two consistent kinds of ROME (arXiv 2403.07175); or ``"released"``, ROME's
         code, which takes the direction from the mean and the length from the prompt alone.
+      sharing: how the layers divide the change (`layer_sharing`): ``"even"``, as MEMIT does, or
+        ``"least"``, so that text and earlier edits are moved least.
       layers: numbers of the layers whose ``mlp/down`` is edited, of those that the model allows;
         None: all but the network's last, above whose MLP nothing reads the subject.
       values: how the values are optimized.
@@ -105,6 +105,7 @@ class ClosedForm(StreamEditor):
     one_by_one: bool = False
     contexts: int = 5
     key: Literal["halves", "mean", "bare", "released"] = "halves"
+    sharing: Literal["even", "least"] = "even"
     layers: tuple[int, ...] | None = None
     values: ValueSearch = field(default_factory=ValueSearch)
     anchor: int = 0
@@ -318,8 +319,7 @@ class ClosedForm(StreamEditor):
     def _edit_together(
         self, model: EditableModel, kernels: Kernels, state: ClosedFormState, batch: FactBatch
     ) -> tuple[Changes, ClosedFormState]:
-        """The facts of a batch at once, one layer after another, each doing its share of the rest
-        (``memit_main.py``)."""
+        """The facts of a batch at once (``memit_main.py``)."""
         edited, facts = self.edited(model), self._rows(batch)
         real = batch.real & (batch.subject_last >= 0)
         lowest, top = min(edited), max(edited)
@@ -327,32 +327,36 @@ class ClosedForm(StreamEditor):
         read = partial(at_subjects, model.config, params)
         # All that is edited lies above: this part of the network is run once for every row.
         below = (lowest, rows_before(model, params, facts, lowest))
-        room = self.answer, self.window
+        sizes = self.answer, self.window
         value = edit_values(
-            model, kernels, facts, real, top, self.values, *room, below=below, start=state.writer
+            model, kernels, facts, real, top, self.values, *sizes, below=below, start=state.writer
         )
-        bare, stream = slice(0, 1), f"layers/{top}"
+        bare, stream = slice(0, 1), (f"layers/{top}",)
         asked = slice(0, 1 if self.key == "bare" else self.contexts + 1)
         wanted = value.delta
         if state.length is not None:
-            keys = read(facts, below, bare, {}, edited[top])[:, 0]
+            keys = read(facts, below, bare, {}, (edited[top],))[0][:, 0]
             output = mlp_output(params, top, keys)
             wanted = anchored(wanted, output, state.length)
-        goal = read(facts, below, bare, {}, stream)[:, 0] + wanted
-        changes: Changes = {}
-        remembered = dict(state.preconditioners)
-        for index, (_, module) in enumerate(edited.items()):
-            keys = read(facts, below, asked, changes, module)
-            now = read(facts, below, bare, changes, stream)[:, 0]
-            rest = wanted if model.config.post_norms else goal - now
-            mean = (self._weights(keys.shape[1], keys.dtype)[:, None] * keys).sum(1)
-            update = preconditioned_shift(
-                mean, rest / (len(edited) - index), remembered[module], self.ridge, real,
-                keys[:, 0] if self.key == "released" else None,
-            )  # fmt: skip
-            changes[module] = Hook(keys=update.keys, values=update.values)
-            if self.history:
-                remembered[module] = remember(remembered[module], mean, self.ridge, real)
+        goal = read(facts, below, bare, {}, stream)[0][:, 0] + wanted
+
+        def rest(changes: Changes) -> Array:
+            if model.config.post_norms:  # one layer alone, whose output is not the stream's change
+                return wanted
+            return goal - read(facts, below, bare, changes, stream)[0][:, 0]
+
+        changes, remembered = share(
+            tuple(edited.values()),
+            state.preconditioners,
+            rest,
+            partial(read, facts, below, asked),
+            self._key_weights(facts.subject[:, asked].shape[1], wanted.dtype),
+            self.ridge,
+            real,
+            evenly=self.sharing == "even",
+            remembers=self.history,
+            released=self.key == "released",
+        )
         return changes, replace(state, preconditioners=remembered)
 
     def _rows(self, batch: FactBatch) -> ContextBatch:
@@ -362,7 +366,7 @@ class ClosedForm(StreamEditor):
             return bare_rows(batch.edit, batch.subject_last)
         return batch.contexts.first(self.contexts)
 
-    def _weights(self, rows: int, dtype: jnp.dtype) -> Array:
+    def _key_weights(self, rows: int, dtype: jnp.dtype) -> Array:
         """Of the rows of a fact in its key."""
         if self.key != "halves" or rows == 1:
             return jnp.full(rows, 1 / rows, dtype)

@@ -159,6 +159,27 @@ def test_layers_share_the_change(deep, facts):
 
 
 @pytest.mark.slow
+def test_layers_at_least_cost_deliver_what_is_asked_for(deep, facts):
+    """With next to no ridge all three layers together move the stream where it was wanted, and not
+    as they do evenly."""
+    batch = jax.tree.map(lambda leaf: leaf[0], facts)
+    kernels, found = deep.kernels(), {}
+    for sharing in ("even", "least"):
+        editor = ALONE("nothing", size_penalty=1e-4, sharing=sharing, values=VALUES)
+        changes, _ = edit(editor, deep, kernels, editor.init(deep, KEY), batch, KEY)
+        found[sharing] = {name: dense_change(hook) for name, hook in changes.items()}
+        editor = editor.sized_for(deep, (facts,))
+        rows = bare_rows(batch.edit, batch.subject_last)
+        top = max(editor.edited(deep))
+        value = find(deep, kernels, rows, batch.real, top, VALUES, None)
+        before, after = (at_subjects(deep, batch, made, f"layers/{top}") for made in ({}, changes))
+        np.testing.assert_allclose(after - before, value.delta, rtol=2e-2, atol=2e-3)
+    assert any(
+        not np.allclose(found["even"][name], found["least"][name], rtol=1e-2)
+        for name in found["even"]
+    )
+
+
 @pytest.mark.parametrize("protect", ["text", "null-space"])
 def test_a_stream_is_the_same_in_parts_and_filling_changes_nothing(deep, facts, protect):
     editor = ALONE(protect, energy=0.8, history=True, layers=(1,), values=VALUES)

@@ -1,0 +1,77 @@
+"""How the edited layers share what is to be said about the subjects of a batch.
+
+The residual stream after the last edited layer is to move by R at the subjects. Layers add to it,
+so up to what those in between make of an addition, the changes have to add up: ``Σ K_l Δ_l = R``.
+
+- Evenly (MEMIT, arXiv 2210.07229, section 4.3): layer after layer, each does what is left divided
+  by the layers left.
+- At least cost (ours): ``‖Σ K_l Δ_l − R‖² + c Σ tr(Δ_lᵀ H_l⁻¹ Δ_l)`` is minimized over all layers
+  at once, whose solution is ``Δ_l = H_l K_lᵀ (cI + Σ_m K_m H_m K_mᵀ)⁻¹ R``. A layer does the more,
+  the less its inputs at these subjects resemble those of text and of earlier edits. After every
+  layer the rest is measured and shared anew among the layers left.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import jax.numpy as jnp
+from jaxtyping import Bool, Float
+
+from modeledit_jax.language.hooked_linear import Hook
+from modeledit_jax.lifelong.low_rank import preconditioned_shift, remember, room
+from modeledit_jax.lifelong.model import Changes
+from modeledit_jax.types import Array
+
+Preconditioners: TypeAlias = dict[str, Array]
+"""H ``[d_in, d_in]`` of every edited module."""
+
+
+def share(
+    modules: Sequence[str],
+    preconditioners: Preconditioners,
+    rest: Callable[[Changes], Float[Array, "n d_out"]],
+    read: Callable[[Changes, Sequence[str]], Sequence[Float[Array, "n r d_in"]]],
+    weights: Float[Array, " r"],
+    ridge: float,
+    real: Bool[Array, " n"],
+    *,
+    evenly: bool = True,
+    remembers: bool = False,
+    released: bool = False,
+) -> tuple[Changes, Preconditioners]:
+    """Changes of all modules, and H after the batch.
+
+    Args:
+      modules: in the order of their layers.
+      preconditioners: H before the batch.
+      rest: what is still to be added at the subjects once some modules are changed.
+      read: inputs of modules at the rows of every fact once some are changed.
+      weights: of the rows in a fact's key.
+      ridge: c.
+      real: facts that count.
+      evenly: MEMIT's division; False: that of least cost.
+      remembers: the keys of this batch cost later changes.
+      released: targets are meant at the keys of the first row alone (ROME's code).
+    """
+    changes: Changes = {}
+    remembered = dict(preconditioners)
+    for index, module in enumerate(modules):
+        left = modules[index:]
+        # Unless layers are weighed against each other, those above are not even run.
+        asked = read(changes, left[:1] if evenly else left)
+        keys = [(weights[:, None] * rows).sum(1) for rows in asked]
+        above = [room(own, preconditioners[name], real)
+                 for name, own in zip(left[1:], keys[1:], strict=False)]  # fmt: skip
+        update = preconditioned_shift(
+            keys[0],
+            rest(changes) / (len(left) if evenly else 1),
+            preconditioners[module],
+            ridge,
+            real,
+            asked=asked[0][:, 0] if released else None,
+            others=jnp.stack(above).sum(0) if above else None,
+        )
+        changes[module] = Hook(keys=update.keys, values=update.values)
+        if remembers:
+            remembered[module] = remember(preconditioners[module], keys[0], ridge, real)
+    return changes, remembered
