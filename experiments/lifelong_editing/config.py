@@ -131,9 +131,9 @@ class Config(FactOptions, MeshOptions):
 
     joins_processes: ClassVar[bool] = False
     may_change_on_resume: ClassVar[tuple[str, ...]] = (
-        "mesh",
-        "save",
-    )  # where it runs, and writes
+        *("mesh", "save"),  # where it runs, and writes
+        *("methods", "seeds"),  # each method and seed is kept apart
+    )
     mesh_axes: ClassVar[tuple[str, ...]] = ("data", "model")
 
     mesh: str | None = None

@@ -13,6 +13,7 @@ from experiments.lifelong_editing.report import Outcome, write_report
 from experiments.lifelong_editing.setup import Setup, check_modules, prepare, setup_for
 from modeledit_jax.lifelong.fact_task import FactTask
 from modeledit_jax.lifelong.stream import StreamEditor
+from modeledit_jax.run.fact_folder import claim
 from modeledit_jax.run.fact_run import SHOWN, FactRun, run_fact_task
 from modeledit_jax.run.progress import Progress, Reporter
 from modeledit_jax.run.text_statistics import text_statistics
@@ -35,14 +36,7 @@ def run(config: Config) -> Path:
             for preset in presets:
                 name, method = preset.name, methods[preset.name]
                 setup = setup_for(config, preset, setups)
-                found = run_fact_task(
-                    method,
-                    with_text(config, setup, method, bars.reporter),
-                    jax.random.key(seed),
-                    folder=run_folder(config) / "checkpoints" / f"{name}-seed-{seed}",
-                    reporter=bars.reporter,
-                    name=name,
-                )
+                found = run_method(config, setup, name, method, bars.reporter)
                 notes += save_network(config, setup, name, found)
                 if method.reads_text:
                     tokens[name] = found.text_tokens
@@ -51,6 +45,21 @@ def run(config: Config) -> Path:
                 bars.one_done()
             notes += text_notes(config, seed, tokens)
     return write_report(config, presets, setup, outcomes, notes)
+
+
+def run_method(
+    config: Config, setup: Setup, name: str, method: StreamEditor, reporter: Reporter
+) -> FactRun:
+    """One method on one stream; in a folder of its own, so that others may join the run later.
+
+    Raises:
+      ValueError: the folder is that of other settings, e.g. of a preset that has changed since.
+    """
+    folder = run_folder(config) / "checkpoints" / f"{name}-seed-{setup.seed}"
+    key = jax.random.key(setup.seed)
+    task = with_text(config, setup, method, reporter)
+    claim(folder, method, replace(setup.encoded, model=task.model), key)
+    return run_fact_task(method, task, key, folder=folder, reporter=reporter, name=name)
 
 
 def check_statistics(config: Config, methods: Mapping[str, StreamEditor]) -> None:

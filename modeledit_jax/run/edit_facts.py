@@ -3,31 +3,25 @@
 A run can be stopped at any time: with a folder it goes on where it was and gives the same bits.
 """
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import jax
 
 from modeledit_jax.data.facts import common_knowledge
 from modeledit_jax.data.facts.records import Probe
 from modeledit_jax.lifelong.context_sampling import sample_contexts
-from modeledit_jax.lifelong.fact_task import Facts, FactTask, encode_task
+from modeledit_jax.lifelong.fact_task import Facts, encode_task
 from modeledit_jax.lifelong.language_model import LanguageModel
 from modeledit_jax.lifelong.model import check_kernels
 from modeledit_jax.lifelong.stream import StreamEditor
 from modeledit_jax.reading.json_text import read_object
+from modeledit_jax.run.fact_folder import DAMAGED, IDENTITY, claim
 from modeledit_jax.run.fact_run import SHOWN, FactRun, run_fact_task
-from modeledit_jax.run.files import atomic_write_text
-from modeledit_jax.run.identity import identities
 from modeledit_jax.run.progress import Progress
 from modeledit_jax.run.text_statistics import text_statistics
 from modeledit_jax.types import Key
-
-IDENTITY, DAMAGED = "edit_facts.json", "is damaged: choose another folder ({reason})"
-"""File that says whose a folder is, and what is wrong with one that cannot be read."""
 
 
 def edit_facts(
@@ -79,7 +73,7 @@ def edit_facts(
     )  # fmt: skip
     method.sized_for(task.model, task.streams)  # what does not fit must not claim the folder
     if folder is not None:
-        _claim(folder, _identity(method, model, task, key))
+        claim(folder, method, task, key)
     with Progress(type(method).__name__, 1, SHOWN) as bars:
         run = run_fact_task(method, task, key, folder=folder, reporter=bars.reporter)
         bars.one_done()
@@ -120,35 +114,3 @@ def _contexts(
         if isinstance(kept, list) and len(kept) == method.contexts:
             return tuple(kept)
     return sample_contexts(model, method.contexts, jax.random.fold_in(key, 3))
-
-
-def _identity(
-    method: StreamEditor, model: LanguageModel, task: FactTask, key: Key
-) -> dict[str, Any]:
-    """What a resumed run must have in common with the one that was stopped."""
-    parts = {
-        "method": method,
-        "model": (model.config, model.editable.kernels()),
-        "edits": task.edits,
-        "train": task.train,
-        "key": key,
-    }
-    if model.editable.statistics is not None:
-        parts["statistics"] = model.editable.statistics
-    found = dict(zip(parts, identities(list(parts.values())), strict=True))
-    return found | {"contexts": list(task.contexts)} if task.contexts else found
-
-
-def _claim(folder: Path, identity: Mapping[str, Any]) -> None:
-    """Writes whose folder it is, or checks that it is ours."""
-    path = folder / IDENTITY
-    if not path.exists():
-        atomic_write_text(path, json.dumps(identity, indent=2) + "\n")
-        return
-    stored = read_object(path, DAMAGED)
-    names = [*identity, *(name for name in stored if name not in identity)]
-    if changed := [name for name in names if stored.get(name) != identity.get(name)]:
-        raise ValueError(
-            f"the run in {folder} is of another {' and '.join(changed)}: repeat what it was "
-            "started with, or choose another folder"
-        )

@@ -146,6 +146,27 @@ def test_a_run_in_pieces_is_the_whole_run(tiny, finished, tmp_path, monkeypatch)
 
 
 @pytest.mark.slow
+def test_methods_and_seeds_may_join_a_run(tiny, finished, own_method, tmp_path, capsys):
+    """What was done is not done again, and a method whose file has changed is refused."""
+    config = replace(tiny, run_dir=tmp_path / "run", methods=("hiedit", own_method))
+    assert command.main(config) == 0
+    done = config.run_dir / "checkpoints" / "learned-noise-seed-0"
+    written = {path: path.stat().st_mtime_ns for path in done.rglob("*") if path.is_file()}
+    assert command.main(replace(config, resume=True, methods=finished.methods)) == 0
+    assert numbers(config.run_dir) == numbers(finished.run_dir)
+    assert written == {path: path.stat().st_mtime_ns for path in written}
+    assert command.main(replace(config, resume=True, methods=("hiedit",), seeds=2)) == 0
+    rows = read_summary(config.run_dir).rows
+    assert [(row.method, row.seed) for row in rows] == [("hiedit", 0), ("hiedit", 1)]
+    again = replace(config, resume=True, methods=("hiedit", own_method))
+    Path(own_method).write_text(OWN.replace("0.02", "0.03"))
+    try:
+        assert "is of another method: repeat" in error_of(command.main, again, capsys)
+    finally:
+        Path(own_method).write_text(OWN)
+
+
+@pytest.mark.slow
 def test_a_finished_run_is_not_overwritten_nor_taken_for_another(finished, capsys):
     assert "--resume" in error_of(command.main, finished, capsys)
     message = error_of(command.main, replace(finished, resume=True, memory=3), capsys)

@@ -75,6 +75,8 @@ class ClosedForm(StreamEditor):
       size_penalty: L2 of P, or of the identity.
       ridge: c of the solve; 0 stores the values exactly.
       history: earlier batches are remembered.
+      source: the network whose values are searched, as edited so far or ``"unedited"`` (ours): what
+        earlier edits did to the subjects is then undone by the change, instead of built upon.
       one_by_one: edit the facts of a batch in turn, as ROME does.
       contexts: how many texts, sampled from the unedited model, the values and keys of a fact are
         found with, beside its prompt alone. ROME and MEMIT were published with 20 and 5.
@@ -102,6 +104,7 @@ class ClosedForm(StreamEditor):
     size_penalty: float = 10.0
     ridge: float = 1.0
     history: bool = False
+    source: Literal["current", "unedited"] = "current"
     one_by_one: bool = False
     contexts: int = 5
     key: Literal["halves", "mean", "bare", "released"] = "halves"
@@ -325,20 +328,22 @@ class ClosedForm(StreamEditor):
         lowest, top = min(edited), max(edited)
         params = model.with_kernels(kernels)
         read = partial(at_subjects, model.config, params)
+        source = model.kernels() if self.source == "unedited" else kernels
+        read_source = partial(at_subjects, model.config, model.with_kernels(source))
         # All that is edited lies above: this part of the network is run once for every row.
         below = (lowest, rows_before(model, params, facts, lowest))
         sizes = self.answer, self.window
         value = edit_values(
-            model, kernels, facts, real, top, self.values, *sizes, below=below, start=state.writer
+            model, source, facts, real, top, self.values, *sizes, below=below, start=state.writer
         )
         bare, stream = slice(0, 1), (f"layers/{top}",)
         asked = slice(0, 1 if self.key == "bare" else self.contexts + 1)
         wanted = value.delta
         if state.length is not None:
-            keys = read(facts, below, bare, {}, (edited[top],))[0][:, 0]
-            output = mlp_output(params, top, keys)
+            keys = read_source(facts, below, bare, {}, (edited[top],))[0][:, 0]
+            output = mlp_output(model.with_kernels(source), top, keys)
             wanted = anchored(wanted, output, state.length)
-        goal = read(facts, below, bare, {}, stream)[0][:, 0] + wanted
+        goal = read_source(facts, below, bare, {}, stream)[0][:, 0] + wanted
 
         def rest(changes: Changes) -> Array:
             if model.config.post_norms:  # one layer alone, whose output is not the stream's change
