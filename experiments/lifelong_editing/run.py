@@ -15,6 +15,7 @@ from modeledit_jax.lifelong.fact_task import FactTask
 from modeledit_jax.lifelong.stream import StreamEditor
 from modeledit_jax.run.fact_folder import claim
 from modeledit_jax.run.fact_run import SHOWN, FactRun, run_fact_task
+from modeledit_jax.run.found_ahead import with_found_ahead
 from modeledit_jax.run.progress import Progress, Reporter
 from modeledit_jax.run.text_statistics import text_statistics
 
@@ -59,6 +60,8 @@ def run_method(
     key = jax.random.key(setup.seed)
     task = with_text(config, setup, method, reporter)
     claim(folder, method, replace(setup.encoded, model=task.model), key)
+    method = method.sized_for(task.model, task.streams)
+    task = with_found_ahead(method, task, config.cache_dir, reporter, name)
     return run_fact_task(method, task, key, folder=folder, reporter=reporter, name=name)
 
 

@@ -45,6 +45,7 @@ class FactTask:
       first: edits from the start that retention is measured on.
       questions: what is asked about ``edits``; empty: not `prepared` yet.
       contexts: texts that ``edits.contexts`` has in front of the prompts.
+      seconds_ahead: what it took to find ``edits.values``.
     """
 
     model: EditableModel
@@ -55,6 +56,7 @@ class FactTask:
     first: int
     questions: tuple[Questions, ...] = ()
     contexts: tuple[str, ...] = ()
+    seconds_ahead: float = 0.0
 
     def __post_init__(self) -> None:
         """Raises ValueError for a token that the network has no embedding of."""

@@ -5,7 +5,7 @@ done and the key. Saving it and going on gives the same bits as never stopping.
 """
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
@@ -91,6 +91,27 @@ class StreamEditor(Protocol):
     def reads_text(self) -> bool:
         """Whether it uses `EditableModel.statistics`, of what the modules read on a text."""
         return False
+
+    @property
+    def finds_ahead(self) -> Hashable | None:
+        """Settings of `find_ahead`: methods with equal ones find the same; None: finds nothing."""
+        return None
+
+    def find_ahead(self, model: EditableModel, batch: FactBatch) -> Array:
+        """What the method finds out about the facts of a batch in the unedited network alone.
+
+        It is found once for all methods with equal `finds_ahead` and handed to `edit` as
+        ``batch.values``; where that is None, `edit` calls this itself.
+
+        Args:
+          model: the unedited network.
+          batch: ``[n, ...]``, of which `edit` may read as much.
+
+        Returns:
+          ``[n, ...]``.
+        """
+        name = type(self).__name__
+        raise NotImplementedError(f"{name} finds nothing ahead of a stream")
 
     def sized_for(self, model: EditableModel, streams: Sequence[FactBatch]) -> "StreamEditor":
         """The method with whatever depends on the network and on the batches that it will meet.

@@ -19,6 +19,7 @@ from modeledit_jax.lifelong.stream import StreamEditor
 from modeledit_jax.reading.json_text import read_object
 from modeledit_jax.run.fact_folder import DAMAGED, IDENTITY, claim
 from modeledit_jax.run.fact_run import SHOWN, FactRun, run_fact_task
+from modeledit_jax.run.found_ahead import with_found_ahead
 from modeledit_jax.run.progress import Progress
 from modeledit_jax.run.text_statistics import text_statistics
 from modeledit_jax.types import Key
@@ -56,7 +57,8 @@ def edit_facts(
       untouched: questions that no edit concerns.
       statistics: path of a text that closed-form methods are to leave as it is read; None: the
         prompts of ``train`` take its place.
-      cache_dir: where the statistics of the text are kept; None: `default_cache_dir`.
+      cache_dir: of the text's statistics, and of what methods find ahead of a stream
+        (`StreamEditor.find_ahead`); None: `default_cache_dir`.
 
     Raises:
       FileNotFoundError: there is no file ``statistics``.
@@ -71,11 +73,12 @@ def edit_facts(
         model, edits, train, batch_size=batch_size, sentences=sentences, untouched=untouched,
         first=first, contexts=_contexts(method, model, key, folder), seed=seed,
     )  # fmt: skip
-    method.sized_for(task.model, task.streams)  # what does not fit must not claim the folder
+    sized = method.sized_for(task.model, task.streams)  # or it is refused: it claims no folder
     if folder is not None:
         claim(folder, method, task, key)
     with Progress(type(method).__name__, 1, SHOWN) as bars:
-        run = run_fact_task(method, task, key, folder=folder, reporter=bars.reporter)
+        task = with_found_ahead(sized, task, cache_dir, bars.reporter)
+        run = run_fact_task(sized, task, key, folder=folder, reporter=bars.reporter)
         bars.one_done()
     check_kernels(model.editable, run.kernels)
     return run

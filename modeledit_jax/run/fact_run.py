@@ -256,6 +256,8 @@ def _measured(
     besides = score_besides(task.model, state.kernels, task.sentences, task.untouched)
     curves = dict(editing.record)
     seconds, masks = curves.pop("seconds").sum(), curves.pop("masks")
+    if method.finds_ahead is not None:
+        seconds += task.seconds_ahead
     remembered = jnp.asarray(curves.pop("remembered")[-1], jnp.float32).reshape(real.shape)
     ages, retention = retention_by_age(remembered, real, min(GROUPS, batches))
     edited = np.cumsum(np.asarray(real).sum(1))

@@ -16,6 +16,7 @@ from modeledit_jax.presets.preset import Preset, load_preset, preset_names
 from modeledit_jax.presets.writing import tuned_preset
 from modeledit_jax.run.fact_run import SHOWN, run_fact_task
 from modeledit_jax.run.files import atomic_write_text
+from modeledit_jax.run.found_ahead import with_found_ahead
 from modeledit_jax.run.progress import Progress
 
 Trial = dict[str, float]
@@ -124,9 +125,12 @@ def run_trials(
     measure = "overall" if config.model is None else "overall_unedited"
     scores = []
     for number, trial in enumerate(grid):
+        method = build_method(preset.with_settings(trial))
+        method = method.sized_for(setup.task.model, setup.task.streams)
+        task = with_found_ahead(method, setup.task, config.cache_dir, bars.reporter, preset.name)
         found = run_fact_task(
-            build_method(preset.with_settings(trial)),
-            setup.task,
+            method,
+            task,
             jax.random.key(setup.seed),
             folder=run_folder(config) / f"{preset.name}-{number}" / f"seed-{setup.seed}",
             reporter=bars.reporter,

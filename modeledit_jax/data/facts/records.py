@@ -91,6 +91,7 @@ class FactBatch:
     locality_new: TokenBatch | None  # the probe and the new answer
     subject_last: Field  # [S, n] int32 position in `edit` of the subject's last token; −1: none
     contexts: ContextBatch | None = None  # [S, n, r, l₄] the edit prompt after other texts
+    values: Field = None  # [S, n, width] float, of `StreamEditor.find_ahead`
 
     @property
     def batches(self) -> int:
@@ -114,7 +115,9 @@ def keep_facts(facts: FactBatch, kept: Bool[jax.Array, "..."]) -> FactBatch:
         return TokenBatch(batch.tokens, batch.attention & kept[..., None], labels)
 
     parts: dict[str, Any] = {
-        name: part(batch) for name, batch in vars(facts).items() if name != "subject_last"
+        name: part(batch)
+        for name, batch in vars(facts).items()
+        if name not in ("subject_last", "values")
     }
     return FactBatch(**parts, subject_last=jnp.where(kept, facts.subject_last, -1))
 

@@ -22,7 +22,7 @@ projects on the directions these hardly have, and with a history every batch is 
 and the prompt after sampled contexts (`ClosedForm.contexts`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
@@ -30,6 +30,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Bool, Float
 
 from modeledit_jax import struct
 from modeledit_jax.data.facts.contexts import ContextBatch, bare_rows
@@ -44,12 +45,12 @@ from modeledit_jax.lifelong.key_statistics import (
     null_space_preconditioner,
     read_keys,
 )
-from modeledit_jax.lifelong.methods.layer_sharing import Preconditioners, share
+from modeledit_jax.lifelong.methods.layer_sharing import Preconditioners, edited_layers, share
 from modeledit_jax.lifelong.model import Changes, EditableModel, Kernels, commit
 from modeledit_jax.lifelong.norm_anchor import anchored, measured_length
 from modeledit_jax.lifelong.stream import StreamEditor, TrainingLoop, train_in_memory
 from modeledit_jax.lifelong.subjects import at_subjects, rows_before
-from modeledit_jax.lifelong.value_writer import WriterTraining, train_writer
+from modeledit_jax.lifelong.value_writer import ValueWriter, WriterTraining, train_writer
 from modeledit_jax.types import Array, Field, Key
 
 
@@ -86,8 +87,7 @@ class ClosedForm(StreamEditor):
         code, which takes the direction from the mean and the length from the prompt alone.
       sharing: how the layers divide the change (`layer_sharing`): ``"even"``, as MEMIT does, or
         ``"least"``, so that text and earlier edits are moved least.
-      layers: numbers of the layers whose ``mlp/down`` is edited, of those that the model allows;
-        None: all but the network's last, above whose MLP nothing reads the subject.
+      layers: numbers of the layers whose ``mlp/down`` is edited (`edited_layers`).
       values: how the values are optimized.
       anchor: number of facts to train on, in whole batches, by whose values the length of every
         value is set (`norm_anchor`, NAS); 0: values keep their length.
@@ -136,38 +136,24 @@ class ClosedForm(StreamEditor):
             )
 
     def edited(self, model: EditableModel) -> dict[int, str]:
-        """``{layer: module}`` in the order of the layers.
-
-        Raises:
-          ValueError: a layer that the model does not allow, or none; several layers of a network
-            that normalizes what its MLPs say, which cannot be shared.
-        """
-        allowed = {
-            int(name.split("/")[1]): name for name in model.modules if name.endswith("/mlp/down")
-        }
-        default = tuple(layer for layer in allowed if layer < model.config.num_layers - 1)
-        chosen = default if self.layers is None else self.layers
-        if missing := sorted(set(chosen) - set(allowed)):
-            raise ValueError(
-                f"layers {missing} are not among those whose mlp/down may be edited, "
-                f"{sorted(allowed)}: change layers of the method or modules of the model"
-            )
-        if not chosen:
-            raise ValueError(
-                f"no layer to edit: of {', '.join(model.modules)} none is an mlp/down below the "
-                "network's last layer; add one to the modules, or name layers of the method"
-            )
-        if model.config.post_norms and len(chosen) > 1:
-            raise ValueError(
-                f"layers {sorted(chosen)} cannot share a change: this network normalizes what its "
-                "MLPs add; name one layer of the method"
-            )
-        return {layer: allowed[layer] for layer in sorted(chosen)}
+        """See `edited_layers`."""
+        return edited_layers(model, self.layers)
 
     @property
     def reads_text(self) -> bool:
         """See `StreamEditor.reads_text`."""
         return self.protect != "nothing"
+
+    @property
+    def finds_ahead(self) -> Hashable | None:
+        """See `StreamEditor.finds_ahead`: values of the unedited network that nobody writes."""
+        if self.source == "current" or self.writer is not None:
+            return None
+        return "values", self.values, self.layers, self.contexts, self.answer, self.window
+
+    def find_ahead(self, model: EditableModel, batch: FactBatch) -> Float[Array, "n width"]:
+        """The values of a batch in the unedited network."""
+        return self._searched(model, model.kernels(), batch, None)
 
     def sized_for(self, model: EditableModel, streams: Sequence[FactBatch]) -> "ClosedForm":
         """With the longest ``answer`` and ``window`` of the streams, unless they are given.
@@ -324,21 +310,17 @@ class ClosedForm(StreamEditor):
     ) -> tuple[Changes, ClosedFormState]:
         """The facts of a batch at once (``memit_main.py``)."""
         edited, facts = self.edited(model), self._rows(batch)
-        real = batch.real & (batch.subject_last >= 0)
+        real = _counted(batch)
         lowest, top = min(edited), max(edited)
-        params = model.with_kernels(kernels)
-        read = partial(at_subjects, model.config, params)
+        read = partial(at_subjects, model.config, model.with_kernels(kernels))
         source = model.kernels() if self.source == "unedited" else kernels
         read_source = partial(at_subjects, model.config, model.with_kernels(source))
         # All that is edited lies above: this part of the network is run once for every row.
-        below = (lowest, rows_before(model, params, facts, lowest))
-        sizes = self.answer, self.window
-        value = edit_values(
-            model, source, facts, real, top, self.values, *sizes, below=below, start=state.writer
-        )
+        below = (lowest, rows_before(model, model.params, facts, lowest))
+        found = self.finds_ahead is not None and batch.values is not None
+        wanted = batch.values if found else self._searched(model, source, batch, state.writer)
         bare, stream = slice(0, 1), (f"layers/{top}",)
         asked = slice(0, 1 if self.key == "bare" else self.contexts + 1)
-        wanted = value.delta
         if state.length is not None:
             keys = read_source(facts, below, bare, {}, (edited[top],))[0][:, 0]
             output = mlp_output(model.with_kernels(source), top, keys)
@@ -364,6 +346,25 @@ class ClosedForm(StreamEditor):
         )
         return changes, replace(state, preconditioners=remembered)
 
+    def _searched(
+        self, model: EditableModel, source: Kernels, batch: FactBatch, writer: ValueWriter | None
+    ) -> Float[Array, "n width"]:
+        """The values of a batch in the network with some kernels."""
+        edited, facts = self.edited(model), self._rows(batch)
+        lowest, top = min(edited), max(edited)
+        return edit_values(
+            model,
+            source,
+            facts,
+            _counted(batch),
+            top,
+            self.values,
+            self.answer,
+            self.window,
+            below=(lowest, rows_before(model, model.params, facts, lowest)),
+            start=writer,
+        ).delta
+
     def _rows(self, batch: FactBatch) -> ContextBatch:
         """The rows of a batch that the method reads."""
         self._check_contexts(_contexts(batch))
@@ -376,6 +377,11 @@ class ClosedForm(StreamEditor):
         if self.key != "halves" or rows == 1:
             return jnp.full(rows, 1 / rows, dtype)
         return jnp.full(rows, 0.5 / (rows - 1), dtype).at[0].set(0.5)
+
+
+def _counted(batch: FactBatch) -> Bool[Array, " n"]:
+    """Facts that say what they are about."""
+    return batch.real & (batch.subject_last >= 0)
 
 
 def _sizes(facts: ContextBatch) -> tuple[int, int]:

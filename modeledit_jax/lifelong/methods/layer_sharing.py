@@ -19,11 +19,46 @@ from jaxtyping import Bool, Float
 
 from modeledit_jax.language.hooked_linear import Hook
 from modeledit_jax.lifelong.low_rank import preconditioned_shift, remember, room
-from modeledit_jax.lifelong.model import Changes
+from modeledit_jax.lifelong.model import Changes, EditableModel
 from modeledit_jax.types import Array
 
 Preconditioners: TypeAlias = dict[str, Array]
 """H ``[d_in, d_in]`` of every edited module."""
+
+
+def edited_layers(model: EditableModel, layers: tuple[int, ...] | None) -> dict[int, str]:
+    """The layers whose ``mlp/down`` are edited, ``{layer: module}`` in their order.
+
+    Args:
+      model: says which may be edited.
+      layers: their numbers; None: all that may be but the network's last, above whose MLP nothing
+        reads the subject.
+
+    Raises:
+      ValueError: a layer that the model does not allow, or none; several layers of a network
+        that normalizes what its MLPs say, which cannot be shared.
+    """
+    allowed = {
+        int(name.split("/")[1]): name for name in model.modules if name.endswith("/mlp/down")
+    }
+    default = tuple(layer for layer in allowed if layer < model.config.num_layers - 1)
+    chosen = default if layers is None else layers
+    if missing := sorted(set(chosen) - set(allowed)):
+        raise ValueError(
+            f"layers {missing} are not among those whose mlp/down may be edited, "
+            f"{sorted(allowed)}: change layers of the method or modules of the model"
+        )
+    if not chosen:
+        raise ValueError(
+            f"no layer to edit: of {', '.join(model.modules)} none is an mlp/down below the "
+            "network's last layer; add one to the modules, or name layers of the method"
+        )
+    if model.config.post_norms and len(chosen) > 1:
+        raise ValueError(
+            f"layers {sorted(chosen)} cannot share a change: this network normalizes what its "
+            "MLPs add; name one layer of the method"
+        )
+    return {layer: allowed[layer] for layer in sorted(chosen)}
 
 
 def share(

@@ -1,6 +1,6 @@
 """Restraints on the changes of another method: RECT keeps some entries, PRUNE bounds their sum."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -37,6 +37,15 @@ class Restrained(StreamEditor):
     def reads_text(self) -> bool:
         """See `StreamEditor.reads_text`."""
         return self.editor.reads_text
+
+    @property
+    def finds_ahead(self) -> Hashable | None:
+        """See `StreamEditor.finds_ahead`."""
+        return self.editor.finds_ahead
+
+    def find_ahead(self, model: EditableModel, batch: FactBatch) -> Array:
+        """See `StreamEditor.find_ahead`."""
+        return self.editor.find_ahead(model, batch)
 
     def sized_for(self, model: EditableModel, streams: Sequence[FactBatch]) -> "Restrained":
         """See `StreamEditor.sized_for`."""
