@@ -60,7 +60,6 @@ def run_method(
     key = jax.random.key(setup.seed)
     task = with_text(config, setup, method, reporter)
     claim(folder, method, replace(setup.encoded, model=task.model), key)
-    method = method.sized_for(task.model, task.streams)
     task = with_found_ahead(method, task, config.cache_dir, reporter, name)
     return run_fact_task(method, task, key, folder=folder, reporter=reporter, name=name)
 

@@ -73,12 +73,12 @@ def edit_facts(
         model, edits, train, batch_size=batch_size, sentences=sentences, untouched=untouched,
         first=first, contexts=_contexts(method, model, key, folder), seed=seed,
     )  # fmt: skip
-    sized = method.sized_for(task.model, task.streams)  # or it is refused: it claims no folder
+    method.sized_for(task.model, task.streams)  # what does not fit must not claim the folder
     if folder is not None:
         claim(folder, method, task, key)
     with Progress(type(method).__name__, 1, SHOWN) as bars:
-        task = with_found_ahead(sized, task, cache_dir, bars.reporter)
-        run = run_fact_task(sized, task, key, folder=folder, reporter=bars.reporter)
+        task = with_found_ahead(method, task, cache_dir, bars.reporter)
+        run = run_fact_task(method, task, key, folder=folder, reporter=bars.reporter)
         bars.one_done()
     check_kernels(model.editable, run.kernels)
     return run

@@ -24,6 +24,12 @@ from modeledit_jax.run.progress import Reporter
 from modeledit_jax.run.resumable import run_chunks
 from modeledit_jax.types import Array, Report
 
+GROUPS = 4
+"""Groups of facts of like length at most, each of which is compiled."""
+
+FEWEST = 4
+"""Batches of a group: fewer are not worth compiling."""
+
 
 def with_found_ahead(
     method: StreamEditor,
@@ -39,7 +45,8 @@ def with_found_ahead(
     on where it was.
 
     Args:
-      method: with a size (`StreamEditor.sized_for`); one that finds nothing gets the task back.
+      method: without a size (`StreamEditor.sized_for`), or with one that all facts fit; one that
+        finds nothing gets the task back.
       task: encoded or prepared.
       cache_dir: of what is computed once; None: `default_cache_dir`.
       reporter: shows the progress, in batches, if there is something to be found.
@@ -77,21 +84,50 @@ def _read(facts: FactBatch) -> Any:
 def _found(
     method: StreamEditor, task: FactTask, folder: Path, report: Report | None
 ) -> dict[str, Any]:
-    model, edits = task.model, task.edits
-    batch = jax.tree.map(lambda leaf: leaf[0], edits)
-    shape = jax.eval_shape(method.find_ahead, model, batch)
-    record = {"values": np.zeros((edits.batches, *shape.shape), shape.dtype)}
+    """Of all facts, those of like length side by side: every row is padded to the longest."""
+    model, size = task.model, task.edits.real.shape[1]
+    facts = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), task.edits)
+    batches: list[tuple[StreamEditor, np.ndarray]] = []
+    for group in _by_length(facts, size):
+        stream = jax.tree.map(lambda leaf, group=group: leaf[group], facts)
+        sized = method.sized_for(model, (stream,))
+        batches += [(sized, places) for places in group]
+    shape = jax.eval_shape(batches[0][0].find_ahead, model, _rows(facts, batches[0][1]))
+    record = {"values": np.zeros((len(batches), *shape.shape), shape.dtype)}
 
     def advance(state: Array, done: int, steps: int) -> tuple[Array, Mapping[str, Any]]:
-        rows = [
-            _find(method, model, jax.tree.map(lambda leaf, at=at: leaf[at], edits))
-            for at in range(done, done + steps)
+        found = [
+            _find(sized, model, _rows(facts, places))
+            for sized, places in batches[done : done + steps]
         ]
-        return state + steps, {"values": np.asarray(jnp.stack(rows))}
+        return state + steps, {"values": np.asarray(jnp.stack(found))}
 
     start = jnp.zeros((), jnp.int32)
     run = run_chunks(start, record, advance, chunk=1, folder=folder, report=report)
-    return {"values": run.record["values"], "seconds": np.float32(run.seconds)}
+    values = np.zeros((len(facts.subject_last), *shape.shape[1:]), shape.dtype)
+    for (_, places), found in zip(batches, run.record["values"], strict=True):
+        values[places] = found
+    values = values.reshape(*task.edits.real.shape, *shape.shape[1:])
+    return {"values": values, "seconds": np.float32(run.seconds)}
+
+
+def _by_length(facts: FactBatch, size: int) -> list[np.ndarray]:
+    """Places of facts ``[N, ...]``, as groups of batches ``[s, size]`` of like length; the last
+    batch of a group is filled up with its last fact."""
+    scored = np.asarray(facts.edit.scored)
+    ends = scored.shape[1] - scored[:, ::-1].argmax(1)
+    # What a change at the subject reaches, then the answer's tokens.
+    order = np.lexsort((scored.sum(1), ends - np.asarray(facts.subject_last)))
+    count = min(GROUPS, -(-len(order) // (FEWEST * size)))
+    groups = []
+    for group in np.array_split(order, count):
+        filled = np.pad(group, (0, -len(group) % size), mode="edge")
+        groups.append(filled.reshape(-1, size))
+    return groups
+
+
+def _rows(facts: FactBatch, places: np.ndarray) -> FactBatch:
+    return jax.tree.map(lambda leaf: leaf[places], facts)
 
 
 @partial(jax.jit, static_argnums=0)

@@ -1,9 +1,11 @@
 """What is found ahead of a stream is what the stream would find, and is found once."""
 
+import itertools
 import warnings
 from dataclasses import replace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -69,6 +71,37 @@ def test_values_are_those_of_the_unedited_network(task, method, tmp_path):
     others = search(method, task.model, moved, second, None)
     np.testing.assert_allclose(ahead.edits.values[1], same, rtol=1e-4, atol=1e-5)
     assert np.abs(np.asarray(others) - same).max() > 1e-2
+
+
+@pytest.mark.slow
+def test_facts_of_like_length_are_searched_side_by_side(task, tmp_path, monkeypatch):
+    """In another order, with other neighbors and less padding, and put back in their places."""
+    lengths = np.asarray(task.edits.edit.attention.sum(-1))
+    assert len(np.unique(lengths)) > 1
+    whole = with_found_ahead(METHOD, task, tmp_path / "whole").edits.values
+    monkeypatch.setattr(found_ahead, "FEWEST", 1)
+    looked = counted(monkeypatch)
+    groups = with_found_ahead(METHOD, task, tmp_path / "groups").edits.values
+    np.testing.assert_allclose(groups, whole, rtol=1e-3, atol=1e-4)
+    assert len(looked) == 2
+
+
+@pytest.mark.parametrize(
+    ("count", "fewest", "sizes"), [(10, 1, [1] * 4), (10, 9, [4]), (2, 1, [1])]
+)
+def test_groups_hold_all_facts_by_length(task, monkeypatch, count, fewest, sizes):
+    monkeypatch.setattr(found_ahead, "FEWEST", fewest)
+    edits = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), task.edits)
+    facts = jax.tree.map(lambda leaf: jnp.resize(leaf, (count, *leaf.shape[1:])), edits)
+    groups = found_ahead._by_length(facts, 3)
+    assert [len(group) for group in groups] == sizes
+    placed = [np.unique(group) for group in groups]
+    assert sorted(np.concatenate(placed)) == list(range(count))
+    labels = np.asarray(facts.edit.scored)
+    reach = [row.nonzero()[0].max() - last for row, last in
+             zip(labels, np.asarray(facts.subject_last), strict=True)]  # fmt: skip
+    for shorter, longer in itertools.pairwise(placed):
+        assert max(reach[i] for i in shorter) <= min(reach[i] for i in longer)
 
 
 @pytest.mark.slow

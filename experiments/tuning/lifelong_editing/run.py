@@ -126,7 +126,6 @@ def run_trials(
     scores = []
     for number, trial in enumerate(grid):
         method = build_method(preset.with_settings(trial))
-        method = method.sized_for(setup.task.model, setup.task.streams)
         task = with_found_ahead(method, setup.task, config.cache_dir, bars.reporter, preset.name)
         found = run_fact_task(
             method,

@@ -149,7 +149,7 @@ class ClosedForm(StreamEditor):
         """See `StreamEditor.finds_ahead`: values of the unedited network that nobody writes."""
         if self.source == "current" or self.writer is not None:
             return None
-        return "values", self.values, self.layers, self.contexts, self.answer, self.window
+        return "values", self.values, self.layers, self.contexts
 
     def find_ahead(self, model: EditableModel, batch: FactBatch) -> Float[Array, "n width"]:
         """The values of a batch in the unedited network."""
