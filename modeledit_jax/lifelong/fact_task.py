@@ -3,13 +3,15 @@
 `modeledit_jax.run.edit_facts` runs methods on it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from modeledit_jax.data.facts import common_knowledge
+from modeledit_jax.data.facts.choices import ChoiceQuestion, encode_choices
 from modeledit_jax.data.facts.encoding import encode_answers, encode_sentences, split_batches
 from modeledit_jax.data.facts.questions import Questions
 from modeledit_jax.data.facts.records import (
@@ -45,6 +47,8 @@ class FactTask:
       first: edits from the start that retention is measured on.
       questions: what is asked about ``edits``; empty: not `prepared` yet.
       contexts: texts that ``edits.contexts`` has in front of the prompts.
+      known: questions ``[s, n, l]`` about further facts, which the model knows; None: not asked.
+      choices: ``[o, s, n, l]`` of `encode_choices`; None: not asked.
     """
 
     model: EditableModel
@@ -55,6 +59,8 @@ class FactTask:
     first: int
     questions: tuple[Questions, ...] = ()
     contexts: tuple[str, ...] = ()
+    known: TokenBatch | None = None
+    choices: TokenBatch | None = None
 
     def __post_init__(self) -> None:
         """Raises ValueError for a token that the network has no embedding of."""
@@ -62,8 +68,10 @@ class FactTask:
             if facts is not None:
                 check_facts(self.model, facts, name)
         vocabulary = self.model.config.vocab_size
-        check_tokens(self.sentences, vocabulary, "sentences")
-        check_tokens(self.untouched, vocabulary, "untouched")
+        for name in ("sentences", "untouched", "known", "choices"):
+            batch: TokenBatch | None = getattr(self, name)
+            if batch is not None:
+                check_tokens(batch, vocabulary, name)
 
     @property
     def streams(self) -> tuple[FactBatch, ...]:
@@ -81,6 +89,8 @@ def encode_task(
     untouched: Sequence[Probe] = common_knowledge.QUESTIONS,
     first: int | None = None,
     contexts: Sequence[str] = (),
+    known: Sequence[Probe] = (),
+    choices: Sequence[ChoiceQuestion] = (),
     seed: int = 0,
 ) -> FactTask:
     """Encodes facts for a model.
@@ -97,6 +107,8 @@ def encode_task(
       untouched: questions that no edit concerns.
       first: edits from the start that retention is measured on; None: a quarter of all.
       contexts: texts to put in front of the prompts of ``edits`` (`sample_contexts`).
+      known: questions about further facts that the model knows (`run.known_facts`); may be none.
+      choices: questions with answers to choose from (`draw_choices`); may be none.
       seed: of the draw.
 
     Raises:
@@ -120,14 +132,24 @@ def encode_task(
     edited = encode_edits(edits, **options, contexts=contexts)
     learned = encode_edits(train, **options, **draws) if train else None
     plain = encode_sentences(sentences, **texts)
-    asked = encode_answers([p.prompt for p in untouched], [p.answer for p in untouched], **texts)
-    size = model.config.vocab_size
-    plain, asked = _in_batches(plain, size), _in_batches(asked, size)
-    return FactTask(model.editable, edited, learned, plain, asked, first, contexts=tuple(contexts))
+    at_once = partial(rows_at_once, vocabulary=model.config.vocab_size)
+    return FactTask(
+        model.editable,
+        edited,
+        learned,
+        split_batches(plain, at_once(plain.tokens.shape[-1])),
+        _questions(untouched, texts),
+        first,
+        contexts=tuple(contexts),
+        known=_questions(known, texts) if known else None,
+        choices=encode_choices(choices, rows_at_once=at_once, **texts) if choices else None,
+    )
 
 
-def _in_batches(batch: TokenBatch, vocabulary: int) -> TokenBatch:
-    return split_batches(batch, rows_at_once(batch.tokens.shape[-1], vocabulary))
+def _questions(probes: Sequence[Probe], texts: Mapping[str, Any]) -> TokenBatch:
+    """Questions in batches; ``texts`` are options of `encode_answers`."""
+    batch = encode_answers([p.prompt for p in probes], [p.answer for p in probes], **texts)
+    return split_batches(batch, rows_at_once(batch.tokens.shape[-1], texts["vocabulary"]))
 
 
 def _checked_first(first: int | None, edits: int) -> int:
@@ -145,9 +167,9 @@ def spread_task(task: FactTask) -> FactTask:
     mesh = mesh_of(task.model.params)
     if mesh is None:
         return task
-    parts = ("edits", "train", "sentences", "untouched", "questions")
+    parts = ("edits", "train", "sentences", "untouched", "known", "questions")
     spread = {name: spread_rows(getattr(task, name), mesh, dimension=1) for name in parts}
-    return replace(task, **spread)
+    return replace(task, choices=spread_rows(task.choices, mesh, dimension=2), **spread)
 
 
 def rows_at_once(places: int, vocabulary: int) -> int:
