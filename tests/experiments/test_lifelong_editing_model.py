@@ -37,13 +37,15 @@ def config(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_the_edited_network_is_what_transformers_loads(config):
+def test_the_edited_network_is_what_transformers_loads(config, tmp_path, monkeypatch):
+    monkeypatch.setenv("MODELEDIT_DATA_DIR", str(tmp_path))
     assert command.main(config) == 0
     original, edited = read_summary(config.run_dir).rows
     assert original.task == edited.task == "own-facts"
     assert edited.metrics["efficacy"] > original.metrics["efficacy"]
     report = (config.run_dir / "report.md").read_text()
     assert f"from `{config.model}`" in report and "the row original says" in report
+    assert "no multiple choice: no pararel" in report and "known recall %" not in report
     networks = config.run_dir / "networks"
     assert [path.name for path in networks.iterdir()] == ["bold-seed-0"]
     before, after = huggingface.load(config.model), huggingface.load(networks / "bold-seed-0")

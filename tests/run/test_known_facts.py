@@ -10,6 +10,7 @@ from modeledit_jax.data.facts.records import Probe
 from modeledit_jax.data.facts.token_ids import prompt_and_answer
 from modeledit_jax.language.model import apply
 from modeledit_jax.lifelong.language_model import read_language_model
+from modeledit_jax.mesh import make_mesh
 from modeledit_jax.run import known_facts as module
 from modeledit_jax.run.known_facts import known_facts
 from tests.lifelong.folders import write_folder
@@ -99,3 +100,10 @@ def test_a_flipped_bit_is_noticed(model, probes, tmp_path):
     with pytest.warns(UserWarning, match="it is made again"):
         assert known_facts(model, probes, cache_dir=tmp_path) == found
     assert known_facts(model, probes, cache_dir=tmp_path) == found
+
+
+@pytest.mark.slow
+def test_a_model_on_several_devices_knows_the_same(model, probes, tmp_path):
+    spread = read_language_model(model.source, mesh=make_mesh({"data": 2, "model": 2}))
+    found = known_facts(model, probes, cache_dir=tmp_path / "one")
+    assert known_facts(spread, probes, cache_dir=tmp_path / "other") == found
