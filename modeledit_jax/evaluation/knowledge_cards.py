@@ -130,7 +130,7 @@ METRIC_CARDS: tuple[MetricCard, ...] = (
         "this project; for models that know few of a collection's facts",
         "0…1",
         "higher",
-        "1 by definition",
+        "1 by definition, but for rounding",
     ),
     MetricCard(
         "multiple_choice",

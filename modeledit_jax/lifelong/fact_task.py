@@ -120,17 +120,11 @@ def encode_task(
     if not edits:
         raise ValueError("no facts to edit in: give at least one")
     first = _checked_first(first, len(edits))
-    texts: dict[str, Any] = {
-        "tokenizer": plain_tokenizer(model.tokenizer),
-        "context": model.config.context,
-        "vocabulary": model.config.vocab_size,
-    }
-    options = {"batch_size": batch_size} | texts
-    generators = (np.random.default_rng([seed, index]) for index in range(2))
-    draws: dict[str, Any] = dict(zip(("rephrase", "locality"), generators, strict=True))
+    texts = _options_of_texts(model)
     # The facts first, so that of several texts that do not fit the user's own is named.
+    options = {"batch_size": batch_size} | texts
     edited = encode_edits(edits, **options, contexts=contexts)
-    learned = encode_edits(train, **options, **draws) if train else None
+    learned = encode_edits(train, **options, **_draws(seed)) if train else None
     plain = encode_sentences(sentences, **texts)
     at_once = partial(rows_at_once, vocabulary=model.config.vocab_size)
     return FactTask(
@@ -146,8 +140,23 @@ def encode_task(
     )
 
 
+def _options_of_texts(model: LanguageModel) -> dict[str, Any]:
+    """Options of `encode_answers` and its like."""
+    return {
+        "tokenizer": plain_tokenizer(model.tokenizer),
+        "context": model.config.context,
+        "vocabulary": model.config.vocab_size,
+    }
+
+
+def _draws(seed: int) -> dict[str, Any]:
+    """Which phrasings and probes are learned from."""
+    generators = (np.random.default_rng([seed, index]) for index in range(2))
+    return dict(zip(("rephrase", "locality"), generators, strict=True))
+
+
 def _questions(probes: Sequence[Probe], texts: Mapping[str, Any]) -> TokenBatch:
-    """Questions in batches; ``texts`` are options of `encode_answers`."""
+    """Questions in batches, with `_options_of_texts`."""
     batch = encode_answers([p.prompt for p in probes], [p.answer for p in probes], **texts)
     return split_batches(batch, rows_at_once(batch.tokens.shape[-1], texts["vocabulary"]))
 
