@@ -34,6 +34,8 @@ from modeledit_jax.run.named_models import source_of
 PERCENT = ("overall", *HEADLINE, "untouched_recall")
 OF_GIVEN_MODELS = ("overall_unedited", "specificity_unedited")
 """Shown of models that are given: they know few of the facts they are asked about."""
+FURTHER = ("known_recall", "multiple_choice")
+"""Shown where they were asked for."""
 
 OTHERS = {  # {metric: digits}
     "perplexity": 2,
@@ -86,14 +88,14 @@ def write_report(
     write_metrics_csv(run_dir, rows)
     styles = {preset.name: preset.style for preset in presets if preset.style is not None}
     write_figures(run_dir / "figures", outcomes, styles)
-    table = markdown_table(rows, _columns(config))
+    table = markdown_table(rows, _columns(config, rows))
     lines = [
         *_introduction(config, setup),
         *_method_lines(setup, table),
         *comparison_lines(rows, [outcome.method for outcome in outcomes if outcome.is_routed]),
         *figure_lines(run_dir),
         *_settings_lines(presets, rows, outcomes),
-        *_card_lines(),
+        *_card_lines(rows),
         *(f"- {note}" for note in (*setup.corpus.notes, *setup.corpus.edits.notes, *notes)),
     ]
     atomic_write_text(run_dir / "report.md", "\n".join(lines) + "\n")
@@ -102,8 +104,14 @@ def write_report(
     return run_dir / "report.md"
 
 
-def _columns(config: Config) -> list[Column]:
-    shares = PERCENT if config.model is None else (OF_GIVEN_MODELS[0], *PERCENT, OF_GIVEN_MODELS[1])
+def _further(rows: Sequence[Row]) -> list[str]:
+    return [name for name in FURTHER if any(name in row.metrics for row in rows)]
+
+
+def _columns(config: Config, rows: Sequence[Row]) -> list[Column]:
+    shares = (*PERCENT, *_further(rows))
+    if config.model is not None:
+        shares = (OF_GIVEN_MODELS[0], *shares, OF_GIVEN_MODELS[1])
     others = [Column(name, percent=False, digits=digits) for name, digits in OTHERS.items()]
     return [*(Column(name, digits=1) for name in shares), *others]
 
@@ -247,8 +255,8 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]
     ]
 
 
-def _card_lines() -> list[str]:
-    shown = {*PERCENT, *OF_GIVEN_MODELS, *OTHERS}
+def _card_lines(rows: Sequence[Row]) -> list[str]:
+    shown = {*PERCENT, *_further(rows), *OF_GIVEN_MODELS, *OTHERS}
     lines = [
         (f"`{card.name}`", card.definition, card.source)
         for card in METRIC_CARDS

@@ -29,8 +29,8 @@ def run(config: Config) -> Path:
     outcomes, notes = [], []
     with Progress("lifelong editing", config.seeds * (len(methods) + 1), SHOWN) as bars:
         for seed in range(config.seed, config.seed + config.seeds):
-            setup = prepare(config, seed, bars.reporter, methods.values())
-            notes += context_notes(setup, methods)
+            setup = prepare(config, seed, bars.reporter, methods.values(), further=True)
+            notes += [*setup.notes, *context_notes(setup, methods)]
             setups = {setup.model.modules: setup}
             tokens: dict[str, int] = {}
             bars.one_done()

@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 
 from experiments.common.options import open_mesh, run_folder
 from experiments.lifelong_editing.config import FactOptions
+from experiments.lifelong_editing.general_ability import GeneralAbility, general_ability
 from modeledit_jax.data.facts.common_knowledge import QUESTIONS, SENTENCES
 from modeledit_jax.data.facts.contradictions import contradictions
 from modeledit_jax.data.facts.corpus import FactCorpus
@@ -90,6 +91,7 @@ class Setup:
     corpus: FactCorpus
     model: LanguageModel
     encoded: FactTask
+    notes: tuple[str, ...] = ()  # on what is asked besides
 
     @cached_property
     def task(self) -> FactTask:
@@ -122,13 +124,28 @@ def setup_for(config: FactOptions, preset: Preset, known: dict[tuple[str, ...], 
 
 
 def prepare(
-    config: FactOptions, seed: int, reporter: Reporter, methods: Iterable[StreamEditor] = ()
+    config: FactOptions,
+    seed: int,
+    reporter: Reporter,
+    methods: Iterable[StreamEditor] = (),
+    further: bool = False,
 ) -> Setup:
-    """Draws the facts of a seed; reads the language model, or trains it, or has it cached."""
+    """Draws the facts of a seed; reads the language model, or trains it, or has it cached.
+
+    Args:
+      config: of the run.
+      seed: of all draws.
+      reporter: shows the progress.
+      methods: whose contexts are sampled.
+      further: ask a model that is given about further facts too (`general_ability`).
+    """
     corpus = make_corpus(config, seed)
     model = language_model(config, seed, corpus, reporter)
     if config.model is not None:
         corpus = short_lessons(corpus, model)
+    ability = GeneralAbility()
+    if further and config.model is not None:
+        ability = general_ability(config, seed, corpus, model, reporter)
     task = encode_task(
         model,
         corpus.edits,
@@ -138,9 +155,11 @@ def prepare(
         untouched=corpus.untouched,
         first=config.first,
         contexts=_contexts(config, seed, model, methods),
+        known=ability.known,
+        choices=ability.choices,
         seed=seed,
     )
-    return Setup(seed, corpus, model, task)
+    return Setup(seed, corpus, model, task, ability.notes)
 
 
 def _contexts(

@@ -172,6 +172,27 @@ def recall(predict: Predict, probes: TokenBatch) -> Float[Array, ""]:
     return mean_over(jax.lax.map(matches, probes), probes.scored.any(axis=-1))
 
 
+def multiple_choice(predict: Predict, choices: TokenBatch) -> Float[Array, ""]:
+    """Share of questions whose true answer has the largest mean log-probability per token.
+
+    Every answer follows the prompt in an input of its own, as for `prefers_by_probability`; a tie
+    with another answer is no success.
+
+    Args:
+      predict: the model.
+      choices: ``[o, t, n, l]`` (`encode_choices`), answer 0 the true one; one batch ``[n, l]``
+        after another.
+    """
+    rows = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), choices)
+
+    def likelihood(batch: TokenBatch) -> Array:
+        return mean_log_probability(predict(batch), batch.answers)
+
+    each = jax.lax.map(likelihood, rows).reshape(choices.tokens.shape[:-1])
+    right = each[0] > each[1:].max(axis=0)
+    return mean_over(right.astype(jnp.float32), choices.scored[0].any(axis=-1))
+
+
 def weight_growth(params: Params, original: Params) -> dict[str, Float[Array, ""]]:
     """How far weights have moved and grown.
 

@@ -1,6 +1,7 @@
 """What each number of a knowledge-editing report means: one card per metric, for reports and docs.
 
-Names are those of `edit_scores.summarize`, `knowledge.perplexity`, `recall` and `weight_growth`.
+Names are those of `edit_scores.summarize`, `lifelong.scoring.score_besides` and
+`knowledge.weight_growth`.
 ``a`` is an answer of ``A`` tokens, ``p(·)`` the model after all edits, sums run over an answer's
 tokens ``j``, and every share is a mean over edits.
 """
@@ -120,6 +121,27 @@ METRIC_CARDS: tuple[MetricCard, ...] = (
         "0…1",
         "higher",
         "near 1 after training on the facts",
+    ),
+    MetricCard(
+        "known_recall",
+        "share of facts about other subjects, which the unedited model gives, that greedy decoding "
+        "still gives",
+        "as untouched_recall, over facts with a_j = argmax p₀(·|prompt, a_<j)",
+        "this project; for models that know few of a collection's facts",
+        "0…1",
+        "higher",
+        "1 by definition, but for rounding",
+    ),
+    MetricCard(
+        "multiple_choice",
+        "share of facts about other subjects whose true answer is preferred to three answers of "
+        "the same relation, per token",
+        "1[1/A Σ log p(a_j|prompt, a_<j) > max over the others of the same]",
+        "facts and phrasings of ParaRel (Elazar et al. 2021); stands in for multiple-choice "
+        "benchmarks",
+        "0…1",
+        "higher",
+        "what it knows; 1/4 by chance",
     ),
     MetricCard(
         "weight_shift",

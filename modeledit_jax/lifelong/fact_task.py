@@ -3,13 +3,15 @@
 `modeledit_jax.run.edit_facts` runs methods on it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from modeledit_jax.data.facts import common_knowledge
+from modeledit_jax.data.facts.choices import ChoiceQuestion, encode_choices
 from modeledit_jax.data.facts.encoding import encode_answers, encode_sentences, split_batches
 from modeledit_jax.data.facts.questions import Questions
 from modeledit_jax.data.facts.records import (
@@ -45,6 +47,8 @@ class FactTask:
       first: edits from the start that retention is measured on.
       questions: what is asked about ``edits``; empty: not `prepared` yet.
       contexts: texts that ``edits.contexts`` has in front of the prompts.
+      known: questions ``[s, n, l]`` about further facts, which the model knows; None: not asked.
+      choices: ``[o, s, n, l]`` of `encode_choices`; None: not asked.
       seconds_ahead: what it took to find ``edits.values``.
     """
 
@@ -56,6 +60,8 @@ class FactTask:
     first: int
     questions: tuple[Questions, ...] = ()
     contexts: tuple[str, ...] = ()
+    known: TokenBatch | None = None
+    choices: TokenBatch | None = None
     seconds_ahead: float = 0.0
 
     def __post_init__(self) -> None:
@@ -64,8 +70,10 @@ class FactTask:
             if facts is not None:
                 check_facts(self.model, facts, name)
         vocabulary = self.model.config.vocab_size
-        check_tokens(self.sentences, vocabulary, "sentences")
-        check_tokens(self.untouched, vocabulary, "untouched")
+        for name in ("sentences", "untouched", "known", "choices"):
+            batch: TokenBatch | None = getattr(self, name)
+            if batch is not None:
+                check_tokens(batch, vocabulary, name)
 
     @property
     def streams(self) -> tuple[FactBatch, ...]:
@@ -83,6 +91,8 @@ def encode_task(
     untouched: Sequence[Probe] = common_knowledge.QUESTIONS,
     first: int | None = None,
     contexts: Sequence[str] = (),
+    known: Sequence[Probe] = (),
+    choices: Sequence[ChoiceQuestion] = (),
     seed: int = 0,
 ) -> FactTask:
     """Encodes facts for a model.
@@ -99,6 +109,8 @@ def encode_task(
       untouched: questions that no edit concerns.
       first: edits from the start that retention is measured on; None: a quarter of all.
       contexts: texts to put in front of the prompts of ``edits`` (`sample_contexts`).
+      known: questions about further facts that the model knows (`run.known_facts`); may be none.
+      choices: questions with answers to choose from (`draw_choices`); may be none.
       seed: of the draw.
 
     Raises:
@@ -110,26 +122,45 @@ def encode_task(
     if not edits:
         raise ValueError("no facts to edit in: give at least one")
     first = _checked_first(first, len(edits))
-    texts: dict[str, Any] = {
+    texts = _options_of_texts(model)
+    # The facts first, so that of several texts that do not fit the user's own is named.
+    options = {"batch_size": batch_size} | texts
+    edited = encode_edits(edits, **options, contexts=contexts)
+    learned = encode_edits(train, **options, **_draws(seed)) if train else None
+    plain = encode_sentences(sentences, **texts)
+    at_once = partial(rows_at_once, vocabulary=model.config.vocab_size)
+    return FactTask(
+        model.editable,
+        edited,
+        learned,
+        split_batches(plain, at_once(plain.tokens.shape[-1])),
+        _questions(untouched, texts),
+        first,
+        contexts=tuple(contexts),
+        known=_questions(known, texts) if known else None,
+        choices=encode_choices(choices, rows_at_once=at_once, **texts) if choices else None,
+    )
+
+
+def _options_of_texts(model: LanguageModel) -> dict[str, Any]:
+    """Options of `encode_answers` and its like."""
+    return {
         "tokenizer": plain_tokenizer(model.tokenizer),
         "context": model.config.context,
         "vocabulary": model.config.vocab_size,
     }
-    options = {"batch_size": batch_size} | texts
+
+
+def _draws(seed: int) -> dict[str, Any]:
+    """Which phrasings and probes are learned from."""
     generators = (np.random.default_rng([seed, index]) for index in range(2))
-    draws: dict[str, Any] = dict(zip(("rephrase", "locality"), generators, strict=True))
-    # The facts first, so that of several texts that do not fit the user's own is named.
-    edited = encode_edits(edits, **options, contexts=contexts)
-    learned = encode_edits(train, **options, **draws) if train else None
-    plain = encode_sentences(sentences, **texts)
-    asked = encode_answers([p.prompt for p in untouched], [p.answer for p in untouched], **texts)
-    size = model.config.vocab_size
-    plain, asked = _in_batches(plain, size), _in_batches(asked, size)
-    return FactTask(model.editable, edited, learned, plain, asked, first, contexts=tuple(contexts))
+    return dict(zip(("rephrase", "locality"), generators, strict=True))
 
 
-def _in_batches(batch: TokenBatch, vocabulary: int) -> TokenBatch:
-    return split_batches(batch, rows_at_once(batch.tokens.shape[-1], vocabulary))
+def _questions(probes: Sequence[Probe], texts: Mapping[str, Any]) -> TokenBatch:
+    """Questions in batches, with `_options_of_texts`."""
+    batch = encode_answers([p.prompt for p in probes], [p.answer for p in probes], **texts)
+    return split_batches(batch, rows_at_once(batch.tokens.shape[-1], texts["vocabulary"]))
 
 
 def _checked_first(first: int | None, edits: int) -> int:
@@ -147,9 +178,9 @@ def spread_task(task: FactTask) -> FactTask:
     mesh = mesh_of(task.model.params)
     if mesh is None:
         return task
-    parts = ("edits", "train", "sentences", "untouched", "questions")
+    parts = ("edits", "train", "sentences", "untouched", "known", "questions")
     spread = {name: spread_rows(getattr(task, name), mesh, dimension=1) for name in parts}
-    return replace(task, **spread)
+    return replace(task, choices=spread_rows(task.choices, mesh, dimension=2), **spread)
 
 
 def rows_at_once(places: int, vocabulary: int) -> int:

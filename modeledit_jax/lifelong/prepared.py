@@ -42,6 +42,8 @@ def prepared(task: FactTask, hidden_bytes: int = HIDDEN_BYTES) -> FactTask:
         edits=_located(task.edits),
         train=None if task.train is None else _located(task.train),
         untouched=with_places(task.untouched),
+        known=task.known and with_places(task.known),
+        choices=task.choices and with_places(task.choices),
         questions=questions,
     )
     if not task.model.first_layer or bytes_of_hidden(ready) > hidden_bytes:
@@ -53,6 +55,8 @@ def prepared(task: FactTask, hidden_bytes: int = HIDDEN_BYTES) -> FactTask:
         train=ready.train and _map_read(below, ready.train),
         sentences=below(ready.sentences),
         untouched=below(ready.untouched),
+        known=ready.known and below(ready.known),
+        choices=ready.choices and _map_choices(below, ready.choices),
         questions=tuple(_map_asked(below, group) for group in questions),
     )
 
@@ -66,6 +70,7 @@ def bytes_of_hidden(task: FactTask) -> int:
 
 def _batches(task: FactTask) -> Iterator[TokenBatch]:
     yield from (task.edits.edit, task.sentences, task.untouched)
+    yield from (batch for batch in (task.known, task.choices) if batch is not None)
     if task.edits.contexts is not None:
         yield task.edits.contexts.rows
     if task.train is not None:
@@ -104,6 +109,12 @@ def _map_asked(below: partial, group: Questions) -> Questions:
     if rival is not None and not group.one_row:
         rival = below(rival)
     return replace(group, wanted=below(group.wanted), rival=rival)
+
+
+def _map_choices(below: partial, choices: TokenBatch) -> TokenBatch:
+    rows = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), choices)
+    hidden = below(rows).hidden
+    return replace(choices, hidden=hidden.reshape(*choices.tokens.shape, -1))
 
 
 def _with_hidden(model: EditableModel, batch: TokenBatch) -> TokenBatch:

@@ -13,7 +13,13 @@ from jaxtyping import Bool, Float, Int
 from modeledit_jax.data.facts.questions import Questions
 from modeledit_jax.data.facts.tokens import TokenBatch
 from modeledit_jax.evaluation.edit_scores import predictions, score_edits, summarize
-from modeledit_jax.evaluation.knowledge import Predict, perplexity, recall, weight_growth
+from modeledit_jax.evaluation.knowledge import (
+    Predict,
+    multiple_choice,
+    perplexity,
+    recall,
+    weight_growth,
+)
 from modeledit_jax.lifelong.model import EditableModel, Kernels
 from modeledit_jax.types import Array
 
@@ -74,7 +80,12 @@ def score_stream(
 
 @jax.jit
 def score_besides(
-    model: EditableModel, kernels: Kernels, held_out: TokenBatch, untouched: TokenBatch
+    model: EditableModel,
+    kernels: Kernels,
+    held_out: TokenBatch,
+    untouched: TokenBatch,
+    known: TokenBatch | None = None,
+    choices: TokenBatch | None = None,
 ) -> dict[str, Float[Array, ""]]:
     """What a model can do besides, and how far its weights have gone.
 
@@ -82,10 +93,16 @@ def score_besides(
       model, kernels: as in `score_stream`.
       held_out: sentences ``[t, n, l]``.
       untouched: questions ``[t, n, l]`` that no edit concerns.
+      known: the same, of facts that the unedited model knows; None: they are not asked.
+      choices: as `multiple_choice`; None: they are not asked.
     """
     predict = predict_with(model, kernels)
-    return {
+    found = {
         "perplexity": perplexity(predict, held_out),
         "untouched_recall": recall(predict, untouched),
-        **weight_growth(kernels, model.kernels()),
     }
+    if known is not None:
+        found["known_recall"] = recall(predict, known)
+    if choices is not None:
+        found["multiple_choice"] = multiple_choice(predict, choices)
+    return found | weight_growth(kernels, model.kernels())

@@ -10,6 +10,7 @@ from pathlib import Path
 import jax
 
 from modeledit_jax.data.facts import common_knowledge
+from modeledit_jax.data.facts.choices import ChoiceQuestion
 from modeledit_jax.data.facts.records import Probe
 from modeledit_jax.lifelong.context_sampling import sample_contexts
 from modeledit_jax.lifelong.fact_task import Facts, encode_task
@@ -37,6 +38,8 @@ def edit_facts(
     first: int | None = None,
     sentences: Sequence[str] = common_knowledge.SENTENCES,
     untouched: Sequence[Probe] = common_knowledge.QUESTIONS,
+    known: Sequence[Probe] = (),
+    choices: Sequence[ChoiceQuestion] = (),
     statistics: str | Path | None = None,
     cache_dir: str | Path | None = None,
 ) -> FactRun:
@@ -55,6 +58,8 @@ def edit_facts(
       first: edits from the start that retention is measured on; None: a quarter of all.
       sentences: for perplexity.
       untouched: questions that no edit concerns.
+      known: further ones that the model answers (`run.known_facts`), for ``known_recall``.
+      choices: questions with answers to choose from (`draw_choices`), for ``multiple_choice``.
       statistics: path of a text that closed-form methods are to leave as it is read; None: the
         prompts of ``train`` take its place.
       cache_dir: of the text's statistics, and of what methods find ahead of a stream
@@ -71,7 +76,8 @@ def edit_facts(
     folder = None if folder is None else Path(folder)
     task = encode_task(
         model, edits, train, batch_size=batch_size, sentences=sentences, untouched=untouched,
-        first=first, contexts=_contexts(method, model, key, folder), seed=seed,
+        first=first, contexts=_contexts(method, model, key, folder), known=known, choices=choices,
+        seed=seed,
     )  # fmt: skip
     method.sized_for(task.model, task.streams)  # what does not fit must not claim the folder
     if folder is not None:

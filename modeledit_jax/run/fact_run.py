@@ -253,7 +253,9 @@ def _measured(
     state: StreamState = editing.state
     real = task.edits.real
     batches = task.edits.batches
-    besides = score_besides(task.model, state.kernels, task.sentences, task.untouched)
+    besides = score_besides(
+        task.model, state.kernels, task.sentences, task.untouched, task.known, task.choices
+    )
     curves = dict(editing.record)
     seconds, masks = curves.pop("seconds").sum(), curves.pop("masks")
     if method.finds_ahead is not None:

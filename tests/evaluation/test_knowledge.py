@@ -216,6 +216,31 @@ def test_perplexity_and_recall_are_means_over_tokens_and_answers(size):
     _close(knowledge.recall(predict, split), np.mean(hits))
 
 
+@pytest.mark.parametrize("size", [1, 7, 24, 30])
+def test_multiple_choice_is_that_of_a_loop(size):
+    """Answers of one to three tokens, in batches that are filled up or not."""
+    rng = np.random.default_rng(size)
+    prompts = [rng.integers(0, VOCABULARY, rng.integers(1, 5)).tolist() for _ in range(24)]
+    options = [
+        [rng.integers(0, VOCABULARY, rng.integers(1, 4)).tolist() for _ in prompts]
+        for _ in range(4)
+    ]
+    rows = [split_batches(pad_batch(prompts, own, 8), size) for own in options]
+    found = knowledge.multiple_choice(predict, jax.tree.map(lambda *x: jnp.stack(x), *rows))
+    right = []
+    for prompt, *answers in zip(prompts, *options, strict=True):
+        means = [np.mean(reference_log_probabilities(prompt, answer)) for answer in answers]
+        right.append(means[0] > max(means[1:]))
+    np.testing.assert_allclose(found, np.mean(right), rtol=1e-6)
+    assert 0 < np.mean(right) < 1
+
+
+def test_a_tie_is_no_right_choice():
+    rows = split_batches(pad_batch([[1, 2]] * 3, [[3]] * 3, 8), 2)
+    both = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), rows)
+    assert knowledge.multiple_choice(predict, both) == 0
+
+
 def test_a_uniform_model_has_the_vocabulary_as_perplexity():
     batch = split_batches(pad_batch([[1], [2]], [[3, 4], [5]], LENGTH), 2)
 

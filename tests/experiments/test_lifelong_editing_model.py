@@ -36,6 +36,12 @@ def config(tmp_path_factory):
     )
 
 
+@pytest.fixture(autouse=True)
+def no_data(tmp_path, monkeypatch):
+    """Nothing is asked about facts of collections that happen to be at hand."""
+    monkeypatch.setenv("MODELEDIT_DATA_DIR", str(tmp_path / "none"))
+
+
 @pytest.mark.slow
 def test_the_edited_network_is_what_transformers_loads(config):
     assert command.main(config) == 0
@@ -44,6 +50,7 @@ def test_the_edited_network_is_what_transformers_loads(config):
     assert edited.metrics["efficacy"] > original.metrics["efficacy"]
     report = (config.run_dir / "report.md").read_text()
     assert f"from `{config.model}`" in report and "the row original says" in report
+    assert "no multiple choice: no pararel" in report and "known recall %" not in report
     networks = config.run_dir / "networks"
     assert [path.name for path in networks.iterdir()] == ["bold-seed-0"]
     before, after = huggingface.load(config.model), huggingface.load(networks / "bold-seed-0")
@@ -77,7 +84,7 @@ def test_a_network_that_was_ruined_is_reported_and_not_saved(config, tmp_path):
     changes = {"methods": (str(ruin),), "run_dir": tmp_path / "run", "save": tmp_path / "saved"}
     ruined = replace(config, **changes)
     assert command.main(ruined) == 0
-    assert "not finite, so nothing is saved" in (ruined.run_dir / "report.md").read_text()
+    assert "hold values that are not finite" in (ruined.run_dir / "report.md").read_text()
     assert not (tmp_path / "saved").exists()
 
 

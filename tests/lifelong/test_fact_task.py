@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from modeledit_jax.data.facts.choices import ChoiceQuestion
 from modeledit_jax.data.facts.load import load_facts
 from modeledit_jax.data.facts.records import Probe, encode_edits
 from modeledit_jax.lifelong.fact_task import MOST_LOGITS, encode_task
@@ -100,6 +101,19 @@ def test_a_vocabulary_with_gaps_is_seen_through(model, facts):
     assert tokenizer.get_vocab_size() < model.config.vocab_size
     with pytest.raises(ValueError, match="'Mu0 lies in the sky' has the token 'sky', number 900"):
         encode_task(replace(model, tokenizer=tokenizer), facts[0])
+
+
+def test_further_questions_are_asked_if_there_are_any(model, facts):
+    task = encode_task(model, facts[0])
+    assert task.known is None and task.choices is None
+    known = [Probe("The dog slept by", "the door")] * 3
+    choices = [ChoiceQuestion("She closed the", "window", ("door", "very good shelf"))] * 120
+    task = encode_task(model, facts[0], known=known, choices=choices)
+    assert task.known.tokens.shape[:2] == (1, 100)
+    assert task.choices.tokens.shape[:3] == (3, 2, 100)
+    assert [int(row.scored.any(-1).sum()) for row in (task.known, task.choices)] == [3, 360]
+    with pytest.raises(ValueError, match="choices holds the token"):
+        replace(task, choices=task.choices.replace(tokens=task.choices.tokens + 400))
 
 
 @pytest.mark.parametrize("text", ["untouched", "sentences"])

@@ -34,7 +34,11 @@ def deep():
 
 @pytest.fixture(scope="module")
 def task(deep, stream):
-    return FactTask(deep, stream, stream, stream.locality, stream.rephrase, first=3)
+    choices = jax.tree.map(lambda *x: jnp.stack(x), stream.edit, stream.locality)
+    return FactTask(
+        deep, stream, stream, stream.locality, stream.rephrase, 3, known=stream.edit,
+        choices=choices,
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +62,8 @@ def first(facts):
 
 def test_everything_that_is_read_again_is_prepared(task, ready):
     batches = [*module._batches(ready)]
-    assert len(batches) > 6 and all(batch.hidden is not None for batch in batches)
+    assert ready.choices.hidden.shape == (*ready.choices.tokens.shape, 16)
+    assert len(batches) > 8 and all(batch.hidden is not None for batch in batches)
     assert ready.edits.edit.places.shape[-1] == 2
     assert sum(batch.hidden.nbytes for batch in batches) == bytes_of_hidden(ready)
     assert prepared(ready) is ready
@@ -124,8 +129,10 @@ def test_scores_are_those_of_whole_passes(deep, task, ready, kernels):
         score_stream(deep, kernels, ready.questions, unedited=mine, **ask),
     )
     close(
-        score_besides(deep, kernels, task.sentences, task.untouched),
-        score_besides(deep, kernels, ready.sentences, ready.untouched),
+        *(
+            score_besides(deep, kernels, t.sentences, t.untouched, t.known, t.choices)
+            for t in (task, ready)
+        )
     )
     batch = first(ready.edits).edit
     whole = predict_with(deep, kernels)(replace(batch, hidden=None))

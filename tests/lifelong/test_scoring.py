@@ -9,6 +9,7 @@ import pytest
 
 from modeledit_jax.data.facts.questions import group_questions
 from modeledit_jax.evaluation.edit_scores import score_edits, summarize
+from modeledit_jax.evaluation.knowledge import recall
 from modeledit_jax.lifelong.scoring import (
     HEADLINE,
     predict_with,
@@ -63,3 +64,25 @@ def test_it_is_asked_about_everything_else(model, stream, edited):
     assert before["weight_shift"] == 0 < after["weight_shift"]
     assert before["perplexity"] > 1
     assert after["perplexity"] != before["perplexity"]
+    assert not {"known_recall", "multiple_choice"} & set(before)
+
+
+@pytest.mark.slow
+def test_further_questions_are_asked_where_there_are_any(model, stream, edited):
+    choices = jax.tree.map(lambda *x: jnp.stack(x), stream.edit, stream.locality, stream.rephrase)
+    found = score_besides(model, edited, stream.locality, stream.edit, stream.rephrase, choices)
+    predict = predict_with(model, edited)
+    np.testing.assert_allclose(found["known_recall"], recall(predict, stream.rephrase), rtol=1e-6)
+    right = []
+    for batch, row in np.ndindex(stream.real.shape):
+        scores = []
+        for option in (stream.edit, stream.locality, stream.rephrase):
+            one = jax.tree.map(lambda leaf, b=batch: leaf[b], option)
+            labels = np.asarray(one.labels[row])
+            logits = np.asarray(predict(one)[row], np.float64)
+            logits -= np.log(np.exp(logits).sum(-1, keepdims=True))
+            places = np.flatnonzero(labels >= 0)
+            scores.append(logits[places, labels[places]].mean())
+        right.append(scores[0] > max(scores[1:]))
+    np.testing.assert_allclose(found["multiple_choice"], np.mean(right), rtol=1e-6)
+    assert 0 < np.mean(right) < 1

@@ -10,8 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from modeledit_jax.data.facts.choices import ChoiceQuestion
 from modeledit_jax.data.facts.load import load_facts
 from modeledit_jax.data.facts.questions import group_questions
+from modeledit_jax.data.facts.records import Probe
 from modeledit_jax.evaluation.edit_scores import score_edits, summarize
 from modeledit_jax.lifelong.context_sampling import sample_contexts
 from modeledit_jax.lifelong.fact_task import encode_task
@@ -24,6 +26,7 @@ from modeledit_jax.presets.preset import preset
 from modeledit_jax.run import resumable
 from modeledit_jax.run.edit_facts import edit_facts
 from modeledit_jax.run.fact_run import run_fact_task
+from modeledit_jax.run.known_facts import known_facts
 from tests.lifelong.folders import write_facts, write_folder
 from tests.run.learned_noise import LearnedNoise
 
@@ -143,6 +146,22 @@ def test_contexts_are_sampled_once_and_kept(model, facts, tmp_path, monkeypatch)
     with pytest.raises(ValueError, match="is of another method and edits and contexts"):
         edit(UnderContexts(contexts=1), model, facts, folder=tmp_path)
     assert edit(Unedited(), model, facts).contexts == ()
+
+
+@pytest.mark.slow
+def test_further_questions_become_metrics(model, facts, tmp_path):
+    """An unedited model gives what it says; one that is changed beyond recognition does not."""
+    prompts = ["The dog slept", "She closed the", "It rained all", "He could not"]
+    said = model.complete(prompts, tokens=1)
+    own = [Probe(prompt, word) for prompt, word in zip(prompts, said, strict=True)]
+    known = known_facts(model, own, cache_dir=tmp_path)  # a piece of a word is read otherwise
+    assert known
+    choices = [ChoiceQuestion(probe.prompt, probe.answer, ("the door",)) for probe in known]
+    options = {"known": known, "choices": choices}
+    run = edit(Unedited(), model, facts, **options)
+    assert run.metrics["known_recall"] == 1
+    edited = edit(FineTune(learning_rate=1.0, steps=5), model, facts, **options)
+    assert edited.metrics["known_recall"] < 1 and 0 <= edited.metrics["multiple_choice"] <= 1
 
 
 @pytest.mark.slow

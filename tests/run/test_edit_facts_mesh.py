@@ -4,7 +4,9 @@ import jax
 import numpy as np
 import pytest
 
+from modeledit_jax.data.facts.choices import ChoiceQuestion
 from modeledit_jax.data.facts.load import load_facts
+from modeledit_jax.data.facts.records import Probe
 from modeledit_jax.lifelong.fact_task import encode_task, spread_task
 from modeledit_jax.lifelong.language_model import read_language_model
 from modeledit_jax.lifelong.methods.fine_tuning import FineTune
@@ -55,9 +57,15 @@ def assert_close(found, expected):
 
 def test_facts_lie_along_data_and_parameters_along_model(folder, facts):
     model = on(folder, 4, 2)
-    task = spread_task(encode_task(model, *facts, batch_size=4))
+    known = [Probe("The dog slept by", "the door")] * 8
+    choices = [ChoiceQuestion("She closed the", "window", ("door",))] * 8
+    encoded = encode_task(model, *facts, batch_size=4, known=known, choices=choices)
+    task = spread_task(encoded)
     tokens = task.edits.edit.tokens
     assert tokens.sharding.shard_shape(tokens.shape) == (tokens.shape[0], 1, tokens.shape[2])
+    for tokens, rows in ((task.known.tokens, 100), (task.choices.tokens, 8)):
+        shape = (*tokens.shape[:-2], rows // 4, tokens.shape[-1])
+        assert tokens.sharding.shard_shape(tokens.shape) == shape
     kernel = model.editable.kernels()["layers/1/mlp/down"]
     assert kernel.sharding.shard_shape(kernel.shape) == (kernel.shape[0] // 2, kernel.shape[1])
     alone = encode_task(on(folder, 1, 1), *facts, batch_size=4)

@@ -6,7 +6,12 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from modeledit_jax.data.facts.records import EditRecord
-from modeledit_jax.data.facts.token_ids import plain_tokenizer, prompt_and_answer
+from modeledit_jax.data.facts.token_ids import (
+    check_embedded,
+    join,
+    plain_tokenizer,
+    prompt_and_answer,
+)
 
 
 def without_long(
@@ -32,6 +37,25 @@ def without_long(
     limit = int(np.quantile(lengths, share, method="inverted_cdf"))
     kept = tuple(r for r, length in zip(records, lengths, strict=True) if length <= limit)
     return kept, limit
+
+
+def question_size(
+    prompt: str, answer: str, tokenizer: Tokenizer, context: int, vocabulary: int
+) -> tuple[int, int] | None:
+    """Positions of a question and tokens of its answer; None if a network cannot be asked it.
+
+    Args:
+      prompt, answer: texts.
+      tokenizer: of `plain_tokenizer`.
+      context, vocabulary: positions and embeddings of the network.
+    """
+    try:
+        own, ids = prompt_and_answer(tokenizer, prompt, answer, None)
+        check_embedded(tokenizer, [*own, *ids], vocabulary, join(prompt, answer))
+    except ValueError:
+        return None
+    size = len(own) + len(ids) - 1
+    return (size, len(ids)) if own and ids and size <= context else None
 
 
 def _lengths(record: EditRecord, tokenizer: Tokenizer) -> Iterator[int]:

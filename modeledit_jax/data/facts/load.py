@@ -52,7 +52,7 @@ def load_facts(
         )
         return world.edits, world.train
     if source in COLLECTIONS:
-        pools = _published(str(source), tuning, data_dir)
+        pools = collection_parts(str(source), tuning, data_dir)
         draws = StableRandom(seed)
         first = _take(draws.shuffled(pools[0].records), edits, pools[0].name)
         rest = draws.shuffled(_about_others(pools[1].records, first))
@@ -73,8 +73,10 @@ def load_facts(
     )
 
 
-def _published(name: str, tuning: bool, data_dir: Path | None) -> tuple[EditRecords, EditRecords]:
-    """Where edits, and where facts to train on are drawn from."""
+def collection_parts(
+    name: str, tuning: bool, data_dir: Path | None
+) -> tuple[EditRecords, EditRecords]:
+    """Where edits of a collection, and where facts to train on are drawn from; see `load_facts`."""
     if name == "counterfact":
         part = "val" if tuning else "edit"
         return (

@@ -2,7 +2,7 @@
 
 import pytest
 
-from modeledit_jax.data.facts.lengths import without_long
+from modeledit_jax.data.facts.lengths import question_size, without_long
 from modeledit_jax.data.facts.records import EditRecord, Probe
 from modeledit_jax.data.facts.tokenization import word_tokenizer
 
@@ -39,3 +39,17 @@ def test_a_share_of_the_facts_stays(share, kept, longest):
 
 def test_of_no_facts_none_stay():
     assert without_long((), TOKENIZER, 0.8) == ((), 0)
+
+
+def test_the_size_of_a_question_is_that_of_its_row():
+    """A beginning token, the words of the prompt, and all of the answer but its last token."""
+    assert question_size("a b a", "b b", TOKENIZER, 6, 5) == (5, 2)
+    assert question_size("a b a", "b b", TOKENIZER, 5, 5) == (5, 2)
+
+
+@pytest.mark.parametrize(
+    ("answer", "context", "vocabulary"), [("b b", 4, 5), ("", 6, 5), ("b b", 6, 4)]
+)
+def test_a_question_that_cannot_be_asked_has_no_size(answer, context, vocabulary):
+    """Beyond the context, without an answer, of a word that is not embedded."""
+    assert question_size("a b a", answer, TOKENIZER, context, vocabulary) is None
