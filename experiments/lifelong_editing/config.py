@@ -27,6 +27,8 @@ CLOSED_FORM = (
 those that are trained here."""
 AMORTIZED = ("memit-amortized", "alphaedit-amortized")
 """Ours: closed form whose values are written at once by a network that learned to."""
+JOINT = ("memit-joint", "alphaedit-joint")
+"""Ours: closed form whose layers share at least cost, with values of the unedited network."""
 PRECONDITIONED = ("ultraedit-text", "rledit-text")
 """Ours: changes that spare text and earlier edits."""
 LONG_TRAINING = ("dafnet",)

@@ -9,6 +9,7 @@ from experiments.lifelong_editing.config import (
     ALL_METHODS,
     AMORTIZED,
     CLOSED_FORM,
+    JOINT,
     LONG_TRAINING,
     PRECONDITIONED,
     Config,
@@ -20,7 +21,7 @@ from modeledit_jax.lifelong.stream import StreamEditor
 from modeledit_jax.presets.preset import preset, preset_names
 
 CONFIG = Config(memory=3, meta_updates=7, fraction=0.25)
-EVERY = ALL_METHODS + CLOSED_FORM + AMORTIZED + PRECONDITIONED + LONG_TRAINING
+EVERY = ALL_METHODS + CLOSED_FORM + AMORTIZED + JOINT + PRECONDITIONED + LONG_TRAINING
 ROUTED = ("hiedit", "hiedit-ste", "random-k", "fixed-k", "top-norm-k")
 
 
@@ -87,6 +88,16 @@ def test_amortized_methods_differ_in_how_values_are_found(methods):
         assert replace(own, writer=None, values=alone.values) == alone
 
 
+def test_joint_methods_take_the_values_and_the_division_that_are_ours(methods):
+    for name, alone in (("memit-joint", "memit-seq"), ("alphaedit-joint", "alphaedit")):
+        own, alone = methods[name], methods[alone]
+        assert (own.source, own.sharing) == ("unedited", "least")
+        assert (alone.source, alone.sharing) == ("current", "even")
+        same = {"source": "current", "sharing": "even", "values": alone.values}
+        assert replace(own, **same, weight=alone.weight) == alone
+        assert replace(own.values, clamp=alone.values.clamp) == alone.values
+
+
 def test_the_library_builds_what_the_command_runs_by_default():
     for name in EVERY:
         (own,) = load_methods([name], Config())
@@ -105,7 +116,7 @@ def test_a_class_that_edits_no_stream_is_refused(tmp_path):
 
 
 def test_contexts_are_those_of_the_command():
-    for name in CLOSED_FORM + AMORTIZED:
+    for name in CLOSED_FORM + AMORTIZED + JOINT:
         (own,) = load_methods([name], Config(contexts=2))
         assert build_method(own).contexts == 2
         assert preset(f"lifelong/{name}").contexts == 5

@@ -20,6 +20,9 @@ TunedName = Literal[
     "nas",
     "memit-amortized",
     "alphaedit-amortized",
+    "memit-joint",
+    "alphaedit-joint",
+    "ultraedit-text",
 ]
 
 

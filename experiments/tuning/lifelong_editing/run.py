@@ -40,8 +40,9 @@ _SINGLE: dict[str, tuple[float, ...]] = {
     "network.edit_lr": (1e-4, 3e-4),
     "training.learning_rate": (1e-5, 1e-4),
 }
-_WEIGHTS: dict[str, tuple[float, ...]] = {"weight": (1_500.0, 5_000.0, 15_000.0, 50_000.0)}
-_NULL_SPACE: dict[str, tuple[float, ...]] = {"energy": (0.9, 0.98), "size_penalty": (1.0, 10.0)}
+_CLAMPS = {"values.clamp": (0.5, 0.75)}
+_WEIGHTS: dict[str, tuple[float, ...]] = {"weight": (1_500.0, 15_000.0), **_CLAMPS}
+_NULL_SPACE: dict[str, tuple[float, ...]] = {"size_penalty": (1.0, 10.0), **_CLAMPS}
 _WRITER: dict[str, tuple[float, ...]] = {"writer.bound": (0.35, 0.5), "values.steps": (2, 4)}
 PRETRAINED: dict[str, dict[str, tuple[float, ...]]] = {
     "ft-l": {"learning_rate": (1e-4, 2e-4, 5e-4, 1e-3)},
@@ -52,11 +53,14 @@ PRETRAINED: dict[str, dict[str, tuple[float, ...]]] = {
     "rledit": _SINGLE,
     "memit": _WEIGHTS,
     "memit-seq": _WEIGHTS,
-    "emmet": {"weight": (10.0, 100.0, 1_000.0, 5_000.0)},
+    "emmet": {"weight": (100.0, 1_000.0), **_CLAMPS},
     "alphaedit": _NULL_SPACE,
     "nas": _NULL_SPACE,
     "memit-amortized": _WRITER,
     "alphaedit-amortized": _WRITER,
+    "memit-joint": {"weight": (1_500.0, 5_000.0), "values.clamp": (0.35, 0.5)},
+    "alphaedit-joint": {"size_penalty": (10.0, 30.0), "values.clamp": (0.35, 0.5)},
+    "ultraedit-text": {"editor.learning_rate": (1e-4, 2e-4), "weight": (100.0, 1_000.0)},
 }
 """With a model that is given: four trials each."""
 
