@@ -6,6 +6,7 @@ from pathlib import Path
 
 import jax
 
+from experiments.common.memory import announcer
 from experiments.common.options import run_folder
 from experiments.lifelong_editing.config import Config
 from experiments.lifelong_editing.methods import build_method, load_methods
@@ -42,6 +43,7 @@ def run(config: Config) -> Path:
                     folder=run_folder(config) / "checkpoints" / f"{name}-seed-{seed}",
                     reporter=bars.reporter,
                     name=name,
+                    announce=announcer(f"{name}, seed {seed}"),
                 )
                 notes += save_network(config, setup, name, found)
                 if method.reads_text:

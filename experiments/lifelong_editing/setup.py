@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from experiments.common.options import open_mesh, run_folder
+from experiments.common.options import memory_budget, open_mesh, run_folder
 from experiments.lifelong_editing.config import FactOptions
 from modeledit_jax.data.facts.common_knowledge import QUESTIONS, SENTENCES
 from modeledit_jax.data.facts.contradictions import contradictions
@@ -90,11 +90,12 @@ class Setup:
     corpus: FactCorpus
     model: LanguageModel
     encoded: FactTask
+    memory: int | None = None
 
     @cached_property
     def task(self) -> FactTask:
         """What no edit changes is computed where it is first asked for."""
-        return prepared(self.encoded)
+        return prepared(self.encoded, self.memory)
 
     def with_modules(self, modules: tuple[str, ...]) -> "Setup":
         """The same with other layers to be edited; itself if they are these."""
@@ -140,7 +141,7 @@ def prepare(
         contexts=_contexts(config, seed, model, methods),
         seed=seed,
     )
-    return Setup(seed, corpus, model, task)
+    return Setup(seed, corpus, model, task, memory_budget(config))
 
 
 def _contexts(

@@ -12,39 +12,51 @@ from typing import Any
 
 import jax
 
+from modeledit_jax.data.facts.encoding import split_batches
 from modeledit_jax.data.facts.questions import Questions, group_questions
 from modeledit_jax.data.facts.records import FactBatch
 from modeledit_jax.data.facts.tokens import TokenBatch, with_places
 from modeledit_jax.language.model import hidden_below
-from modeledit_jax.lifelong.fact_task import FactTask, rows_at_once
+from modeledit_jax.lifelong.fact_task import FactTask
+from modeledit_jax.lifelong.memory_plan import Budget, PassSizes, ScoringPlan
 from modeledit_jax.lifelong.model import EditableModel
-
-HIDDEN_BYTES = 2**32
-"""Most memory for what the lower layers say; a stream that needs more runs them in every pass."""
 
 READ = ("edit", "rephrase", "locality")
 """Parts of a stream that methods are trained on."""
 
 
-def prepared(task: FactTask, hidden_bytes: int = HIDDEN_BYTES) -> FactTask:
+def prepared(task: FactTask, memory: int | None = None) -> FactTask:
     """The task with all that is computed once; a task that has it is returned as it is.
+
+    What the lower layers say is kept where there is memory for it; else they run in every pass.
 
     Args:
       task: of `encode_task`, with values.
-      hidden_bytes: at most so much memory for the lower layers' outputs.
+      memory: bytes that model, stream and passes may take on each device; fewer questions are
+        asked at a time where all do not fit (`memory_plan`). None: `default_budget`.
+
+    Raises:
+      ValueError: a ``memory`` that is too small for one question.
     """
     if task.questions:
         return task
-    vocabulary = task.model.config.vocab_size
-    questions = group_questions(task.edits, partial(rows_at_once, vocabulary=vocabulary))
+    streams = (task.edits, task.train, task.sentences, task.untouched)
+    budget = Budget.of(task.model, streams, memory)
+    sizes = PassSizes(task.model, budget)
+    questions = group_questions(task.edits, sizes.questions)
     ready = replace(
         task,
         edits=_located(task.edits),
         train=None if task.train is None else _located(task.train),
-        untouched=with_places(task.untouched),
+        sentences=_split_anew(sizes, task.sentences),
+        untouched=_split_anew(sizes, with_places(task.untouched)),
         questions=questions,
     )
-    if not task.model.first_layer or bytes_of_hidden(ready) > hidden_bytes:
+    plan = ScoringPlan(budget, sizes.largest, sizes.most)
+    hidden = bytes_of_hidden(ready) if task.model.first_layer else 0
+    kept = hidden > 0 and plan.keeps_hidden(hidden)
+    ready = replace(ready, scoring=plan.with_hidden(hidden, kept))
+    if not kept:
         return ready
     below = partial(_with_hidden, task.model)
     return replace(
@@ -55,6 +67,13 @@ def prepared(task: FactTask, hidden_bytes: int = HIDDEN_BYTES) -> FactTask:
         untouched=below(ready.untouched),
         questions=tuple(_map_asked(below, group) for group in questions),
     )
+
+
+def _split_anew(sizes: PassSizes, batch: TokenBatch) -> TokenBatch:
+    """Rows ``[t, n, l]`` in batches of as many as are read at a time."""
+    rows = jax.tree.map(lambda leaf: leaf.reshape(-1, leaf.shape[-1]), batch)
+    size = sizes.batch(rows)
+    return batch if size >= batch.tokens.shape[1] else split_batches(rows, size)
 
 
 def bytes_of_hidden(task: FactTask) -> int:

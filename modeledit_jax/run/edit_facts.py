@@ -4,7 +4,7 @@ A run can be stopped at any time: with a folder it goes on where it was and give
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,10 @@ from modeledit_jax.lifelong.context_sampling import sample_contexts
 from modeledit_jax.lifelong.fact_task import Facts, FactTask, encode_task
 from modeledit_jax.lifelong.language_model import LanguageModel
 from modeledit_jax.lifelong.model import check_kernels
+from modeledit_jax.lifelong.prepared import prepared
 from modeledit_jax.lifelong.stream import StreamEditor
 from modeledit_jax.reading.json_text import read_object
-from modeledit_jax.run.fact_run import SHOWN, FactRun, run_fact_task
+from modeledit_jax.run.fact_run import SHOWN, FactRun, planned, run_fact_task
 from modeledit_jax.run.files import atomic_write_text
 from modeledit_jax.run.identity import identities
 from modeledit_jax.run.progress import Progress
@@ -44,6 +45,8 @@ def edit_facts(
     untouched: Sequence[Probe] = common_knowledge.QUESTIONS,
     statistics: str | Path | None = None,
     cache_dir: str | Path | None = None,
+    memory: int | None = None,
+    announce: Callable[[str], None] | None = None,
 ) -> FactRun:
     """Trains a method, edits all facts in, and asks the model about them, with progress bars.
 
@@ -63,12 +66,15 @@ def edit_facts(
       statistics: path of a text that closed-form methods are to leave as it is read; None: the
         prompts of ``train`` take its place.
       cache_dir: where the statistics of the text are kept; None: `default_cache_dir`.
+      memory: bytes that it may take on each device; fewer questions and facts are read at a time
+        where all do not fit (`lifelong.memory_plan`). None: `default_budget`.
+      announce: called with a line that says how the method fits into the memory.
 
     Raises:
       FileNotFoundError: there is no file ``statistics``.
       ValueError: facts that do not fit the model, a method that has nothing to learn from, no room
-        for a batch or no use for ``statistics``, edited kernels that are not finite, or a folder
-        that holds a run of something else.
+        for a batch or no use for ``statistics``, a ``memory`` too small for one question or fact,
+        edited kernels that are not finite, or a folder that holds a run of something else.
     """
     model = with_statistics(model, statistics, [method], cache_dir)
     seed = int(jax.random.key_data(key).ravel()[-1])
@@ -77,11 +83,14 @@ def edit_facts(
         model, edits, train, batch_size=batch_size, sentences=sentences, untouched=untouched,
         first=first, contexts=_contexts(method, model, key, folder), seed=seed,
     )  # fmt: skip
-    method.sized_for(task.model, task.streams)  # what does not fit must not claim the folder
-    if folder is not None:
+    ready = prepared(task, memory)
+    planned(method.sized_for(ready.model, ready.streams), ready)
+    if folder is not None:  # what does not fit must not claim it
         _claim(folder, _identity(method, model, task, key))
     with Progress(type(method).__name__, 1, SHOWN) as bars:
-        run = run_fact_task(method, task, key, folder=folder, reporter=bars.reporter)
+        run = run_fact_task(
+            method, ready, key, folder=folder, reporter=bars.reporter, announce=announce
+        )
         bars.one_done()
     check_kernels(model.editable, run.kernels)
     return run

@@ -7,6 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from experiments.common.memory import announcer
 from experiments.common.options import run_folder
 from experiments.lifelong_editing.methods import build_method
 from experiments.lifelong_editing.setup import Setup, check_modules, prepare, setup_for
@@ -131,6 +132,7 @@ def run_trials(
             reporter=bars.reporter,
             name=name,
             asked=1,
+            announce=announcer(f"{name}-{number}"),
         )
         scores.append(found.metrics[measure])
         bars.one_done()
@@ -140,7 +142,9 @@ def run_trials(
 def _preset(config: TuneConfig, name: str) -> Preset:
     preset = load_preset(name, "lifelong")
     preset = preset if config.model is None else preset.for_pretrained()
-    return preset.with_options(meta_updates=config.meta_updates, memory=config.memory)
+    return preset.with_options(
+        meta_updates=config.meta_updates, judged_batches=config.judged_batches
+    )
 
 
 def write_followers(config: TuneConfig, name: str, settings: Trial) -> None:

@@ -48,7 +48,7 @@ from modeledit_jax.lifelong.model import Changes, EditableModel, Kernels, commit
 from modeledit_jax.lifelong.norm_anchor import anchored, measured_length
 from modeledit_jax.lifelong.stream import StreamEditor, TrainingLoop, train_in_memory
 from modeledit_jax.lifelong.subjects import at_subjects, rows_before
-from modeledit_jax.lifelong.value_writer import WriterTraining, train_writer
+from modeledit_jax.lifelong.value_writer import WriterTraining, train_writer, writer_bytes
 from modeledit_jax.types import Array, Field, Key
 
 Preconditioners: TypeAlias = dict[str, Array]
@@ -257,6 +257,13 @@ class ClosedForm(StreamEditor):
             writer = train_writer(model, facts, *given, self.writer, key, loop)
             state = replace(state, writer=writer)
         return state
+
+    def training_bytes(self, model: EditableModel, stream: FactBatch) -> int:
+        """See `StreamEditor.training_bytes`: of the writer."""
+        if self.writer is None:
+            return 0
+        given = (max(self.edited(model)), self.values, (self.answer, self.window))
+        return writer_bytes(model, replace(stream, contexts=None), *given, self.writer)
 
     @property
     def learns(self) -> str:
