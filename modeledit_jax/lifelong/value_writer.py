@@ -9,6 +9,7 @@ the search minimizes, through the unedited network.
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -155,8 +156,10 @@ def writer_bytes(
 
     state = jax.eval_shape(start, jax.eval_shape(jax.random.key, 0))
     places = jax.ShapeDtypeStruct((min(CHUNK, training.updates),), jnp.int32)
-    about = {"layer": layer, "search": search, "room": room, "training": training}
-    run = partial(_updated, **about)
+
+    def run(model: EditableModel, state: WriterState, stream: FactBatch, places: Array) -> Any:
+        return _updated(model, state, stream, places, layer, search, room, training)
+
     return tree_bytes(state) + live_bytes(run, model, state, stream, places)
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from modeledit_jax.lifelong.fact_task import FactTask
 from modeledit_jax.lifelong.memory_plan import plan_facts
+from modeledit_jax.lifelong.methods import meta_training
 from modeledit_jax.lifelong.methods.closed_form import ClosedForm
 from modeledit_jax.lifelong.methods.dafnet import DAFNet
 from modeledit_jax.lifelong.methods.dafnet_network import DAFNetConfig
@@ -139,3 +140,19 @@ def test_what_learns_nothing_is_not_planned(ready):
     assert plan.training == 0 and str(plan).endswith("of 1 GB: 35 questions at a time")
     untrained = plan_facts(RLEDIT, ready.model, None, ready.scoring)
     assert untrained.training == 0
+
+
+@pytest.mark.slow
+def test_what_was_planned_is_not_traced_again(ready, monkeypatch):
+    step, traced = meta_training._step, []
+
+    def counted(*arguments):
+        traced.append(None)
+        return step(*arguments)
+
+    monkeypatch.setattr(meta_training, "_step", counted)
+    network = HypernetworkConfig(rank=3, num_blocks=1)  # of no other test
+    method = sized(replace(RLEDIT, network=network), ready)
+    assert plan_facts(method, ready.model, ready.train, ready.scoring).facts is None
+    method.train(ready.model, ready.train, jax.random.key(0))
+    assert len(traced) == 1

@@ -13,7 +13,7 @@ latest facts alone are seen, and both stay bounded.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from typing import Any
 
 import jax
 import numpy as np
@@ -164,11 +164,11 @@ class DAFNet(Reading, StreamEditor):
             return start_training(fresh.networks, fresh.statistics, training, key)
 
         state = jax.eval_shape(start, model, jax.eval_shape(jax.random.key, 0))
-        sizes = {
-            "size": sequence_size(self, training, stream),
-            "steps": min(CHUNK, training.updates),
-        }
-        run = partial(train_steps, self, training, **sizes)
+        size, steps = sequence_size(self, training, stream), min(CHUNK, training.updates)
+
+        def run(model: EditableModel, state: SequenceState, stream: FactBatch) -> Any:
+            return train_steps(self, training, model, state, stream, size, steps)
+
         return tree_bytes(state) + live_bytes(run, model, state, stream)
 
     def gradient_steps(self, batches: int) -> int:

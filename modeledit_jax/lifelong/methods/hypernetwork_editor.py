@@ -144,7 +144,11 @@ class HypernetworkEditor(StreamEditor):
         steps = min(CHUNK, training.steps(stream.batches))
         start = partial(start_training, self, training)
         state = jax.eval_shape(start, model, jax.eval_shape(jax.random.key, 0))
-        run = partial(compiled_train_steps, self, training, steps=steps)
+
+        def run(model: EditableModel, state: MetaState, stream: FactBatch) -> Any:
+            # As `train_steps` calls it, so that it is traced once.
+            return compiled_train_steps(self, training, model, state, stream, steps)
+
         return tree_bytes(state) + live_bytes(run, model, state, stream)
 
     def gradient_steps(self, batches: int) -> int:
