@@ -2,8 +2,9 @@
 
 ``python -m benchmarks.scaling`` measures, on whatever device JAX finds, seconds and memory of the
 evaluation of many candidates, and of a search over many tasks side by side; fits the slope of time
-over number, both as logarithms (1: twice as many take twice as long); and writes
-``scaling-<device>.json`` and ``.png``.
+over number, both as logarithms (1: twice as many take twice as long); takes tasks in groups of
+several sizes, to see how good the rule is that chooses one; and writes ``scaling-<device>.json``
+and ``.png``.
 """
 
 import io
@@ -11,16 +12,18 @@ import json
 import os
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import tyro
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.throughput import describe_device
-from benchmarks.timing import Contestant, measure, summary
+from benchmarks.timing import Contestant, measure, ratio, summary
 from benchmarks.workload import make_actions, make_task, make_tasks
 from modeledit_jax.editors.search.evolution import evaluate_population
 from modeledit_jax.editors.search.ppo import PPO
@@ -37,6 +40,7 @@ from modeledit_jax.subjects.image_classifiers import MLP
 from modeledit_jax.types import Key
 
 SCHEMA = 1
+COLORS = ("#0072B2", "#D55E00", "#009E73")
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,9 @@ class Config:
       candidates: of one evaluation.
       tasks: searched for together, two updates each.
       budgets: bytes, for the plans of the most tasks.
+      group_examples: images of the searches in groups of several sizes.
+      group_tasks: tasks of such a search.
+      group_sizes: tasks side by side, beside those that the rule chooses.
       output: folder of the results.
     """
 
@@ -59,6 +66,9 @@ class Config:
     candidates: tuple[int, ...] = (64, 256, 1024, 4096, 16384, 65536)
     tasks: tuple[int, ...] = (1, 10, 100, 1000)
     budgets: tuple[int, ...] = (10**7, 10**8, 10**9)
+    group_examples: tuple[int, ...] = (256, 1024, 3000)
+    group_tasks: int = 40
+    group_sizes: tuple[int, ...] = (1, 2, 5, 10, 20, 40)
     output: Path = Path("benchmarks/results")
 
 
@@ -113,6 +123,36 @@ def compare_budgets(config: Config) -> dict[str, Any]:
     return found
 
 
+def compare_groups(config: Config) -> dict[str, Any]:
+    """Of searches by number of images: tasks per second by tasks side by side.
+
+    ``rule`` is what the memory plan chooses, and ``rule_over_best`` its rate over the best median,
+    round by round.
+    """
+    search, number = PPO(budget=20), config.group_tasks
+    searches, keys = Searches.of(search, number), jax.random.split(jax.random.key(0), number)
+    found = {}
+    for examples in config.group_examples:
+        tasks = make_tasks(MLP(), examples, number, "soft")
+        env = search.make_world(tasks[0]).static
+        rule = plan_memory(search, env, tasks, default_budget()).tasks
+        pool = make_pool(env, tasks)
+        contestants = {
+            str(size): Contestant(partial(_searched, searches, env, pool, keys, size), number)
+            for size in sorted({min(size, number) for size in (*config.group_sizes, rule)})
+        }
+        rates = measure(contestants, config.rounds)
+        rows = {name: summary(rate) for name, rate in rates.items()}
+        best = max(rows, key=lambda name: rows[name]["median"])
+        found[str(examples)] = {
+            "rule": rule,
+            "per_second": rows,
+            "best": int(best),
+            "rule_over_best": ratio(rates[str(rule)], rates[best]),
+        }
+    return found
+
+
 def slope(numbers: list[int], seconds: list[float]) -> float:
     """Slope of the straight line through the logarithms of seconds over those of numbers."""
     return float(np.polyfit(np.log(numbers), np.log(seconds), 1)[0])
@@ -142,14 +182,18 @@ def run(config: Config) -> dict[str, Any]:
         "candidates": compare_candidates(config),
         "tasks": compare_tasks(config),
         "budgets": compare_budgets(config),
+        "groups": compare_groups(config),
         "notes": ["slope: of the logarithm of seconds over that of the number; medians"],
     }
 
 
 def draw(results: dict[str, Any], path: str | Path) -> Figure:
-    """Writes two panels as PNG: seconds over candidates and over tasks, with lines of slope 1."""
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    for axes, kind in zip(figure.subplots(1, 2), ("candidates", "tasks"), strict=True):
+    """Writes three panels as PNG: seconds over candidates and over tasks, with lines of slope 1,
+    and rates by the size of groups, relative to the best."""
+    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    *lines, groups = figure.subplots(1, 3)
+    _draw_groups(results["groups"], groups)
+    for axes, kind in zip(lines, ("candidates", "tasks"), strict=True):
         section = results[kind]
         numbers = [int(name) for name in section["per_second"]]
         seconds = [n / section["per_second"][str(n)]["median"] for n in numbers]
@@ -168,10 +212,26 @@ def draw(results: dict[str, Any], path: str | Path) -> Figure:
     return figure
 
 
+def _draw_groups(groups: dict[str, Any], axes: Axes) -> None:
+    for (examples, found), color in zip(groups.items(), cycle(COLORS), strict=False):
+        sizes = [int(name) for name in found["per_second"]]
+        rates = np.array([found["per_second"][str(size)]["median"] for size in sizes])
+        axes.semilogx(sizes, rates / rates.max(), "o-", color=color, label=f"{examples} images")
+        rule = sizes.index(found["rule"])
+        ring: dict[str, Any] = {"markersize": 11, "markerfacecolor": "none", "color": "#000000"}
+        axes.plot(sizes[rule], rates[rule] / rates.max(), "o", **ring)
+    axes.set_ylim(0, 1.05)
+    axes.set_xlabel("tasks side by side (ring: the rule)")
+    axes.set_ylabel("tasks per second over the best")
+    axes.grid(color="#DDDDDD", linewidth=0.7)
+    axes.legend(fontsize=8)
+
+
 def main(config: Config) -> None:
     """Runs the benchmark, writes its results and prints the slopes."""
     if config.quick:
         config = replace(config, rounds=2, candidates=(64, 256, 1024), tasks=(1, 4, 16))
+        config = replace(config, group_examples=(256,), group_tasks=8)
     results = run(config)
     path = config.output / f"scaling-{results['device']['name']}.json"
     atomic_write_text(path, json.dumps(results, indent=2) + "\n")
@@ -181,6 +241,12 @@ def main(config: Config) -> None:
     print(f"temporary bytes: {results['candidates']['temporary_bytes']}")
     print(f"stored bytes of tasks: {results['tasks']['stored_bytes']}")
     print(f"budgets: {results['budgets']}")
+    for examples, found in results["groups"].items():
+        share = found["rule_over_best"]
+        print(
+            f"{examples} images: {found['rule']} tasks side by side, {share['median']:.2f} "
+            f"({share['low']:.2f} ... {share['high']:.2f}) of the rate of {found['best']}"
+        )
     print(f"written: {path} and {path.with_suffix('.png')}")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
@@ -47,6 +48,15 @@ def memory_text(size: int) -> str:
     return f"{size} B"
 
 
+def room_text(size: int) -> str:
+    """As `memory_text`, rounded up: what to give where at least so much is needed."""
+    for unit in ("TB", "GB", "MB", "KB"):
+        if size >= UNITS[unit]:
+            step = UNITS[unit] // 100
+            return f"{-(-size // step) / 100:.2f} {unit}"
+    return f"{size} B"
+
+
 def machine_memory() -> int:
     """Bytes of the machine, or of the container if that may take less."""
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
@@ -82,6 +92,43 @@ def live_bytes(function: Callable[..., Any], *arguments: PyTree) -> int:
 def tree_bytes(tree: PyTree) -> int:
     """Bytes of all arrays, which may be shapes alone; random keys count as their data."""
     return sum(_bytes(leaf) for leaf in jax.tree.leaves(tree))
+
+
+def shape_of(leaf: Any) -> jax.ShapeDtypeStruct:
+    """The shape of an array, in place of it."""
+    return jax.ShapeDtypeStruct(np.shape(leaf), jnp.result_type(leaf))
+
+
+def device_bytes(tree: PyTree) -> int:
+    """As `tree_bytes`, of what lies on one device of those that arrays are spread over."""
+    return sum(_bytes(_part(leaf)) for leaf in jax.tree.leaves(tree))
+
+
+def _part(leaf: Any) -> Any:
+    """The shape of an array's part on a device."""
+    sharding = getattr(leaf, "sharding", None)
+    if sharding is None:
+        return leaf
+    return jax.ShapeDtypeStruct(sharding.shard_shape(leaf.shape), leaf.dtype)
+
+
+def most_that_fit(bytes_of: Callable[[int], int], most: int, room: int) -> int:
+    """How many of at most ``most`` rows fit at a time; 0: not even one.
+
+    Args:
+      bytes_of: what a number of rows takes: convex in it, as the peak of a program is whose values
+        grow with the rows or stay. It is asked twice at most.
+      most: at least 1.
+      room: bytes.
+    """
+    whole = bytes_of(most)
+    if whole <= room:
+        return most
+    one = bytes_of(1) if most > 1 else whole
+    if one > room:
+        return 0
+    # A convex function lies below its chord.
+    return 1 + (room - one) * (most - 1) // (whole - one)
 
 
 def _peak(jaxpr: Jaxpr) -> int:

@@ -270,7 +270,7 @@ def map_candidates(
     """
     mesh = jax.sharding.get_abstract_mesh()
     if POPULATION not in mesh.manual_axes or mesh.shape[POPULATION] == 1:
-        return _mapped(function, inputs, batch_size)
+        return mapped(function, inputs, batch_size)
     total = jax.tree.leaves(inputs)[0].shape[0]
     share = -(-total // mesh.shape[POPULATION])
     first = jax.lax.axis_index(POPULATION) * share
@@ -279,13 +279,14 @@ def map_candidates(
         return leaf[jnp.minimum(first + jnp.arange(share), total - 1)]
 
     batch_size = None if batch_size is None else min(batch_size, share)
-    found = _mapped(function, jax.tree.map(part, inputs), batch_size)
+    found = mapped(function, jax.tree.map(part, inputs), batch_size)
     return jax.tree.map(
         lambda leaf: jax.lax.all_gather(leaf, POPULATION, tiled=True)[:total], found
     )
 
 
-def _mapped(function: Callable, inputs: PyTree, batch_size: int | None) -> PyTree:
+def mapped(function: Callable[[PyTree], PyTree], inputs: PyTree, batch_size: int | None) -> PyTree:
+    """A function of each of ``E`` inputs, leaves ``[E, ...]``, so many at a time; None: all."""
     if batch_size is None:
         return jax.vmap(function)(inputs)
     return jax.lax.map(function, inputs, batch_size=batch_size)

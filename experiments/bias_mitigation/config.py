@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from experiments.common.checks import Evaluations, Range, option_name
 from experiments.common.options import SEARCHES, SearchOptions, SubjectOptions
@@ -138,8 +138,6 @@ def _refuse_unread(
 @dataclass(frozen=True)
 class Config(SearchOptions, CommentOptions):
     """Reduce the identity bias of a trained toxicity classifier by editing one layer."""
-
-    joins_processes: ClassVar[bool] = False
 
     budget: Evaluations = 4000
     """Reward evaluations of each search on each task."""

@@ -1,9 +1,20 @@
 """Sizes that cannot fit into the memory of the machine are refused before any work.
 
 Estimates from below: what is refused would be ended by the system, hours later and without a word.
+How what is not refused fits is said on the standard error.
 """
 
+import sys
+from collections.abc import Callable
+
 FLOAT = 4  # bytes
+
+
+def announcer(name: str) -> Callable[[str], None]:
+    """Prints a line about the memory of a method on the standard error, above progress bars."""
+    from tqdm import tqdm
+
+    return lambda line: tqdm.write(f"{name}: {line}", file=sys.stderr)
 
 
 def check_memory(needed: float, what: str, cure: str) -> None:

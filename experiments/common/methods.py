@@ -15,6 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from experiments.common.checks import check_distinct
+from experiments.common.memory import announcer
 from experiments.common.options import (
     ActionOptions,
     MethodOptions,
@@ -273,7 +274,7 @@ def _searched(
             mesh=open_mesh(config),
             memory=memory_budget(config),
             report=report,
-            announce=lambda line: tqdm.write(f"{method.name}: {line}", file=sys.stderr),
+            announce=announcer(method.name),
         )
     plans = np.stack([result.trace.plans for result in found])
     leaves = [get_leaves(one.params, task.site) for one, task in zip(found, tasks, strict=True)]

@@ -103,6 +103,22 @@ class MeshOptions(RunOptions):
 
 
 @dataclass(frozen=True)
+class MemoryOptions(RunOptions):
+    """Options of every experiment that chooses how much it computes at a time."""
+
+    may_change_on_resume: ClassVar[tuple[str, ...]] = ("memory",)
+
+    memory: str | None = None
+    """Memory that the work may take on each device, e.g. 8GB; less takes longer. Default: most of
+    what the device has."""
+
+    def check(self) -> None:
+        """As `RunOptions.check`."""
+        memory_budget(self)
+        super().check()
+
+
+@dataclass(frozen=True)
 class SubjectOptions(RunOptions):
     """Options of every experiment that trains networks and edits some of their parameters."""
 
@@ -140,14 +156,11 @@ class MethodOptions(ActionOptions):
 
 
 @dataclass(frozen=True)
-class SearchOptions(MeshOptions, MethodOptions):
+class SearchOptions(MemoryOptions, MeshOptions, MethodOptions):
     """Options of every experiment that shows the progress of searches."""
 
     may_change_on_resume: ClassVar[tuple[str, ...]] = ("mesh", "memory", "tensorboard")
 
-    memory: str | None = None
-    """Memory that a search may take on each device, e.g. 8GB; less takes longer. Default: most of
-    what the device has."""
     tensorboard: bool = False
     """Write TensorBoard scalars as well (needs the extra 'tensorboard')."""
 
@@ -157,7 +170,6 @@ class SearchOptions(MeshOptions, MethodOptions):
             raise ValueError(
                 "--tensorboard needs tensorboardX: pip install 'modeledit-jax[tensorboard]'"
             )
-        memory_budget(self)
         super().check()
 
 
@@ -177,7 +189,7 @@ def open_mesh(options: RunOptions) -> "Mesh | None":
     return read_mesh(options.mesh, options.mesh_axes)
 
 
-def memory_budget(options: SearchOptions) -> int | None:
+def memory_budget(options: MemoryOptions) -> int | None:
     """Bytes of ``--memory``; None: `default_budget`.
 
     Raises:

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 from experiments.common.checks import Networks, Range, Steps, option_name
 from experiments.common.memory import FLOAT, check_memory
-from experiments.common.options import MeshOptions, RunOptions, open_mesh
+from experiments.common.options import MemoryOptions, MeshOptions, open_mesh
 
 Facts = Annotated[int, Range(1, 1_000_000)]
 LessonFacts = Annotated[int, Range(0, 1_000_000)]
@@ -38,7 +38,7 @@ OF_THE_NETWORK = ("width", "mlp_width", "layers", "steps", "plain")
 
 
 @dataclass(frozen=True)
-class FactOptions(RunOptions):
+class FactOptions(MemoryOptions):
     """Options of every experiment that edits facts into a language model."""
 
     tuning: ClassVar[bool] = False
@@ -61,7 +61,7 @@ class FactOptions(RunOptions):
     that is trained here, and with --model those that suit each method (`depth` in its preset)."""
     meta_updates: Steps | None = None
     """Gradient steps of the training of every learned method; default: those of its preset, 300."""
-    memory: Facts | None = None
+    judged_batches: Facts | None = None
     """Batches, the latest included, that a change is judged by in the training of RLEdit and
     HiEdit; default: those of the preset, 6."""
     first: Facts | None = None
@@ -133,7 +133,7 @@ class Config(FactOptions, MeshOptions):
 
     joins_processes: ClassVar[bool] = False
     may_change_on_resume: ClassVar[tuple[str, ...]] = (
-        *("mesh", "save"),  # where it runs, and writes
+        *("mesh", "memory", "save"),  # where it runs, and writes
         *("methods", "seeds"),  # each method and seed is kept apart
     )
     mesh_axes: ClassVar[tuple[str, ...]] = ("data", "model")

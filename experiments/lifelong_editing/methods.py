@@ -6,7 +6,7 @@ from experiments.lifelong_editing.config import FactOptions
 from modeledit_jax.lifelong.stream import StreamEditor
 from modeledit_jax.presets.preset import Preset, load_preset
 
-OPTIONS = ("meta_updates", "memory", "fraction", "contexts")
+OPTIONS = ("meta_updates", "judged_batches", "fraction", "contexts")
 """Of the command line, that presets may take settings from."""
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import jax
 
+from experiments.common.memory import announcer
 from experiments.common.options import run_folder
 from experiments.lifelong_editing.config import Config
 from experiments.lifelong_editing.methods import build_method, load_methods
@@ -61,7 +62,10 @@ def run_method(
     task = with_text(config, setup, method, reporter)
     claim(folder, method, replace(setup.encoded, model=task.model), key)
     task = with_found_ahead(method, task, config.cache_dir, reporter, name)
-    return run_fact_task(method, task, key, folder=folder, reporter=reporter, name=name)
+    said = announcer(f"{name}, seed {setup.seed}")
+    return run_fact_task(
+        method, task, key, folder=folder, reporter=reporter, name=name, announce=said
+    )
 
 
 def check_statistics(config: Config, methods: Mapping[str, StreamEditor]) -> None:

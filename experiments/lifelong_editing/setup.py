@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from experiments.common.options import open_mesh, run_folder
+from experiments.common.options import memory_budget, open_mesh, run_folder
 from experiments.lifelong_editing.config import FactOptions
 from experiments.lifelong_editing.general_ability import GeneralAbility, general_ability
 from modeledit_jax.data.facts.common_knowledge import QUESTIONS, SENTENCES
@@ -92,11 +92,12 @@ class Setup:
     model: LanguageModel
     encoded: FactTask
     notes: tuple[str, ...] = ()  # on what is asked besides
+    memory: int | None = None
 
     @cached_property
     def task(self) -> FactTask:
         """What no edit changes is computed where it is first asked for."""
-        return prepared(self.encoded)
+        return prepared(self.encoded, self.memory)
 
     def with_modules(self, modules: tuple[str, ...]) -> "Setup":
         """The same with other layers to be edited; itself if they are these."""
@@ -159,7 +160,7 @@ def prepare(
         choices=ability.choices,
         seed=seed,
     )
-    return Setup(seed, corpus, model, task, ability.notes)
+    return Setup(seed, corpus, model, task, ability.notes, memory_budget(config))
 
 
 def _contexts(

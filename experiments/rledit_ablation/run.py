@@ -6,6 +6,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from experiments.common.memory import announcer
 from experiments.common.options import run_folder
 from experiments.lifelong_editing.setup import Setup, check_modules, prepare
 from experiments.rledit_ablation.config import AblationConfig
@@ -73,6 +74,7 @@ def run_variant(
         dtype=variant.dtype,
         reporter=bars.reporter,
         name=f"{question}, {name}",
+        announce=announcer(f"{question}, {name}"),
     )  # fmt: skip
     factors = {"question": question, "variant": name}
     return Row(variant.preset, config.task, setup.seed, found.metrics, found.cost, factors)

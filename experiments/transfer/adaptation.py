@@ -11,9 +11,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 
-from experiments.common.options import open_mesh
+from experiments.common.memory import announcer
+from experiments.common.options import memory_budget, open_mesh
 from experiments.transfer.batch import TaskBatch, forget_retain_metrics
 from experiments.transfer.policies import Policies
 from experiments.transfer.zero_shot import SEEN_NETWORKS
@@ -50,7 +50,9 @@ def adaptation_rows(policies: Policies) -> list[Row]:
 
     def found(method: str, searches: Sequence[SearchEditor], start: str, budget: int) -> list[Row]:
         shown = factors(start, budget)
-        return search_rows(method, searches, batch, keys, shown, open_mesh(config))
+        where = {"mesh": open_mesh(config), "memory": memory_budget(config)}
+        name = f"{method} from {start}, budget {budget}"
+        return search_rows(method, searches, batch, keys, shown, announce=announcer(name), **where)
 
     rows = batch.rows(policies.method, _at_once(batch, by_policy), factors("policy", 0))
     for budget in config.budgets:
@@ -113,7 +115,7 @@ def search_rows(
     batch: TaskBatch,
     keys: Key,
     factors: Mapping[str, Any],
-    mesh: Mesh | None = None,
+    **options: Any,
 ) -> list[Row]:
     """Runs a search on all tasks side by side and evaluates it on the way.
 
@@ -123,10 +125,10 @@ def search_rows(
       batch: of ``B`` tasks.
       keys: ``[B]``.
       factors: of the rows.
-      mesh: see `edit_many`.
+      **options: of `edit_many`: mesh, memory, announce.
     """
     search = searches[0]
-    found = edit_many(searches, batch.tasks, keys, mesh=mesh)
+    found = edit_many(searches, batch.tasks, keys, **options)
     count = search.updates
     shown = np.unique(np.linspace(0, count - 1, min(POINTS, count)).round().astype(int))
     plans = np.stack([result.trace.plans[shown] for result in found])

@@ -14,7 +14,13 @@ from experiments.common.checks import (
     check_distinct,
 )
 from experiments.common.memory import FLOAT, check_memory
-from experiments.common.options import MeshOptions, World, check_training_seeds, open_mesh
+from experiments.common.options import (
+    MemoryOptions,
+    MeshOptions,
+    World,
+    check_training_seeds,
+    open_mesh,
+)
 
 Data = Literal["digits", "mnist", "fashion_mnist"]
 CLASSES = 10  # of all these data
@@ -27,10 +33,11 @@ SHAPE = "kind-widths, e.g. mlp-128x32 or cnn-128x32; then, if you like, -gelu or
 
 
 @dataclass(frozen=True)
-class Config(MeshOptions):
+class Config(MemoryOptions, MeshOptions):
     """Train policies that edit at once, and see how far they carry."""
 
     joins_processes: ClassVar[bool] = False
+    may_change_on_resume: ClassVar[tuple[str, ...]] = ("mesh", "memory")
 
     dataset: Data = "digits"
     """Data of the networks; digits is embedded."""

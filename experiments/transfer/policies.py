@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from experiments.common.options import World, open_mesh, run_folder
+from experiments.common.memory import announcer
+from experiments.common.options import World, memory_budget, open_mesh, run_folder
 from experiments.common.policies import Policy, train_policy
 from experiments.transfer.config import ORDERS, TASKS, TASKS_IN_TURN, Config
 from experiments.transfer.networks import REWARD, Networks, draw_pairs
@@ -60,7 +61,7 @@ class Policies:
         tasks = min(TASKS, *map(len, groups))
         options = PolicyTraining(updates=config.updates, tasks=tasks)
         name = self.world if held_out is None else f"{self.world}-without-{held_out}"
-        trainer = PolicyTrainer.of(options, self.world, groups, open_mesh(config))
+        trainer = self._trainer(name, options, groups)
         return train_policy(run_folder(config), name, trainer, config.seed)
 
     def in_turn(self) -> Policy:
@@ -80,9 +81,22 @@ class Policies:
             )
         tasks = min(TASKS_IN_TURN, *map(len, groups))
         options = PolicyTraining(updates=config.sequence_updates, tasks=tasks)
-        trainer = PolicyTrainer.of(options, self.world, groups, open_mesh(config))
         name, start = f"{self.world}-in-turn", self.without(None)
+        trainer = self._trainer(name, options, groups)
         return train_policy(run_folder(config), name, trainer, config.seed, start)
+
+    def _trainer(
+        self, name: str, options: PolicyTraining, groups: Sequence[Sequence[Task]]
+    ) -> PolicyTrainer:
+        config = self.config
+        return PolicyTrainer.of(
+            options,
+            self.world,
+            groups,
+            open_mesh(config),
+            memory_budget(config),
+            announcer(f"policy {name}"),
+        )
 
 
 def _orders(rng: np.random.Generator, classes: Sequence[int], count: int) -> list[list[int]]:

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 from experiments.bias_mitigation.config import CommentOptions
 from experiments.common.checks import Count, Evaluations, Networks
-from experiments.common.options import World, check_training_seeds
+from experiments.common.options import MemoryOptions, World, check_training_seeds
 
 
 @dataclass(frozen=True)
-class Config(CommentOptions):
+class Config(MemoryOptions, CommentOptions):
     """Train policies that mend toxicity classifiers at once."""
 
     worlds: tuple[World, ...] = ("mask", "shift")

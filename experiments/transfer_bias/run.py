@@ -12,8 +12,9 @@ from experiments.bias_mitigation.run import (
     training_key,
     unedited,
 )
+from experiments.common.memory import announcer
 from experiments.common.methods import Result, evaluated, method_keys
-from experiments.common.options import FIRST_TRAINING_SEED, World, run_folder
+from experiments.common.options import FIRST_TRAINING_SEED, World, memory_budget, run_folder
 from experiments.common.policies import train_policy
 from experiments.transfer_bias.config import Config
 from modeledit_jax.editors.policy.training import PolicyTrainer, PolicyTraining
@@ -66,7 +67,8 @@ def _by_policy(
         trials=32,
         examples=None,  # counterfactuals belong together
     )
-    trainer = PolicyTrainer.of(options, world, [training])
+    memory, announce = memory_budget(config), announcer(f"policy {world}")
+    trainer = PolicyTrainer.of(options, world, [training], memory=memory, announce=announce)
     policy = train_policy(run_folder(config), world, trainer, config.seed)
     keys = method_keys(seeds)
     results = []

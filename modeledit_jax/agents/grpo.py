@@ -11,6 +11,7 @@ already say what is to be kept, such as requests one after another, where each c
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
@@ -26,6 +27,7 @@ from modeledit_jax.agents.loss import clipped_surrogate
 from modeledit_jax.agents.networks import with_search_distribution
 from modeledit_jax.agents.optimization import make_optimizer
 from modeledit_jax.agents.rollout import Env, to_action_space
+from modeledit_jax.mesh import mapped
 from modeledit_jax.types import Array, Field, Key, Params, PyTree
 
 Tasks: TypeAlias = Callable[[Key], PyTree]
@@ -41,6 +43,22 @@ class PolicyNetwork(Protocol):
 
     def apply(self, params: Params, observation: PyTree, /) -> Any:
         """The `Policy` of one observation."""
+
+
+@dataclass(frozen=True)
+class AtOnce:
+    """How much of an update is computed side by side; less takes less memory, and longer.
+
+    Attributes:
+      tasks: that are played at a time; None: all.
+      trials: of a task; None: all.
+    """
+
+    tasks: int | None = None
+    trials: int | None = None
+
+
+ALL_AT_ONCE = AtOnce()
 
 
 @struct.dataclass
@@ -82,7 +100,12 @@ def init(
 
 
 def update(
-    env: Env, tasks: Tasks, config: PPOConfig, network: PolicyNetwork, state: MultitaskState
+    env: Env,
+    tasks: Tasks,
+    config: PPOConfig,
+    network: PolicyNetwork,
+    state: MultitaskState,
+    at_once: AtOnce = ALL_AT_ONCE,
 ) -> tuple[MultitaskState, dict[str, Array]]:
     """Trials on freshly drawn tasks, and the epochs that learn from them.
 
@@ -94,6 +117,7 @@ def update(
       network: of the policy.
       state: from `init` or an earlier update; that may have been one on another ``env``, if the
         network takes the observations of both.
+      at_once: what is played side by side.
 
     Returns:
       New state and scalar metrics: ``reward`` (mean over trials, summed over the steps of an
@@ -103,8 +127,12 @@ def update(
     key, task_key, try_key = jax.random.split(state.key, 3)
     env_params = tasks(task_key)
     keys = jax.random.split(try_key, jax.tree.leaves(env_params)[0].shape[0])
-    play = partial(play_task, env, partial(network.apply, state.params), config)
-    trials, reward = jax.vmap(play)(env_params, keys)
+    apply = partial(network.apply, state.params)
+
+    def play(task: tuple[PyTree, Key]) -> tuple[Trials, Array]:
+        return play_task(env, apply, config, *task, trials_at_once=at_once.trials)
+
+    trials, reward = mapped(play, (env_params, keys), at_once.tasks)
     gradient = jax.grad(partial(grouped_loss, network, config), has_aux=True)
     optimizer = make_optimizer(config, state.updates)
 
@@ -123,7 +151,12 @@ def update(
 
 
 def play_task(
-    env: Env, apply: Callable[[PyTree], Policy], config: PPOConfig, env_params: PyTree, key: Key
+    env: Env,
+    apply: Callable[[PyTree], Policy],
+    config: PPOConfig,
+    env_params: PyTree,
+    key: Key,
+    trials_at_once: int | None = None,
 ) -> tuple[Trials, Float[Array, "T E"]]:
     """Plays the one course of a task on which the most probable actions lead.
 
@@ -141,7 +174,7 @@ def play_task(
             reward = env.step_env(env_key, here[1], legal(action), env_params)[2]
             return action, policy.log_prob(action), reward
 
-        return here[0], *jax.vmap(one)(jax.random.split(key, config.num_envs))
+        return here[0], *mapped(one, jax.random.split(key, config.num_envs), trials_at_once)
 
     def step(here: tuple[PyTree, PyTree], key: Key) -> tuple[tuple[PyTree, PyTree], Any]:
         try_key, env_key = jax.random.split(key)

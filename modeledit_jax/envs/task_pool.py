@@ -12,11 +12,14 @@ import jax
 import jax.numpy as jnp
 
 from modeledit_jax import struct
-from modeledit_jax.envs.params import WorldParams
+from modeledit_jax.edits.site import get_leaves
+from modeledit_jax.envs.params import OF_NETWORK, WorldParams
 from modeledit_jax.envs.stacking import check_alike, stack_params
 from modeledit_jax.envs.world import World, check_unedited
+from modeledit_jax.memory import shape_of
+from modeledit_jax.mesh import mapped
 from modeledit_jax.tasks.task import Task
-from modeledit_jax.types import Array, Field, Key
+from modeledit_jax.types import Array, Field, Key, Params, PyTree
 
 
 @struct.dataclass
@@ -41,7 +44,14 @@ class TaskPool:
         request = jax.tree.map(lambda leaf: leaf[index], self.requests)
         return request.joined(shared)
 
-    def draw(self, env: World, key: Key, count: int, examples: int | None = None) -> WorldParams:
+    def draw(
+        self,
+        env: World,
+        key: Key,
+        count: int,
+        examples: int | None = None,
+        at_once: int | None = None,
+    ) -> WorldParams:
         """Draws tasks without replacement, and examples to reward them on.
 
         Args:
@@ -50,6 +60,7 @@ class TaskPool:
           count: number of tasks, at most that of the pool.
           examples: rows drawn from the reward role anew, the same for all tasks, on which edits
             are scored; None: all. What a policy observes at the start rests on all in either case.
+          at_once: tasks that are scored side by side; None: all.
 
         Returns:
           Params with a leading axis ``[count]``.
@@ -60,7 +71,7 @@ class TaskPool:
         task_key, row_key = jax.random.split(key)
         indices = jax.random.choice(task_key, len(self), (count,), replace=False)
         if examples is None:
-            return jax.vmap(self.task)(indices)
+            return mapped(self.task, indices, at_once)
         if not isinstance(self.subjects.targets, jax.Array):
             raise ValueError(
                 "examples whose targets belong together (counterfactual blocks) cannot be drawn "
@@ -68,7 +79,7 @@ class TaskPool:
             )
         size = jax.tree.leaves(self.subjects.original_outputs)[0].shape[1]
         rows = jax.random.permutation(row_key, size)[:examples]
-        return jax.vmap(lambda index: _rescored(env, _rows(self.task(index), rows)))(indices)
+        return mapped(lambda index: _rescored(env, _rows(self.task(index), rows)), indices, at_once)
 
 
 def _rows(params: WorldParams, rows: Field) -> WorldParams:
@@ -148,3 +159,33 @@ def _put(room: WorldParams, place: Array | int, one: WorldParams) -> WorldParams
 def _unedited(env: World, pool: TaskPool) -> tuple[dict[str, Any], Array]:
     """`World.unedited` of all tasks, one after another: it is done once."""
     return jax.lax.map(lambda index: env.unedited(pool.task(index)), jnp.arange(len(pool)))
+
+
+def params_shapes(env: World, task: Task) -> WorldParams:
+    """Shapes of `World.params`; nothing is computed."""
+    sets = task.roles["reward"]
+
+    def make(network: Params, x: Array, targets: PyTree, request: WorldParams) -> WorldParams:
+        features = env.split.arranged(env.split.prefix(network, x))
+        known = env.of_features(get_leaves(network, task.site), features, targets)
+        params = request.joined(known)
+        return params.replace(**env.unedited(params)[0])
+
+    data = jax.tree.map(shape_of, (task.subject.params, sets.x, sets.targets))
+    return jax.eval_shape(make, *data, env.request_params(task))
+
+
+def pool_shapes(env: World, tasks: Sequence[Task]) -> TaskPool:
+    """Shapes of `make_pool`; nothing is computed."""
+    params = params_shapes(env, tasks[0])
+    of_network = {name: getattr(params, name) for name in OF_NETWORK}
+    network = WorldParams(**of_network, max_steps_in_episode=None)
+
+    def many(tree: WorldParams, count: int) -> WorldParams:
+        return jax.tree.map(lambda s: jax.ShapeDtypeStruct((count, *s.shape), s.dtype), tree)
+
+    return TaskPool(
+        many(network, len(networks_of(tasks)[0])),
+        many(params.replace(**dict.fromkeys(OF_NETWORK)), len(tasks)),
+        jax.ShapeDtypeStruct((len(tasks),), jnp.int32),
+    )

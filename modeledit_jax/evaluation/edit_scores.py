@@ -117,15 +117,16 @@ def _score_group(
 
     def step(index: Array, found: dict[str, Array]) -> dict[str, Array]:
         chunk, before = jax.tree.map(lambda leaf: leaf[index], (group, unedited))
-        scores = _score_rows(predict, chunk, before)
+        scores = score_rows(predict, chunk, before)
         return {name: found[name].at[chunk.place].set(scores[name], mode="drop") for name in found}
 
     return jax.lax.fori_loop(0, (group.first < made).sum(), step, found)
 
 
-def _score_rows(
+def score_rows(
     predict: Predict, chunk: Questions, unedited: Array | None
 ) -> dict[str, Float[Array, " r"]]:
+    """Scores by name of one chunk of questions ``[r, l]``; see `score_edits`."""
     wanted, rival = chunk.wanted, chunk.rival
     rows, labels = len(wanted.tokens), wanted.answers
     if rival is None or chunk.one_row:

@@ -25,13 +25,11 @@ from modeledit_jax.data.facts.token_ids import plain_tokenizer
 from modeledit_jax.data.facts.tokens import TokenBatch, check_tokens
 from modeledit_jax.language.sharding import spread_rows
 from modeledit_jax.lifelong.language_model import LanguageModel
+from modeledit_jax.lifelong.memory_plan import ScoringPlan, rows_at_once
 from modeledit_jax.lifelong.model import EditableModel, check_facts
 from modeledit_jax.mesh import mesh_of
 
 Facts: TypeAlias = EditRecords | Sequence[EditRecord]
-
-MOST_ROWS, MOST_LOGITS = 100, 2**25
-"""Rows that are asked about at once: so many, and no more than make so many logits."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +61,7 @@ class FactTask:
     known: TokenBatch | None = None
     choices: TokenBatch | None = None
     seconds_ahead: float = 0.0
+    scoring: ScoringPlan | None = None  # of `prepared`
 
     def __post_init__(self) -> None:
         """Raises ValueError for a token that the network has no embedding of."""
@@ -181,8 +180,3 @@ def spread_task(task: FactTask) -> FactTask:
     parts = ("edits", "train", "sentences", "untouched", "known", "questions")
     spread = {name: spread_rows(getattr(task, name), mesh, dimension=1) for name in parts}
     return replace(task, choices=spread_rows(task.choices, mesh, dimension=2), **spread)
-
-
-def rows_at_once(places: int, vocabulary: int) -> int:
-    """Rows to be asked about at once, for a number of places whose logits are wanted in each."""
-    return max(1, min(MOST_ROWS, MOST_LOGITS // (places * vocabulary)))

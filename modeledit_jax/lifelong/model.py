@@ -35,6 +35,9 @@ class EditableModel:
     config: LanguageModelConfig = struct.field(pytree_node=False)
     modules: tuple[str, ...] = struct.field(pytree_node=False)
     statistics: Field = None  # KeyStatistics of what the modules read on a text; None: not known
+    rows_at_once: int | None = struct.field(pytree_node=False, default=None)
+    """Rows of a batch at most that one pass reads where a loss is differentiated, for memory
+    (`parts_of_rows`); None: all."""
 
     @classmethod
     def create(

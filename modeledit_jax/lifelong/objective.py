@@ -13,9 +13,10 @@ import jax.numpy as jnp
 from jaxtyping import Float, Int
 
 from modeledit_jax.data.facts.records import FactBatch
-from modeledit_jax.data.facts.tokens import IGNORED
+from modeledit_jax.data.facts.tokens import IGNORED, TokenBatch
 from modeledit_jax.evaluation.knowledge import divergence, mean_log_probability
 from modeledit_jax.lifelong.model import Changes, EditableModel, Kernels, squared_norms
+from modeledit_jax.lifelong.parts_of_rows import by_parts
 from modeledit_jax.types import Array
 
 
@@ -66,22 +67,13 @@ def answer_loss(
 
     With ``minibatch`` the sum of the means of its parts.
     """
-    return -_token_mean(mean_log_probability(logits, labels), labels, minibatch)
+    return -token_mean(mean_log_probability(logits, labels), labels, minibatch)
 
 
-def locality_loss(
-    logits: Float[Array, "n p v"],
-    reference: Float[Array, "n p v"],
-    labels: Int[Array, "n p"],
-    minibatch: int | None = None,
+def token_mean(
+    per_row: Float[Array, " n"], labels: Int[Array, "n p"], minibatch: int | None = None
 ) -> Float[Array, ""]:
-    """Mean of ``KL(reference ‖ present)`` over the labeled tokens; see `answer_loss`."""
-    return _token_mean(divergence(logits, reference, labels), labels, minibatch)
-
-
-def _token_mean(
-    per_row: Float[Array, " n"], labels: Int[Array, "n p"], minibatch: int | None
-) -> Float[Array, ""]:
+    """Mean over the labeled tokens of what is a mean over those of each row; see `answer_loss`."""
     if len(labels) % (minibatch or len(labels)):
         raise ValueError(
             f"a batch of {len(labels)} facts has no parts of {minibatch}: the minibatch of the "
@@ -101,14 +93,25 @@ def batch_loss(
     objective: Objective,
 ) -> Float[Array, ""]:
     """Loss of rephrased prompts of one batch, and its weighted divergence on locality prompts."""
-    size = objective.minibatch
-    logits = model.answer_logits(kernels, batch.rephrase, changes)
-    learnt = answer_loss(logits, batch.rephrase.answers, size)
-    before = jax.lax.stop_gradient(model.answer_logits(reference, batch.locality))
+    local = changes
     if objective.released_quirks:
-        changes = {name: replace(hook, stale=True) for name, hook in changes.items()}
-    after = model.answer_logits(kernels, batch.locality, changes)
-    return learnt + objective.locality * locality_loss(after, before, batch.locality.answers, size)
+        local = {name: replace(hook, stale=True) for name, hook in changes.items()}
+
+    def of_rows(rows: tuple[TokenBatch, TokenBatch]) -> tuple[Array, Array]:
+        rephrase, locality = rows
+        logits = model.answer_logits(kernels, rephrase, changes)
+        before = jax.lax.stop_gradient(model.answer_logits(reference, locality))
+        after = model.answer_logits(kernels, locality, local)
+        return (
+            mean_log_probability(logits, rephrase.answers),
+            divergence(after, before, locality.answers),
+        )
+
+    learnt, lost = by_parts(of_rows, (batch.rephrase, batch.locality), model.rows_at_once)
+    size = objective.minibatch
+    return objective.locality * token_mean(lost, batch.locality.answers, size) - token_mean(
+        learnt, batch.rephrase.answers, size
+    )
 
 
 def trajectory_loss(

@@ -8,45 +8,59 @@ are is kept as well (`TokenBatch.places`), for logits elsewhere are never looked
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from operator import itemgetter
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
+from modeledit_jax.data.facts.encoding import split_batches
 from modeledit_jax.data.facts.questions import Questions, group_questions
 from modeledit_jax.data.facts.records import FactBatch
 from modeledit_jax.data.facts.tokens import TokenBatch, with_places
 from modeledit_jax.language.model import hidden_below
-from modeledit_jax.lifelong.fact_task import FactTask, rows_at_once
+from modeledit_jax.lifelong.fact_task import FactTask
+from modeledit_jax.lifelong.memory_plan import Budget, PassSizes, ScoringPlan
 from modeledit_jax.lifelong.model import EditableModel
-
-HIDDEN_BYTES = 2**32
-"""Most memory for what the lower layers say; a stream that needs more runs them in every pass."""
 
 READ = ("edit", "rephrase", "locality")
 """Parts of a stream that methods are trained on."""
 
 
-def prepared(task: FactTask, hidden_bytes: int = HIDDEN_BYTES) -> FactTask:
+def prepared(task: FactTask, memory: int | None = None) -> FactTask:
     """The task with all that is computed once; a task that has it is returned as it is.
+
+    What the lower layers say is kept where there is memory for it; else they run in every pass.
 
     Args:
       task: of `encode_task`, with values.
-      hidden_bytes: at most so much memory for the lower layers' outputs.
+      memory: bytes that model, stream and passes may take on each device; fewer questions are
+        asked at a time where all do not fit (`memory_plan`). None: `default_budget`.
+
+    Raises:
+      ValueError: a ``memory`` that is too small for one question.
     """
     if task.questions:
         return task
-    vocabulary = task.model.config.vocab_size
-    questions = group_questions(task.edits, partial(rows_at_once, vocabulary=vocabulary))
+    streams = (task.edits, task.train, *_besides(task))
+    budget = Budget.of(task.model, streams, memory)
+    sizes = PassSizes(task.model, budget)
+    questions = group_questions(task.edits, sizes.questions)
     ready = replace(
         task,
         edits=_located(task.edits),
         train=None if task.train is None else _located(task.train),
-        untouched=with_places(task.untouched),
-        known=task.known and with_places(task.known),
-        choices=task.choices and with_places(task.choices),
+        sentences=_split_anew(sizes, task.sentences),
+        untouched=_split_anew(sizes, with_places(task.untouched)),
+        known=task.known and _split_anew(sizes, with_places(task.known)),
+        choices=task.choices and _split_choices(sizes, with_places(task.choices)),
         questions=questions,
     )
-    if not task.model.first_layer or bytes_of_hidden(ready) > hidden_bytes:
+    plan = ScoringPlan(budget, sizes.largest, sizes.most)
+    hidden = bytes_of_hidden(ready) if task.model.first_layer else 0
+    kept = hidden > 0 and plan.keeps_hidden(hidden)
+    ready = replace(ready, scoring=plan.with_hidden(hidden, kept))
+    if not kept:
         return ready
     below = partial(_with_hidden, task.model)
     return replace(
@@ -61,6 +75,20 @@ def prepared(task: FactTask, hidden_bytes: int = HIDDEN_BYTES) -> FactTask:
     )
 
 
+def _split_anew(sizes: PassSizes, batch: TokenBatch) -> TokenBatch:
+    """Rows ``[t, n, l]`` in batches of as many as are read at a time."""
+    rows = jax.tree.map(lambda leaf: leaf.reshape(-1, leaf.shape[-1]), batch)
+    size = sizes.batch(rows)
+    return batch if size >= batch.tokens.shape[1] else split_batches(rows, size)
+
+
+def _split_choices(sizes: PassSizes, choices: TokenBatch) -> TokenBatch:
+    """The same of ``[o, t, n, l]``, whose answers are of one shape."""
+    answers = (jax.tree.map(itemgetter(at), choices) for at in range(len(choices.tokens)))
+    split = [_split_anew(sizes, answer) for answer in answers]
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *split)
+
+
 def bytes_of_hidden(task: FactTask) -> int:
     """Memory of the residual stream at every position that is read again and again."""
     positions = sum(batch.tokens.size for batch in _batches(task))
@@ -69,8 +97,7 @@ def bytes_of_hidden(task: FactTask) -> int:
 
 
 def _batches(task: FactTask) -> Iterator[TokenBatch]:
-    yield from (task.edits.edit, task.sentences, task.untouched)
-    yield from (batch for batch in (task.known, task.choices) if batch is not None)
+    yield from (task.edits.edit, *_besides(task))
     if task.edits.contexts is not None:
         yield task.edits.contexts.rows
     if task.train is not None:
@@ -79,6 +106,12 @@ def _batches(task: FactTask) -> Iterator[TokenBatch]:
         yield group.wanted
         if group.rival is not None and not group.one_row:
             yield group.rival
+
+
+def _besides(task: FactTask) -> list[TokenBatch]:
+    """What is asked besides the edits."""
+    asked = (task.sentences, task.untouched, task.known, task.choices)
+    return [batch for batch in asked if batch is not None]
 
 
 def _located(facts: FactBatch) -> FactBatch:

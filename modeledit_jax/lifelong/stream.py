@@ -26,6 +26,9 @@ from modeledit_jax.lifelong.model import (
 )
 from modeledit_jax.types import Advance, Array, Field, Key, PyTree, Report
 
+CHUNK = 20
+"""Most steps of a training in one compiled call, where a method does not say otherwise."""
+
 
 @runtime_checkable
 class TrainingLoop(Protocol):
@@ -41,7 +44,7 @@ class TrainingLoop(Protocol):
         steps: int,
         *,
         metrics: Sequence[str] = (),
-        chunk: int = 20,
+        chunk: int = CHUNK,
     ) -> PyTree:
         """Returns the state after the last step.
 
@@ -60,7 +63,7 @@ def train_in_memory(
     steps: int,
     *,
     metrics: Sequence[str] = (),
-    chunk: int = 20,
+    chunk: int = CHUNK,
     report: Report | None = None,
 ) -> PyTree:
     """The `TrainingLoop` that keeps nothing; ``report`` is called after every chunk."""
@@ -141,6 +144,19 @@ class StreamEditor(Protocol):
           loop: runs the steps of the training; so it can be interrupted and resumed.
         """
         return self.init(model, key)
+
+    def training_bytes(self, model: EditableModel, stream: FactBatch) -> int:
+        """What a call of the steps of `train` takes, at most, of arrays that it makes.
+
+        From shapes alone. With it, `EditableModel.rows_at_once` is chosen for the memory.
+
+        Args:
+          model, stream: as in `train`; shapes are enough.
+
+        Returns:
+          Bytes (`memory.live_bytes`); 0: nothing is learned, or it is not known.
+        """
+        return 0
 
     @abstractmethod
     def edit(

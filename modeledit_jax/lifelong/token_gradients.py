@@ -6,6 +6,7 @@ would be ``Σ u vᵀ`` and is never formed. Source: MEND (arXiv 2110.11309), sec
 ``editor/base.py`` writes both to disk instead.
 """
 
+from dataclasses import replace
 from functools import partial
 from typing import Literal
 
@@ -19,6 +20,7 @@ from modeledit_jax.data.facts.tokens import IGNORED, TokenBatch, values_known
 from modeledit_jax.language.hooked_linear import Hook
 from modeledit_jax.lifelong.model import EditableModel, Kernels
 from modeledit_jax.lifelong.objective import answer_loss
+from modeledit_jax.lifelong.parts_of_rows import part_size, split
 from modeledit_jax.types import Array, Field
 
 Tokens = Literal["answer", "all"]
@@ -64,6 +66,32 @@ def _capture(
     model: EditableModel, kernels: Kernels, batch: TokenBatch, rows: int, tokens: Tokens
 ) -> tuple[Float[Array, ""], Rows]:
     n, length = batch.tokens.shape
+    size = part_size(n, model.rows_at_once)
+    if size == n:
+        return _capture_rows(model, kernels, batch, rows, tokens)
+    few = tokens == "answer" and batch.places is not None
+    room = min(rows, size * (batch.places.shape[-1] if few else length))
+    total = jnp.maximum(batch.scored.sum(), 1)
+
+    def part(own: TokenBatch) -> tuple[Array, Rows, Array]:
+        value, found = _capture_rows(model, kernels, own, room, tokens)
+        share = own.scored.sum() / total  # of the tokens that the loss is the mean of
+        return value * share, _scaled(found, share), _places(own, room, tokens)[0]
+
+    values, found, places = jax.lax.map(part, jax.tree.map(partial(split, size=size), batch))
+    fact, place = places // length, places % length
+    fact = fact * (n // size) + jnp.arange(n // size)[:, None]  # as `split` has dealt them out
+    found = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), found)
+    order = jnp.where(found.mask, (fact * length + place).reshape(-1), n * length)
+    order = jnp.argsort(order, stable=True)
+    return values.sum(), _with_room(jax.tree.map(lambda leaf: leaf[order], found), rows, n * length)
+
+
+def _capture_rows(
+    model: EditableModel, kernels: Kernels, batch: TokenBatch, rows: int, tokens: Tokens
+) -> tuple[Float[Array, ""], Rows]:
+    """`capture` of all facts in one pass."""
+    n, length = batch.tokens.shape
     taps = {
         name: jnp.zeros((n, length, d_out), model.dtype)
         for name, (_, d_out) in model.shapes.items()
@@ -81,6 +109,22 @@ def _capture(
         values={name: _take(array, places, mask) for name, array in gradients.items()},
         mask=mask,
     )
+
+
+def _scaled(found: Rows, factor: Array) -> Rows:
+    """Rows of a loss that counts so many times."""
+    return replace(found, values=jax.tree.map(lambda value: value * factor, found.values))
+
+
+def _with_room(found: Rows, rows: int, most: int) -> Rows:
+    """The first rows of a batch of at most so many, filled up with zeros."""
+    rows = min(rows, most)
+
+    def sized(leaf: Array) -> Array:
+        missing = max(rows - len(leaf), 0)
+        return jnp.pad(leaf[:rows], [(0, missing), *((0, 0),) * (leaf.ndim - 1)])
+
+    return jax.tree.map(sized, found)
 
 
 def row_facts(batch: TokenBatch, rows: int, tokens: Tokens = "answer") -> Int[Array, " r"]:

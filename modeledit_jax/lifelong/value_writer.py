@@ -9,6 +9,7 @@ the search minimizes, through the unedited network.
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,11 +19,17 @@ from jaxtyping import Float, Int
 from modeledit_jax import struct
 from modeledit_jax.data.facts.contexts import bare_rows
 from modeledit_jax.data.facts.records import FactBatch
+from modeledit_jax.data.facts.tokens import TokenBatch
 from modeledit_jax.lifelong.edit_values import ValueProblem, ValueSearch
 from modeledit_jax.lifelong.model import EditableModel
+from modeledit_jax.lifelong.parts_of_rows import by_parts
 from modeledit_jax.lifelong.stream import TrainingLoop
 from modeledit_jax.lifelong.subjects import rows_before
+from modeledit_jax.memory import live_bytes, tree_bytes
 from modeledit_jax.types import Array, Field, Key
+
+CHUNK = 10
+"""Updates of one compiled call."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +136,31 @@ def train_writer(
         state, loss = _updated(model, state, stream, places, layer, search, room, training)
         return state, {"loss": loss}
 
-    return loop(start, advance, training.updates, metrics=("loss",), chunk=10).writer
+    return loop(start, advance, training.updates, metrics=("loss",), chunk=CHUNK).writer
+
+
+def writer_bytes(
+    model: EditableModel,
+    stream: FactBatch,
+    layer: int,
+    search: ValueSearch,
+    room: tuple[int | None, int | None],
+    training: WriterTraining,
+) -> int:
+    """`StreamEditor.training_bytes` of `train_writer`; arguments as there."""
+    create = partial(ValueWriter.create, model.config.width, training.hidden, training.bound)
+
+    def start(key: Key) -> WriterState:
+        writer = create(key)
+        return WriterState(writer, _optimizer(training).init(writer))
+
+    state = jax.eval_shape(start, jax.eval_shape(jax.random.key, 0))
+    places = jax.ShapeDtypeStruct((min(CHUNK, training.updates),), jnp.int32)
+
+    def run(model: EditableModel, state: WriterState, stream: FactBatch, places: Array) -> Any:
+        return _updated(model, state, stream, places, layer, search, room, training)
+
+    return tree_bytes(state) + live_bytes(run, model, state, stream, places)
 
 
 def _optimizer(training: WriterTraining) -> optax.GradientTransformation:
@@ -153,13 +184,16 @@ def _updated(
 
     def update(state: WriterState, place: Array) -> tuple[WriterState, Array]:
         batch = jax.tree.map(lambda leaf: leaf[place], stream)
-        facts = bare_rows(batch.edit, batch.subject_last)
         real = batch.real & (batch.subject_last >= 0)
-        below = (layer, rows_before(model, model.params, facts, layer))
-        problem = ValueProblem.of(model, kernels, facts, layer, search, *room, below=below)
 
         def loss(writer: ValueWriter) -> Array:
-            each = problem.losses(writer(problem))[0]
+            def of_rows(rows: tuple[TokenBatch, Array]) -> Array:
+                facts = bare_rows(*rows)
+                below = (layer, rows_before(model, model.params, facts, layer))
+                problem = ValueProblem.of(model, kernels, facts, layer, search, *room, below=below)
+                return problem.losses(writer(problem))[0]
+
+            each = by_parts(of_rows, (batch.edit, batch.subject_last), model.rows_at_once)
             return jnp.where(real, each, 0).sum() / jnp.maximum(real.sum(), 1)
 
         value, slope = jax.value_and_grad(loss)(state.writer)

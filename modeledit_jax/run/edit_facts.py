@@ -3,7 +3,7 @@
 A run can be stopped at any time: with a folder it goes on where it was and gives the same bits.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,10 +16,11 @@ from modeledit_jax.lifelong.context_sampling import sample_contexts
 from modeledit_jax.lifelong.fact_task import Facts, encode_task
 from modeledit_jax.lifelong.language_model import LanguageModel
 from modeledit_jax.lifelong.model import check_kernels
+from modeledit_jax.lifelong.prepared import prepared
 from modeledit_jax.lifelong.stream import StreamEditor
 from modeledit_jax.reading.json_text import read_object
 from modeledit_jax.run.fact_folder import DAMAGED, IDENTITY, claim
-from modeledit_jax.run.fact_run import SHOWN, FactRun, run_fact_task
+from modeledit_jax.run.fact_run import SHOWN, FactRun, planned, run_fact_task
 from modeledit_jax.run.found_ahead import with_found_ahead
 from modeledit_jax.run.progress import Progress
 from modeledit_jax.run.text_statistics import text_statistics
@@ -42,6 +43,8 @@ def edit_facts(
     choices: Sequence[ChoiceQuestion] = (),
     statistics: str | Path | None = None,
     cache_dir: str | Path | None = None,
+    memory: int | None = None,
+    announce: Callable[[str], None] | None = None,
 ) -> FactRun:
     """Trains a method, edits all facts in, and asks the model about them, with progress bars.
 
@@ -64,12 +67,15 @@ def edit_facts(
         prompts of ``train`` take its place.
       cache_dir: of the text's statistics, and of what methods find ahead of a stream
         (`StreamEditor.find_ahead`); None: `default_cache_dir`.
+      memory: bytes that it may take on each device; fewer questions and facts are read at a time
+        where all do not fit (`lifelong.memory_plan`). None: `default_budget`.
+      announce: called with a line that says how the method fits into the memory.
 
     Raises:
       FileNotFoundError: there is no file ``statistics``.
       ValueError: facts that do not fit the model, a method that has nothing to learn from, no room
-        for a batch or no use for ``statistics``, edited kernels that are not finite, or a folder
-        that holds a run of something else.
+        for a batch or no use for ``statistics``, a ``memory`` too small for one question or fact,
+        edited kernels that are not finite, or a folder that holds a run of something else.
     """
     model = with_statistics(model, statistics, [method], cache_dir)
     seed = int(jax.random.key_data(key).ravel()[-1])
@@ -79,12 +85,15 @@ def edit_facts(
         first=first, contexts=_contexts(method, model, key, folder), known=known, choices=choices,
         seed=seed,
     )  # fmt: skip
-    method.sized_for(task.model, task.streams)  # what does not fit must not claim the folder
-    if folder is not None:
+    ready = prepared(task, memory)
+    planned(method.sized_for(ready.model, ready.streams), ready)
+    if folder is not None:  # what does not fit must not claim it
         claim(folder, method, task, key)
     with Progress(type(method).__name__, 1, SHOWN) as bars:
-        task = with_found_ahead(method, task, cache_dir, bars.reporter)
-        run = run_fact_task(method, task, key, folder=folder, reporter=bars.reporter)
+        ready = with_found_ahead(method, ready, cache_dir, bars.reporter)
+        run = run_fact_task(
+            method, ready, key, folder=folder, reporter=bars.reporter, announce=announce
+        )
         bars.one_done()
     check_kernels(model.editable, run.kernels)
     return run

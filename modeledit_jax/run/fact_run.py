@@ -5,7 +5,7 @@ A run can be stopped at any time: with a folder it goes on where it was and give
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from jax.sharding import Mesh
 from modeledit_jax.editors.editor import Cost
 from modeledit_jax.evaluation.edit_scores import retention_by_age
 from modeledit_jax.lifelong.fact_task import FactTask, spread_task
-from modeledit_jax.lifelong.model import Kernels
+from modeledit_jax.lifelong.memory_plan import FactPlan, plan_facts
+from modeledit_jax.lifelong.model import EditableModel, Kernels
 from modeledit_jax.lifelong.prepared import prepared
 from modeledit_jax.lifelong.scoring import (
     HEADLINE,
@@ -27,6 +28,7 @@ from modeledit_jax.lifelong.scoring import (
     unedited_answers,
 )
 from modeledit_jax.lifelong.stream import (
+    CHUNK,
     StreamEditor,
     StreamState,
     compiled_stream,
@@ -99,6 +101,8 @@ def run_fact_task(
     reporter: Reporter | None = None,
     name: str = "",
     asked: int = POINTS,
+    memory: int | None = None,
+    announce: Callable[[str], None] | None = None,
 ) -> FactRun:
     """What `edit_facts` does, on what is encoded already.
 
@@ -114,24 +118,31 @@ def run_fact_task(
       name: of the method, for ``reporter``.
       asked: times at most that the edits so far are asked about, ever further apart, which is when
         checkpoints are written; 1: at the end alone.
+      memory: bytes, as of `prepared`; that of a task which is prepared already counts.
+      announce: called with a line that says how the method fits into the memory.
 
     Raises:
-      ValueError: a method that has nothing to learn from, or checkpoints of something else.
+      ValueError: a method that has nothing to learn from, checkpoints of something else, or a
+        ``memory`` that is too small for one question, or for learning from one fact at a time.
     """
-    task = spread_task(prepared(task))
+    task = spread_task(prepared(task, memory))
     mesh = mesh_of(task.model.params)
     shown = reporter or _silent
     prefix = f"{name}: " if name else ""
     method = method.sized_for(task.model, task.streams)
     training_folder = training_folder or (folder and folder / "training")
     loop = _SavedLoop(training_folder, partial(shown, f"{prefix}training"), mesh)
-    state = method.train(task.model, task.train, jax.random.fold_in(key, 1), loop)
+    plan = planned(method, task)
+    if announce is not None:
+        announce(str(plan))
+    model = replace(task.model, rows_at_once=plan.facts)
+    state = method.train(model, task.train, jax.random.fold_in(key, 1), loop)
     start = start_stream(
-        task.model, state, jax.random.fold_in(key, 2), task.model.dtype if dtype is None else dtype
+        model, state, jax.random.fold_in(key, 2), model.dtype if dtype is None else dtype
     )
     report = shown(f"{prefix}editing")
     bounds = points(task.edits.batches, asked)
-    editing = _edit(method, task, start, bounds, folder and folder / "stream", report)
+    editing = _edit(method, model, task, start, bounds, folder and folder / "stream", report)
     return _measured(method, task, editing, bounds, loop.seconds)
 
 
@@ -151,7 +162,7 @@ class _SavedLoop:
         steps: int,
         *,
         metrics: Sequence[str] = (),
-        chunk: int = 20,
+        chunk: int = CHUNK,
     ) -> PyTree:
         self._calls += 1
         folder = self._folder
@@ -193,23 +204,33 @@ def _run_on_mesh(
     return run_chunks(start, record, placed, placement=layout, **options)
 
 
+def planned(method: StreamEditor, task: FactTask) -> FactPlan:
+    """How a method that is sized for a prepared task fits into its memory; errors as there."""
+    assert task.scoring is not None
+    return plan_facts(method, task.model, task.train, task.scoring)
+
+
 def _edit(
     method: StreamEditor,
+    model: EditableModel,
     task: FactTask,
     start: StreamState,
     bounds: Sequence[int],
     folder: Path | None,
     report: Report,
 ) -> CompletedRun:
-    """Edits all batches, asking about the edits so far after each of the `points`."""
-    model, edits, questions = task.model, task.edits, task.questions
+    """Edits all batches, asking about the edits so far after each of the `points`.
+
+    ``model`` is that of the task, which reads as many rows at a time as the method may.
+    """
+    edits, questions = task.edits, task.questions
     mesh = mesh_of(model.params)
     if mesh is not None:
         # Where a state does not lie on the mesh, the compiler would choose how it is to be given.
         start = laid_out(start, mesh)
-    unedited = unedited_answers(model, questions)
+    unedited = unedited_answers(task.model, questions)
     ask = partial(
-        score_stream, model, questions=questions, real=edits.real, unedited=unedited,
+        score_stream, task.model, questions=questions, real=edits.real, unedited=unedited,
         first=task.first,
     )  # fmt: skip
     # Ahead of time, so that it is not taken for editing.

@@ -9,7 +9,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,13 +16,12 @@ import numpy as np
 
 from modeledit_jax.editors.search.batching import candidates_at_once, tasks_at_once
 from modeledit_jax.editors.search.search import SearchEditor
-from modeledit_jax.edits.site import get_leaves
 from modeledit_jax.envs.params import OF_NETWORK, WorldParams
-from modeledit_jax.envs.task_pool import networks_of
+from modeledit_jax.envs.task_pool import networks_of, params_shapes
 from modeledit_jax.envs.world import World
-from modeledit_jax.memory import live_bytes, memory_text, tree_bytes
+from modeledit_jax.memory import live_bytes, memory_text, room_text, tree_bytes
 from modeledit_jax.tasks.task import Task
-from modeledit_jax.types import Array, Params, PyTree
+from modeledit_jax.types import Array, PyTree
 
 COPIES = 3
 """Of a task's state: as it is, as an update makes it, and its gradient or noise."""
@@ -106,7 +104,7 @@ def plan_memory(
     if least > budget:
         raise ValueError(
             f"the memory budget of {memory_text(budget)} is too small for one candidate of one "
-            f"task, which takes {memory_text(least)}: give at least that"
+            f"task, which takes {room_text(least)}: give at least that"
         )
     order = np.argsort(networks, kind="stable")
     one = sizes.network + sizes.update
@@ -154,21 +152,3 @@ def sizes_of(search: SearchEditor, env: World, params: WorldParams) -> Sizes:
         update=COPIES * state + candidates,
         candidate=live_bytes(evaluate, params, action),
     )
-
-
-def params_shapes(env: World, task: Task) -> WorldParams:
-    """Shapes of `World.params`; nothing is computed."""
-    sets = task.roles["reward"]
-
-    def make(network: Params, x: Array, targets: PyTree, request: WorldParams) -> WorldParams:
-        features = env.split.arranged(env.split.prefix(network, x))
-        known = env.of_features(get_leaves(network, task.site), features, targets)
-        params = request.joined(known)
-        return params.replace(**env.unedited(params)[0])
-
-    data = jax.tree.map(_shape, (task.subject.params, sets.x, sets.targets))
-    return jax.eval_shape(make, *data, env.request_params(task))
-
-
-def _shape(leaf: Any) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(np.shape(leaf), jnp.result_type(leaf))

@@ -7,7 +7,7 @@ digest: other texts of the same network add chunks and repeat nothing.
 
 import hashlib
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -35,6 +35,7 @@ from modeledit_jax.language.text_states import (
     text_ids,
     text_states,
 )
+from modeledit_jax.processes import first_goes_ahead
 from modeledit_jax.reading.fields import Fields
 from modeledit_jax.reading.files import regular_file
 from modeledit_jax.reading.json_text import read_object
@@ -129,6 +130,12 @@ class TextFeatures:
         """
         wanted = {_digest(text): text for text in texts}
         store = self.cache / "features" / self.identity
+        with first_goes_ahead():  # the others find what it has kept
+            found = self._found(wanted, store, inputs)
+        return found.states([_digest(text) for text in texts])
+
+    def _found(self, wanted: Mapping[bytes, str], store: Path, inputs: bool) -> "_Found":
+        """The states of texts by their digests, from the cache or made and kept there."""
         found = _read_store(store, inputs)
         if wanted.keys() - found.place.keys():
             # One at a time: what a text becomes depends, in its last bits, on the texts beside it.
@@ -140,7 +147,7 @@ class TextFeatures:
                 missing = {d: t for d, t in wanted.items() if d not in found.place}
                 if missing:
                     self._make(missing, store if writable else None, found)
-        return found.states([_digest(text) for text in texts])
+        return found
 
     def _make(self, missing: dict[bytes, str], store: Path | None, found: "_Found") -> None:
         """Runs the texts that are missing; ``store`` is None where nothing can be kept."""

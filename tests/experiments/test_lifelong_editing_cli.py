@@ -51,7 +51,7 @@ def tiny(tmp_path_factory, own_method):
         train_edits=6,
         modules=("layers/1/mlp/*",),
         meta_updates=3,
-        memory=2,
+        judged_batches=2,
         width=16,
         mlp_width=32,
         layers=2,
@@ -169,8 +169,8 @@ def test_methods_and_seeds_may_join_a_run(tiny, finished, own_method, tmp_path, 
 @pytest.mark.slow
 def test_a_finished_run_is_not_overwritten_nor_taken_for_another(finished, capsys):
     assert "--resume" in error_of(command.main, finished, capsys)
-    message = error_of(command.main, replace(finished, resume=True, memory=3), capsys)
-    assert "memory was 2, now 3" in message
+    message = error_of(command.main, replace(finished, resume=True, judged_batches=3), capsys)
+    assert "judged_batches was 2, now 3" in message
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_a_finished_run_is_not_overwritten_nor_taken_for_another(finished, capsy
         ({"edits": 0}, ["--edits", "at least 1"]),
         ({"batch_size": 0}, ["--batch-size", "at least 1"]),
         ({"meta_updates": 0}, ["--meta-updates"]),
-        ({"memory": 0}, ["--memory"]),
+        ({"judged_batches": 0}, ["--judged-batches"]),
         ({"width": 12}, ["--width", "multiple of 8"]),
         ({"fraction": 0.0}, ["--fraction", "at most 1"]),
         ({"first": 9}, ["--first", "--edits = 6"]),
@@ -221,7 +221,7 @@ def test_collections_run_to_the_report(tiny, tmp_path, monkeypatch, corpus):
         corpus=corpus,
         methods=("original",),
         meta_updates=None,
-        memory=None,
+        judged_batches=None,
         edits=3,
         train_edits=3,
         run_dir=tmp_path / "run",

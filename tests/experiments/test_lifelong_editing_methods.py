@@ -20,7 +20,7 @@ from modeledit_jax.lifelong.methods.unedited import Unedited
 from modeledit_jax.lifelong.stream import StreamEditor
 from modeledit_jax.presets.preset import preset, preset_names
 
-CONFIG = Config(memory=3, meta_updates=7, fraction=0.25)
+CONFIG = Config(judged_batches=3, meta_updates=7, fraction=0.25)
 EVERY = ALL_METHODS + CLOSED_FORM + AMORTIZED + JOINT + PRECONDITIONED + LONG_TRAINING
 ROUTED = ("hiedit", "hiedit-ste", "random-k", "fixed-k", "top-norm-k")
 

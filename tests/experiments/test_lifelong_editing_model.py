@@ -107,7 +107,7 @@ def test_bfloat16_and_a_collection_by_a_learned_method(config, tmp_path, monkeyp
         corpus="zsre",
         methods=("rledit",),
         meta_updates=2,
-        memory=1,
+        judged_batches=1,
         train_edits=6,
         run_dir=tmp_path / "run",
         save=tmp_path / "saved",

@@ -21,9 +21,11 @@ SMALL = EDITS | {
 }  # fmt: skip
 GIVEN = EDITS | {"model": "gpt2", "modules": "layers/1/mlp/down", "methods": "ft-m"}
 ROWS = [
-    SMALL | {"methods": " ".join(preset_names("lifelong")), "meta_updates": "1", "memory": "1",
+    SMALL | {"methods": " ".join(preset_names("lifelong")), "meta_updates": "1",
+             "judged_batches": "1",
              "fraction": "0.5", "save": "kept", "layers": "3"},
-    SMALL | {"corpus": "counterfact", "methods": "ft-l", "first": "1"},
+    SMALL | {"corpus": "counterfact", "methods": "ft-l", "first": "1",
+             "memory": "2GB"},
     SMALL | {"corpus": "zsre", "methods": "original ultraedit", "save": "~/kept"},
     SMALL | {"methods": "original memit", "modules": "layers/1/mlp/down", "layers": "3",
              "statistics": "own.json"},
@@ -32,13 +34,13 @@ ROWS = [
     GIVEN | {"corpus": "zsre"},
     GIVEN | {"corpus": "own.json", "train_edits": "0", "seeds": "2"},
     SMALL | {"mesh": "data=2,model=4", "methods": "ft-m mend ultraedit rledit hiedit",
-             "meta_updates": "1", "memory": "1"},
+             "meta_updates": "1", "judged_batches": "1"},
     GIVEN | {"mesh": "model=2", "corpus": "zsre"},
     EDITS | {"model": "gpt2", "corpus": "counterfact", "contexts": "1", "meta_updates": "1",
              "methods": "original memit rledit ultraedit-text"},
 ]  # fmt: skip
 ABLATIONS = [
-    SMALL | {"meta_updates": "3", "memory": "1"},
+    SMALL | {"meta_updates": "3", "judged_batches": "1", "memory": "2GB"},
     SMALL | {"questions": "accumulator", "corpus": "counterfact", "meta_updates": "1"},
     SMALL | {"questions": "size", "corpus": "zsre", "meta_updates": "1"},
 ]

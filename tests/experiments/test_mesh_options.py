@@ -66,38 +66,56 @@ def test_devices_that_are_threads_have_more_than_one_each(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory):
-    cache = tmp_path_factory.mktemp("cache")
-    methods = ("snes-shift", "ridge")
-    return Config(seeds=3, budget=130, epochs=2, methods=methods, retrains=1, cache_dir=cache)
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+SMALL = {
+    "unlearning": {
+        "seeds": 3, "budget": 130, "epochs": 2, "methods": ("snes-shift", "ridge"), "retrains": 1,
+    },
+    "bias_mitigation": {
+        "seeds": 3, "budget": 130, "epochs": 1, "methods": ("snes-shift", "last-layer-refit"),
+    },
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=SMALL)
+def small(request, cache):
+    """A command and its options."""
+    command = COMMANDS[request.param]
+    return command, command.options(cache_dir=cache, **SMALL[request.param])
 
 
 @pytest.fixture(scope="module")
 def alone(small, tmp_path_factory):
     """The rows of one device."""
-    return rows_of(replace(small, run_dir=tmp_path_factory.mktemp("run") / "alone"))
+    command, config = small
+    return rows_of(command, replace(config, run_dir=tmp_path_factory.mktemp("run") / "alone"))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_rows_are_those_of_one_device(small, alone, tmp_path):
     """Of networks trained on the mesh too: the cache is another one."""
-    spread = replace(small, mesh="tasks=8", run_dir=tmp_path / "run", cache_dir=tmp_path)
-    assert_same(rows_of(spread), alone)
+    command, config = small
+    spread = replace(config, mesh="tasks=8", run_dir=tmp_path / "run", cache_dir=tmp_path)
+    assert_same(rows_of(command, spread), alone)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("then", [None, "tasks=4"])
 def test_a_run_on_eight_devices_is_resumed_on_others(small, alone, then, tmp_path, monkeypatch):
-    config = replace(small, mesh="tasks=8", run_dir=tmp_path / "run")
+    command, config = small
+    config = replace(config, mesh="tasks=8", run_dir=tmp_path / "run")
     saved = partial(run_module.run_search, chunk=2, save_every=0.0)
     with monkeypatch.context() as stopped:
         stopped.setattr(run_module, "run_search", saved)
         stopped.setattr("experiments.common.methods.SearchProgress.__call__", interrupt)
-        assert unlearning.main(config) == 130
+        assert command.main(config) == 130
     assert (tmp_path / "run" / "checkpoints" / "snes-shift" / "2").is_dir()
-    assert_same(rows_of(replace(config, mesh=then, resume=True)), alone)
+    assert_same(rows_of(command, replace(config, mesh=then, resume=True)), alone)
 
 
 def interrupt(self, done, total, record):
@@ -105,8 +123,8 @@ def interrupt(self, done, total, record):
         raise KeyboardInterrupt
 
 
-def rows_of(config):
-    assert unlearning.main(config) == 0
+def rows_of(command, config):
+    assert command.main(config) == 0
     return read_summary(config.run_dir).rows
 
 
@@ -116,4 +134,5 @@ def assert_same(found, expected):
         assert (row.method, row.task, row.seed) == (other.method, other.task, other.seed)
         assert row.metrics.keys() == other.metrics.keys()
         for name, value in other.metrics.items():
-            np.testing.assert_array_equal(row.metrics[name], value, err_msg=f"{row.method} {name}")
+            about = f"{row.method} {name}"
+            np.testing.assert_array_equal(row.metrics[name], value, err_msg=about)

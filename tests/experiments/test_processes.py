@@ -21,10 +21,12 @@ from tests.experiments.command_line import error_of
 
 ADDRESS, COUNT, INDEX = VARIABLES
 ALL = {ADDRESS: "localhost:1234", COUNT: "2", INDEX: "1"}
-COMMANDS = {"unlearning": unlearning}
+COMMANDS = {"unlearning": unlearning, "bias_mitigation": bias_mitigation}
 SMALL = {
     "unlearning": {"seeds": 3, "epochs": 2, "retrains": 1, "methods": ("snes-shift", "ridge"),
                    "budget": 2000},
+    "bias_mitigation": {"seeds": 2, "epochs": 1, "methods": ("snes-shift", "last-layer-refit",
+                                                             "other-seed"), "budget": 4000},
 }  # fmt: skip
 SECONDS = 240
 
@@ -64,7 +66,7 @@ def _fail():
     ("command", "options", "said"),
     [
         (unlearning, {}, "name all their devices, e.g. --mesh tasks=8"),
-        (bias_mitigation, {"mesh": "tasks=8"}, "this command runs in one process"),
+        (bias_mitigation, {}, "name all their devices, e.g. --mesh tasks=8"),
         (transfer, {"mesh": "tasks=8"}, "this command runs in one process"),
         (lifelong_editing, {"mesh": "model=8"}, "this command runs in one process"),
     ],

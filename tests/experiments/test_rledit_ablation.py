@@ -76,7 +76,7 @@ def test_the_report_has_every_variant(tmp_path):
         train_edits=6,
         modules=("layers/1/mlp/*",),
         meta_updates=3,
-        memory=2,
+        judged_batches=2,
         width=16,
         mlp_width=32,
         layers=2,

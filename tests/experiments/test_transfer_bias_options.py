@@ -22,7 +22,7 @@ ROWS = [
         "reward": "rates",
     },
     {"dataset": "wikipedia_toxicity", "contexts": "swapped", "worlds": "mask"},
-    {"dataset": "civil_comments", "reward": "fped"},
+    {"dataset": "civil_comments", "reward": "fped", "memory": "2GB"},
     {"cues": "0.5", "worlds": "mask shift", "reward": "fairness"},
     {"dataset": "jigsaw", "contexts": "real", "subject": "boe", "balanced": FLAG, "folds": "0"},
     {

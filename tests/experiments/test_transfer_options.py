@@ -20,6 +20,8 @@ ROWS = [
      "networks": "cnn-16x8-tanh-1ep", "pairs": "2"},
     {"held_out": "all", "parts": "cost", "networks": "mlp-16x8-gelu-1ep", "pairs": "45"},
     {"mesh": "tasks=4,population=2", "parts": "adaptation sequence", "training_networks": "2"},
+    {"mesh": "tasks=8", "parts": "zero-shot adaptation sequence cost", "training_networks": "2",
+     "memory": "2GB"},
 ]  # fmt: skip
 
 
@@ -31,7 +33,7 @@ def test_every_value_is_in_a_row():
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: next(iter(row.values())))
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: "-".join(row.values()))
 def test_it_runs_to_the_report(row, tmp_path, monkeypatch):
     monkeypatch.setenv("MODELEDIT_DATA_DIR", str(tmp_path / "data"))
     for name in ("mnist", "fashion_mnist"):

@@ -53,7 +53,7 @@ def test_the_best_settings_become_presets(tmp_path, monkeypatch):
         train_edits=6,
         modules=("layers/1/mlp/down",),
         meta_updates=2,
-        memory=1,
+        judged_batches=1,
         width=16,
         mlp_width=32,
         steps=20,

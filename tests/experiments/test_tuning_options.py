@@ -60,9 +60,13 @@ TINY = {
     "width": "16", "mlp_width": "32", "steps": "20", "plain": "20",
 }  # fmt: skip
 LIFELONG = [
-    {"methods": "ft-l ft-m ultraedit mend malmen rledit", "meta_updates": "1", "memory": "1"},
+    {
+        "methods": "ft-l ft-m ultraedit mend malmen rledit",
+        "meta_updates": "1",
+        "judged_batches": "1",
+    },
     {"corpus": "counterfact", "methods": "ft-m"},
-    {"corpus": "zsre", "methods": "ultraedit", "first": "2"},
+    {"corpus": "zsre", "methods": "ultraedit", "first": "2", "memory": "2GB"},
 ]
 GIVEN = {"model": "gpt2", "corpus": "counterfact", "edits": "3", "batch_size": "3",
          "train_edits": "6", "methods": "memit memit-seq emmet alphaedit nas memit-amortized "

@@ -9,8 +9,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from modeledit_jax.data.facts.choices import ChoiceQuestion
 from modeledit_jax.data.facts.load import load_facts
 from modeledit_jax.data.facts.records import Probe, encode_edits
-from modeledit_jax.lifelong.fact_task import MOST_LOGITS, encode_task
+from modeledit_jax.lifelong.fact_task import encode_task
 from modeledit_jax.lifelong.language_model import read_language_model
+from modeledit_jax.lifelong.memory_plan import MOST_LOGITS
 from tests.lifelong.folders import write_facts, write_folder
 
 

@@ -1,20 +1,27 @@
 """Losses against NumPy, and the loss of a trajectory against a loop over its batches."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.special import log_softmax
 
+from modeledit_jax.evaluation.knowledge import divergence
 from modeledit_jax.lifelong.model import squared_norms
 from modeledit_jax.lifelong.objective import (
     Objective,
     answer_loss,
     batch_loss,
-    locality_loss,
+    token_mean,
     trajectory_loss,
 )
 from tests.lifelong.test_model import random_changes
+
+
+def locality_loss(logits, reference, labels, minibatch=None):
+    return token_mean(divergence(logits, reference, labels), labels, minibatch)
 
 
 def random_case(seed=0):
@@ -84,6 +91,21 @@ def test_what_is_kept_for_the_gradient_does_not_change_it(model, stream):
 
     kept, again = (jax.grad(loss)(1.0, recompute) for recompute in (False, True))
     np.testing.assert_allclose(kept, again, rtol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rows", [1, 2])
+def test_a_batch_read_in_parts_has_the_same_loss_and_gradient(model, stream, rows):
+    """Of three facts the parts are single ones: the largest divisor that is allowed."""
+    changes, few = random_changes(model), model.replace(rows_at_once=rows)
+    objective = Objective(memory=2, reference="original")
+
+    def loss(model, size):
+        moved = {name: hook.replace(values=size * hook.values) for name, hook in changes.items()}
+        return trajectory_loss(model, model.kernels(), moved, stream, jnp.int32(2), objective)
+
+    whole, parts = (jax.value_and_grad(partial(loss, own))(1.0) for own in (model, few))
+    np.testing.assert_allclose(parts, whole, rtol=1e-5)
 
 
 @pytest.mark.slow

@@ -140,8 +140,14 @@ def test_scores_are_those_of_whole_passes(deep, task, ready, kernels):
 
 
 def test_without_memory_for_it_lower_layers_are_run_every_time(task, ready):
-    poor = prepared(task, hidden_bytes=bytes_of_hidden(ready) - 1)
+    plan = ready.scoring
+    assert plan.hidden == bytes_of_hidden(ready) and plan.budget.stored > plan.hidden
+    free = 4 * plan.hidden - 1  # a quarter of it may be kept
+    poor = prepared(task, plan.budget.stored - plan.hidden + free)
     assert poor.questions and all(batch.hidden is None for batch in module._batches(poor))
+    assert poor.scoring.budget.free == free and poor.scoring.hidden == plan.hidden
+    rich = prepared(task, plan.budget.stored - plan.hidden + free + 1)
+    assert all(batch.hidden is not None for batch in module._batches(rich))
 
 
 def test_a_network_that_is_edited_from_its_first_layer_has_none_below(task, model):

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from modeledit_jax.data.facts.tokens import TokenBatch
+from modeledit_jax.data.facts.tokens import TokenBatch, with_places
 from modeledit_jax.lifelong.objective import answer_loss
 from modeledit_jax.lifelong.token_gradients import capture, check_rows, rows_needed
 
@@ -75,6 +75,27 @@ def test_rows_follow_the_order_of_positions(model):
     _, everything = capture(model, model.kernels(), batch, 8, tokens="all")
     name = model.modules[0]
     np.testing.assert_array_equal(some.keys[name], everything.keys[name][jnp.array([2, 5, 7])])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tokens", ["answer", "all"])
+@pytest.mark.parametrize("places", [False, True])
+def test_facts_read_some_at_a_time_give_the_same_rows(model, stream, tokens, places):
+    """Six facts in parts of one, two and three; also with more room than there are positions."""
+    facts = jax.tree.map(lambda leaf: leaf[:2].reshape(6, -1), stream.edit)
+    facts = with_places(facts) if places else facts
+    needed = rows_needed(facts, tokens)
+    for rows in (needed, needed + 5, 1000):
+        loss, expected = capture(model, model.kernels(), facts, rows, tokens)
+        for few in (1, 2, 3):
+            part = model.replace(rows_at_once=few)
+            value, found = capture(part, model.kernels(), facts, rows, tokens)
+            np.testing.assert_allclose(value, loss, rtol=1e-5)
+            np.testing.assert_array_equal(found.mask, expected.mask)
+            for side in ("keys", "values"):
+                mine, own = getattr(found, side), getattr(expected, side)
+                for name in model.modules:
+                    np.testing.assert_allclose(mine[name], own[name], rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("tokens", ["answer", "all"])

@@ -19,7 +19,9 @@ from modeledit_jax.lifelong.context_sampling import sample_contexts
 from modeledit_jax.lifelong.fact_task import encode_task
 from modeledit_jax.lifelong.language_model import read_language_model
 from modeledit_jax.lifelong.methods.fine_tuning import FineTune
+from modeledit_jax.lifelong.methods.hypernetwork import HypernetworkConfig
 from modeledit_jax.lifelong.methods.hypernetwork_editor import HypernetworkEditor
+from modeledit_jax.lifelong.methods.meta_training import MetaTraining
 from modeledit_jax.lifelong.methods.unedited import Unedited
 from modeledit_jax.lifelong.scoring import predict_with
 from modeledit_jax.presets.preset import preset
@@ -189,6 +191,36 @@ def test_a_method_without_room_is_refused_before_it_claims_the_folder(model, fac
     method = HypernetworkEditor("ultraedit", rows=2)
     with pytest.raises(ValueError, match=r"rows=2: a batch has \d+ answer tokens"):
         edit(method, model, facts, folder=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_small_memory_gives_the_same_edits(model, facts):
+    """Rounded otherwise: some facts of the batch, and some questions, are read at a time."""
+    network, training = HypernetworkConfig(rank=2, num_blocks=1), MetaTraining(updates=3)
+    method, lines = HypernetworkEditor("malmen", network=network, training=training), []
+
+    def run(**options):
+        edits, train = facts
+        return edit_facts(
+            method, model, edits, train=train, key=KEY, batch_size=6, announce=lines.append,
+            **options,
+        )  # fmt: skip
+
+    whole, few = run(), run(memory=420_000)
+    assert "100 questions at a time, 6 of 6 facts of a batch" in lines[0]
+    assert "6 questions at a time, 3 of 6 facts of a batch" in lines[1]
+    for module, kernel in whole.kernels.items():
+        np.testing.assert_allclose(few.kernels[module], kernel, rtol=1e-3, atol=1e-4)
+    for metric, curve in whole.curves.items():
+        np.testing.assert_allclose(few.curves[metric], curve, rtol=1e-2, atol=1e-2)
+
+
+def test_a_memory_that_holds_no_question_is_refused_before_it_claims_the_folder(
+    model, facts, tmp_path
+):
+    with pytest.raises(ValueError, match="too small for one question to the model, which takes"):
+        edit(FineTune(), model, facts, memory=200_000, folder=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

@@ -19,8 +19,8 @@ from tests.lifelong.folders import write_facts, write_folder
 KEY = jax.random.key(3)
 METHODS = {
     "ft-m": lambda: FineTune(learning_rate=1e-2, steps=10),
-    "rledit": lambda: preset("lifelong/rledit", meta_updates=6, memory=2),
-    "hiedit": lambda: preset("lifelong/hiedit", meta_updates=4, memory=1),
+    "rledit": lambda: preset("lifelong/rledit", meta_updates=6, judged_batches=2),
+    "hiedit": lambda: preset("lifelong/hiedit", meta_updates=4, judged_batches=1),
     "ultraedit": lambda: preset("lifelong/ultraedit"),
 }
 SHARES = ("efficacy", "generalization", "specificity", "retention")

@@ -9,10 +9,10 @@ import pytest
 
 from modeledit_jax.editors.search.evolution import SNES, OpenES
 from modeledit_jax.editors.search.ppo import PPO
-from modeledit_jax.envs.task_pool import make_pool
+from modeledit_jax.envs.task_pool import make_pool, params_shapes
 from modeledit_jax.memory import tree_bytes
 from modeledit_jax.run.edit_many import edit_many
-from modeledit_jax.run.memory_plan import params_shapes, plan_memory, sizes_of
+from modeledit_jax.run.memory_plan import plan_memory, sizes_of
 from tests import tiny
 from tests.run.test_edit_many import OTHER_WORK, Reports
 

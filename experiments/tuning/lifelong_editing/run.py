@@ -7,6 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from experiments.common.memory import announcer
 from experiments.common.options import run_folder
 from experiments.lifelong_editing.methods import build_method, load_methods
 from experiments.lifelong_editing.setup import Setup, check_modules, prepare, setup_for
@@ -139,6 +140,7 @@ def run_trials(
             reporter=bars.reporter,
             name=preset.name,
             asked=1,
+            announce=announcer(f"{preset.name}-{number}"),
         )
         scores.append(found.metrics[measure])
         bars.one_done()

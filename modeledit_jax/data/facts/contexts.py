@@ -38,6 +38,14 @@ class ContextBatch:
         """How many there are beside the prompt alone."""
         return max(int(self.subject.shape[-1]) - 2, 0)
 
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Tokens of the longest answer, and positions from a subject's last token to its end."""
+        scored = np.asarray(self.rows.labels) != IGNORED
+        ends = scored.shape[-1] - scored[..., ::-1].argmax(-1)
+        windows = np.where(scored.any(-1), ends - np.asarray(self.subject), 0)
+        return int(scored.sum(-1).max()), int(windows.max())
+
     def first(self, contexts: int) -> "ContextBatch":
         """The rows of a batch ``[n, r, l]`` with the first so many contexts alone."""
         kept = np.r_[0 : contexts + 1, -1]

@@ -36,12 +36,14 @@ class Questions:
     """Static: both answers follow the same tokens, so that one pass serves both."""
 
 
-def group_questions(facts: FactBatch, rows_at_once: Callable[[int], int]) -> tuple[Questions, ...]:
+def group_questions(
+    facts: FactBatch, rows_at_once: Callable[[Questions], int]
+) -> tuple[Questions, ...]:
     """All questions about a stream of edits: edit prompts (kind 0), rephrased ones, probes (2).
 
     Args:
       facts: ``[S, n, ...]``, with values.
-      rows_at_once: r for a number of places to be predicted in a row.
+      rows_at_once: r of a group, which is given without the axis of chunks.
     """
     rivals: Sequence[TokenBatch | None] = (facts.edit_old, facts.rephrase_old, facts.locality_new)
     paired = all(rival is not None for rival in rivals)
@@ -63,8 +65,7 @@ def group_questions(facts: FactBatch, rows_at_once: Callable[[int], int]) -> tup
             rows = kept[chosen]
             asked = with_places(_rows(wanted, rows, length))
             compared = None if rival is None else with_places(_rows(rival, rows, length))
-            group = _chunks(asked, compared, rows, edits, rows_at_once)
-            groups.append(replace(group, one_row=one_row))
+            groups.append(_chunks(asked, compared, rows, edits, one_row, rows_at_once))
     return tuple(groups)
 
 
@@ -123,16 +124,19 @@ def _chunks(
     rival: TokenBatch | None,
     rows: np.ndarray,
     edits: int,
-    rows_at_once: Callable[[int], int],
+    one_row: bool,
+    rows_at_once: Callable[[Questions], int],
 ) -> Questions:
     if rival is not None:  # of one width, for both are read in one pass
         wanted, rival = _same_places(wanted, rival)
-    size = min(len(rows), rows_at_once(wanted.answers.shape[-1]))
+    place = rows.astype(np.int32)
+    size = min(len(rows), rows_at_once(Questions(wanted, rival, place, place % edits, one_row)))
     return Questions(
         split_batches(wanted, size),
         None if rival is None else split_batches(rival, size),
-        split_rows(rows.astype(np.int32), size, 3 * edits),
-        jnp.asarray(rows[::size].astype(np.int32) % edits),
+        split_rows(place, size, 3 * edits),
+        jnp.asarray(place[::size] % edits),
+        one_row,
     )
 
 

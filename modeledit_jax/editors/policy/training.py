@@ -1,6 +1,6 @@
 """Trains the policy of a `LearnedEditor` on many networks and requests by PPO."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -11,11 +11,13 @@ from jax.sharding import Mesh
 from modeledit_jax.agents import grpo
 from modeledit_jax.agents.config import PPOConfig
 from modeledit_jax.agents.equivariant import EquivariantPolicy
-from modeledit_jax.agents.grpo import MultitaskState
+from modeledit_jax.agents.grpo import ALL_AT_ONCE, AtOnce, MultitaskState
 from modeledit_jax.editors.policy.learned import WORLD_ACTIONS, LearnedEditor, neuron_world
-from modeledit_jax.envs.task_pool import TaskPool, make_pool
+from modeledit_jax.editors.policy.memory_plan import PolicyPlan, plan_updates
+from modeledit_jax.envs.task_pool import TaskPool, make_pool, params_shapes, pool_shapes
 from modeledit_jax.envs.world import World
 from modeledit_jax.envs.worlds import WorldName
+from modeledit_jax.memory import live_bytes, tree_bytes
 from modeledit_jax.mesh import TASKS, Layout, automatic, axis_size, constrained, on_every_device
 from modeledit_jax.tasks.task import Task
 from modeledit_jax.types import Array, Key
@@ -96,6 +98,7 @@ class PolicyTrainer:
     envs: tuple[World, ...]
     pools: tuple[TaskPool, ...]
     mesh: Mesh | None = None
+    at_once: AtOnce = ALL_AT_ONCE
 
     @classmethod
     def of(
@@ -104,13 +107,24 @@ class PolicyTrainer:
         world: WorldName,
         groups: Sequence[Sequence[Task]],
         mesh: Mesh | None = None,
+        memory: int | None = None,
+        announce: Callable[[str], None] | None = None,
     ) -> "PolicyTrainer":
         """Prepares tasks, grouped by the shapes of their networks.
 
+        Args:
+          config: see there.
+          world: that the policy edits in.
+          groups: of tasks.
+          mesh: devices that the tasks of every update are spread over; None: one.
+          memory: bytes that the training may take on each device; it plays fewer tasks and trials
+            at a time where all do not fit (`policy.memory_plan`). None: `default_budget`.
+          announce: called with a line that says how it fits.
+
         Raises:
           ValueError: an unknown world, no group, one that is smaller than the tasks of an update,
-            tasks of a group that do not fit together, or devices that do not divide the tasks of
-            an update.
+            tasks of a group that do not fit together, devices that do not divide the tasks of an
+            update, or a ``memory`` too small for one trial.
         """
         check_devices(config.tasks, mesh)
         if world not in WORLD_ACTIONS:
@@ -123,13 +137,16 @@ class PolicyTrainer:
                     f"an update draws {config.tasks} tasks, but a group has {len(group)}: make the "
                     "groups larger or tasks smaller"
                 )
+        mesh = None if mesh is None else automatic(mesh)
         network = config.network(world)
         envs = tuple(neuron_world(network, world, group[0]).static for group in groups)
+        plan = _plan(config, network, envs, groups, mesh, memory)
+        if announce is not None:
+            announce(str(plan))
         pools = tuple(make_pool(env, group) for env, group in zip(envs, groups, strict=True))
         if mesh is not None:
-            mesh = automatic(mesh)
             pools = tuple(on_every_device(pool, mesh) for pool in pools)
-        return cls(config, world, envs, pools, mesh)
+        return cls(config, world, envs, pools, mesh, plan.at_once)
 
     @property
     def network(self) -> EquivariantPolicy:
@@ -156,9 +173,8 @@ class PolicyTrainer:
         records = []
         for step in range(done, done + steps):
             turn = step % len(self.envs)
-            state, metrics = _update(
-                self.config, self.envs[turn], self.pools[turn], self.network, self.mesh, state
-            )
+            about = (self.config, self.envs[turn], self.network, self.mesh, self.at_once)
+            state, metrics = _update(*about, self.pools[turn], state)
             if self.mesh is not None:
                 # Sums over the devices of one CPU may wait for each other for ever where two
                 # updates are under way at once.
@@ -182,17 +198,45 @@ def check_devices(tasks: int, mesh: Mesh | None) -> None:
         )
 
 
-@partial(jax.jit, static_argnums=(0, 1, 3, 4), donate_argnums=5)
+def _plan(
+    config: PolicyTraining,
+    network: EquivariantPolicy,
+    envs: Sequence[World],
+    groups: Sequence[Sequence[Task]],
+    mesh: Mesh | None,
+    memory: int | None,
+) -> PolicyPlan:
+    """From shapes: nothing is computed."""
+    pools = [pool_shapes(env, group) for env, group in zip(envs, groups, strict=True)]
+    observation = params_shapes(envs[0], groups[0][0]).neurons
+    key = jax.eval_shape(jax.random.key, 0)
+    start = partial(grpo.init, network, config.ppo())
+    state = jax.eval_shape(start, observation, key)
+
+    def bytes_of(at_once: AtOnce) -> int:
+        return max(
+            live_bytes(partial(_update, config, env, network, mesh, at_once), pool, state)
+            for env, pool in zip(envs, pools, strict=True)
+        )
+
+    stored = sum(map(tree_bytes, pools)) + tree_bytes(state)
+    devices = axis_size(mesh, TASKS)
+    return plan_updates(config.tasks, config.trials, stored, bytes_of, memory, devices)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4), donate_argnums=6)
 def _update(
     config: PolicyTraining,
     env: World,
-    pool: TaskPool,
     network: EquivariantPolicy,
     mesh: Mesh | None,
+    at_once: AtOnce,
+    pool: TaskPool,
     state: MultitaskState,
 ) -> tuple[MultitaskState, dict[str, Array]]:
     def draw(key: Key) -> object:
-        return constrained(pool.draw(env, key, config.tasks, config.examples), mesh, TASKS)
+        drawn = pool.draw(env, key, config.tasks, config.examples, at_once.tasks)
+        return constrained(drawn, mesh, TASKS)
 
-    updated = grpo.update(env, draw, config.ppo(env.horizon), network, state)
+    updated = grpo.update(env, draw, config.ppo(env.horizon), network, state, at_once)
     return constrained(updated, mesh, None)

@@ -35,7 +35,7 @@ from jaxtyping import Bool, Float
 from modeledit_jax import struct
 from modeledit_jax.data.facts.contexts import ContextBatch, bare_rows
 from modeledit_jax.data.facts.records import FactBatch
-from modeledit_jax.data.facts.tokens import IGNORED, values_known
+from modeledit_jax.data.facts.tokens import values_known
 from modeledit_jax.language.hooked_linear import Hook
 from modeledit_jax.lifelong.edit_values import ValueSearch, edit_values, mlp_output
 from modeledit_jax.lifelong.key_statistics import (
@@ -50,7 +50,12 @@ from modeledit_jax.lifelong.model import Changes, EditableModel, Kernels, commit
 from modeledit_jax.lifelong.norm_anchor import anchored, measured_length
 from modeledit_jax.lifelong.stream import StreamEditor, TrainingLoop, train_in_memory
 from modeledit_jax.lifelong.subjects import at_subjects, rows_before
-from modeledit_jax.lifelong.value_writer import ValueWriter, WriterTraining, train_writer
+from modeledit_jax.lifelong.value_writer import (
+    ValueWriter,
+    WriterTraining,
+    train_writer,
+    writer_bytes,
+)
 from modeledit_jax.types import Array, Field, Key
 
 
@@ -176,7 +181,7 @@ class ClosedForm(StreamEditor):
         rows = [bare_rows(stream.edit, stream.subject_last) for stream in known]
         if self.contexts:
             rows += [stream.contexts for stream in known if stream.contexts is not None]
-        sizes = [_sizes(facts) for facts in rows]
+        sizes = [facts.sizes for facts in rows]
         found: dict[str, Any] = {}
         most = np.max([(0, 0), *sizes], axis=0)
         for name, longest in zip(("answer", "window"), most, strict=True):
@@ -247,6 +252,13 @@ class ClosedForm(StreamEditor):
             writer = train_writer(model, facts, *given, self.writer, key, loop)
             state = replace(state, writer=writer)
         return state
+
+    def training_bytes(self, model: EditableModel, stream: FactBatch) -> int:
+        """See `StreamEditor.training_bytes`: of the writer."""
+        if self.writer is None:
+            return 0
+        given = (max(self.edited(model)), self.values, (self.answer, self.window))
+        return writer_bytes(model, replace(stream, contexts=None), *given, self.writer)
 
     @property
     def learns(self) -> str:
@@ -382,14 +394,6 @@ class ClosedForm(StreamEditor):
 def _counted(batch: FactBatch) -> Bool[Array, " n"]:
     """Facts that say what they are about."""
     return batch.real & (batch.subject_last >= 0)
-
-
-def _sizes(facts: ContextBatch) -> tuple[int, int]:
-    """Tokens of the longest answer, and positions from a subject's last token to its end."""
-    scored = np.asarray(facts.rows.labels) != IGNORED
-    ends = scored.shape[-1] - scored[..., ::-1].argmax(-1)
-    windows = np.where(scored.any(-1), ends - np.asarray(facts.subject), 0)
-    return int(scored.sum(-1).max()), int(windows.max())
 
 
 def _contexts(batch: FactBatch) -> int:

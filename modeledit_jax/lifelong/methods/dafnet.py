@@ -13,6 +13,7 @@ latest facts alone are seen, and both stay bounded.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import jax
 import numpy as np
@@ -31,8 +32,9 @@ from modeledit_jax.lifelong.methods.dafnet_training import (
 )
 from modeledit_jax.lifelong.methods.hypernetwork import group_modules, init_statistics
 from modeledit_jax.lifelong.model import Changes, EditableModel, Kernels, check_facts
-from modeledit_jax.lifelong.stream import StreamEditor, TrainingLoop, train_in_memory
+from modeledit_jax.lifelong.stream import CHUNK, StreamEditor, TrainingLoop, train_in_memory
 from modeledit_jax.lifelong.token_gradients import check_rows, rows_needed
+from modeledit_jax.memory import live_bytes, tree_bytes
 from modeledit_jax.types import Array, Field, Key
 
 EPSILON = 1e-8
@@ -150,6 +152,24 @@ class DAFNet(Reading, StreamEditor):
         names = ("loss", "gradient_norm", "longest")
         trained = loop(start, advance, training.updates, metrics=names)
         return DAFNetState(trained.networks, trained.statistics, fresh.memory)
+
+    def training_bytes(self, model: EditableModel, stream: FactBatch) -> int:
+        """See `StreamEditor.training_bytes`; here the values of ``stream`` are needed."""
+        training = self.training
+        if training is None:
+            return 0
+
+        def start(model: EditableModel, key: Key) -> SequenceState:
+            fresh = self.init(model, key)
+            return start_training(fresh.networks, fresh.statistics, training, key)
+
+        state = jax.eval_shape(start, model, jax.eval_shape(jax.random.key, 0))
+        size, steps = sequence_size(self, training, stream), min(CHUNK, training.updates)
+
+        def run(model: EditableModel, state: SequenceState, stream: FactBatch) -> Any:
+            return train_steps(self, training, model, state, stream, size, steps)
+
+        return tree_bytes(state) + live_bytes(run, model, state, stream)
 
     def gradient_steps(self, batches: int) -> int:
         """See `StreamEditor.gradient_steps`."""

@@ -20,6 +20,8 @@ from jaxtyping import Float
 
 from modeledit_jax import struct
 from modeledit_jax.data.facts.records import FactBatch, keep_facts
+from modeledit_jax.data.facts.tokens import TokenBatch
+from modeledit_jax.evaluation.knowledge import divergence, mean_log_probability
 from modeledit_jax.lifelong.methods.dafnet_changes import (
     FactRows,
     Memory,
@@ -31,7 +33,8 @@ from modeledit_jax.lifelong.methods.dafnet_changes import (
 )
 from modeledit_jax.lifelong.methods.dafnet_network import DAFNetwork
 from modeledit_jax.lifelong.model import Changes, EditableModel, commit
-from modeledit_jax.lifelong.objective import answer_loss, locality_loss
+from modeledit_jax.lifelong.objective import token_mean
+from modeledit_jax.lifelong.parts_of_rows import by_parts
 from modeledit_jax.lifelong.token_gradients import tokens_per_fact
 from modeledit_jax.types import Array, Field, Key
 
@@ -238,16 +241,21 @@ def sequence_loss(
 ) -> Float[Array, ""]:
     """What the changes of a sequence are judged by."""
     original = model.kernels()
-    before = jax.lax.stop_gradient(model.answer_logits(original, judged.locality))
-    edit, rephrase, locality = (
-        model.answer_logits(original, part, changes)
-        for part in (judged.edit, judged.rephrase, judged.locality)
-    )
-    return (
-        training.edit * answer_loss(edit, judged.edit.answers)
-        + training.rephrase * answer_loss(rephrase, judged.rephrase.answers)
-        + training.locality * locality_loss(locality, before, judged.locality.answers)
-    )
+
+    def of_rows(rows: tuple[TokenBatch, ...]) -> tuple[Array, ...]:
+        before = jax.lax.stop_gradient(model.answer_logits(original, rows[-1]))
+        edit, rephrase, locality = (model.answer_logits(original, r, changes) for r in rows)
+        return (
+            -mean_log_probability(edit, rows[0].answers),
+            -mean_log_probability(rephrase, rows[1].answers),
+            divergence(locality, before, rows[2].answers),
+        )
+
+    parts = (judged.edit, judged.rephrase, judged.locality)
+    losses = by_parts(of_rows, parts, model.rows_at_once)
+    weights = (training.edit, training.rephrase, training.locality)
+    means = (token_mean(loss, part.answers) for loss, part in zip(losses, parts, strict=True))
+    return sum((w * mean for w, mean in zip(weights, means, strict=True)), jnp.zeros(()))
 
 
 def grow(

@@ -32,14 +32,16 @@ from modeledit_jax.lifelong.methods.hypernetwork import (
 from modeledit_jax.lifelong.methods.meta_training import (
     MetaState,
     MetaTraining,
+    compiled_train_steps,
     start_training,
     train_steps,
 )
 from modeledit_jax.lifelong.methods.normalization import RunningMoments
 from modeledit_jax.lifelong.methods.routing import Routing, masked
 from modeledit_jax.lifelong.model import Changes, EditableModel, Kernels
-from modeledit_jax.lifelong.stream import StreamEditor, TrainingLoop, train_in_memory
+from modeledit_jax.lifelong.stream import CHUNK, StreamEditor, TrainingLoop, train_in_memory
 from modeledit_jax.lifelong.token_gradients import Rows, Tokens, capture, check_rows, rows_needed
+from modeledit_jax.memory import live_bytes, tree_bytes
 from modeledit_jax.types import Array, Key
 
 Rule = Literal["malmen", "mend", "ultraedit"]
@@ -133,6 +135,21 @@ class HypernetworkEditor(StreamEditor):
         start = start_training(self, training, model, key)
         total = training.steps(stream.batches)
         return loop(start, advance, total, metrics=("loss", "gradient_norm")).editor
+
+    def training_bytes(self, model: EditableModel, stream: FactBatch) -> int:
+        """See `StreamEditor.training_bytes`."""
+        training = self.training
+        if training is None:
+            return 0
+        steps = min(CHUNK, training.steps(stream.batches))
+        start = partial(start_training, self, training)
+        state = jax.eval_shape(start, model, jax.eval_shape(jax.random.key, 0))
+
+        def run(model: EditableModel, state: MetaState, stream: FactBatch) -> Any:
+            # As `train_steps` calls it, so that it is traced once.
+            return compiled_train_steps(self, training, model, state, stream, steps)
+
+        return tree_bytes(state) + live_bytes(run, model, state, stream)
 
     def gradient_steps(self, batches: int) -> int:
         """See `StreamEditor.gradient_steps`."""

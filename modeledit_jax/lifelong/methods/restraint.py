@@ -65,6 +65,10 @@ class Restrained(StreamEditor):
         """See `StreamEditor.train`."""
         return self.editor.train(model, stream, key, loop)
 
+    def training_bytes(self, model: EditableModel, stream: FactBatch) -> int:
+        """See `StreamEditor.training_bytes`."""
+        return self.editor.training_bytes(model, stream)
+
     def gradient_steps(self, batches: int) -> int:
         """See `StreamEditor.gradient_steps`."""
         return self.editor.gradient_steps(batches)

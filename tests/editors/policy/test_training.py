@@ -97,7 +97,7 @@ def test_an_interrupted_training_goes_on_as_if_nothing_had_happened():
 def test_the_pools_take_turns_wherever_training_goes_on(monkeypatch):
     trainer, used = _trainer(5, 3), []
 
-    def update(config, env, pool, network, mesh, state):
+    def update(config, env, network, mesh, at_once, pool, state):
         (turn,) = [turn for turn, own in enumerate(trainer.pools) if own is pool]
         assert env == trainer.envs[turn].static
         used.append(turn)

@@ -256,6 +256,18 @@ def test_training_lowers_the_loss(model, stream):
 
 
 @pytest.mark.slow
+def test_facts_read_some_at_a_time_train_the_same(model, stream):
+    editor = replace(EDITOR, training=replace(TRAINING, updates=2))
+
+    def trained(model):
+        return editor.train(model, stream, KEY).networks
+
+    whole, parts = trained(model), trained(model.replace(rows_at_once=1))
+    for one, other in zip(jax.tree.leaves(parts), jax.tree.leaves(whole), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=2e-4)
+
+
+@pytest.mark.slow
 def test_rows_of_the_current_network_are_those_that_editing_meets(model, stream):
     """Two calls of three facts: those of the second are read after the first was written."""
     editor = replace(EDITOR, source="current", network=replace(NETWORK, edit_lr=0.05))
