@@ -13,7 +13,7 @@ from modeledit_jax.data.facts import common_knowledge
 from modeledit_jax.data.facts.choices import ChoiceQuestion
 from modeledit_jax.data.facts.records import Probe
 from modeledit_jax.lifelong.context_sampling import sample_contexts
-from modeledit_jax.lifelong.fact_task import Facts, encode_task
+from modeledit_jax.lifelong.fact_task import Facts, FactTask, encode_task
 from modeledit_jax.lifelong.language_model import LanguageModel
 from modeledit_jax.lifelong.model import check_kernels
 from modeledit_jax.lifelong.prepared import prepared
@@ -67,8 +67,8 @@ def edit_facts(
         prompts of ``train`` take its place.
       cache_dir: of the text's statistics, and of what methods find ahead of a stream
         (`StreamEditor.find_ahead`); None: `default_cache_dir`.
-      memory: bytes that it may take on each device; fewer questions and facts are read at a time
-        where all do not fit (`lifelong.memory_plan`). None: `default_budget`.
+      memory: bytes on each device, for which questions and facts are read a few at a time
+        (`lifelong.memory_plan`); None: `default_budget`.
       announce: called with a line that says how the method fits into the memory.
 
     Raises:
@@ -80,11 +80,24 @@ def edit_facts(
     model = with_statistics(model, statistics, [method], cache_dir)
     seed = int(jax.random.key_data(key).ravel()[-1])
     folder = None if folder is None else Path(folder)
+    contexts = _contexts(method, model, key, folder)
     task = encode_task(
         model, edits, train, batch_size=batch_size, sentences=sentences, untouched=untouched,
-        first=first, contexts=_contexts(method, model, key, folder), known=known, choices=choices,
-        seed=seed,
+        first=first, contexts=contexts, known=known, choices=choices, seed=seed,
     )  # fmt: skip
+    return _edited(method, task, key, folder, cache_dir, memory, announce)
+
+
+def _edited(
+    method: StreamEditor,
+    task: FactTask,
+    key: Key,
+    folder: Path | None,
+    cache_dir: str | Path | None,
+    memory: int | None,
+    announce: Callable[[str], None] | None,
+) -> FactRun:
+    """What `edit_facts` does with facts that are encoded."""
     ready = prepared(task, memory)
     planned(method.sized_for(ready.model, ready.streams), ready)
     if folder is not None:  # what does not fit must not claim it
@@ -95,7 +108,7 @@ def edit_facts(
             method, ready, key, folder=folder, reporter=bars.reporter, announce=announce
         )
         bars.one_done()
-    check_kernels(model.editable, run.kernels)
+    check_kernels(task.model, run.kernels)
     return run
 
 
