@@ -4,7 +4,9 @@ Numbers in files are fractions 0...1 and counts, never percent. A metric that is
 (undefined or failed) is NaN in memory, null in JSON and an empty cell in CSV.
 """
 
+import csv
 import dataclasses
+import io
 import json
 import math
 import platform
@@ -19,7 +21,7 @@ import jax
 from modeledit_jax.reading.json_text import read_object
 from modeledit_jax.report.aggregates import Aggregate, aggregate
 from modeledit_jax.report.serialization import as_plain
-from modeledit_jax.report.table import Row, curve_frame
+from modeledit_jax.report.table import Row, curve_lines
 from modeledit_jax.run.files import atomic_write_text
 
 SCHEMA = 2
@@ -141,8 +143,10 @@ def write_metrics_csv(run_dir: str | Path, rows: Sequence[Row]) -> Path:
       Path of the file: columns ``method``, ``task``, ``seed``, factors and curves; an empty cell
       is a number that is not finite, or one that the row does not have.
     """
-    path = Path(run_dir) / "metrics.csv"
-    atomic_write_text(path, curve_frame(rows).to_csv(index=False, lineterminator="\n"))
+    path, text = Path(run_dir) / "metrics.csv", io.StringIO()
+    columns, lines = curve_lines(rows)
+    csv.writer(text, lineterminator="\n").writerows([columns, *lines])
+    atomic_write_text(path, text.getvalue())
     return path
 
 

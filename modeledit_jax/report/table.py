@@ -90,6 +90,12 @@ def curve_frame(rows: Sequence[Row]) -> "pd.DataFrame":
       Columns ``method``, ``task``, ``seed``, factors and curves, of dtype object; what a row does
       not have, and numbers that are not finite, are None.
     """
+    columns, lines = curve_lines(rows)
+    return pd.DataFrame(lines, columns=columns, dtype=object)
+
+
+def curve_lines(rows: Sequence[Row]) -> tuple[list[str], list[list[Any]]]:
+    """Columns and lines of `curve_frame`, for those who need no pandas."""
     rows = [row for row in rows if row.curves]
     curves = list(dict.fromkeys(name for row in rows for name in row.curves))
     factors = factor_names(rows)
@@ -98,7 +104,7 @@ def curve_frame(rows: Sequence[Row]) -> "pd.DataFrame":
         for row in rows
         for values in zip(*(_curve(row, name) for name in curves), strict=True)
     ]
-    return pd.DataFrame(lines, columns=[*_KEYS, *factors, *curves], dtype=object)
+    return [*_KEYS, *factors, *curves], lines
 
 
 def factor_names(rows: Iterable[Row]) -> list[str]:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from modeledit_jax.report import summary as summary_file
 from modeledit_jax.report.aggregates import aggregate
 from modeledit_jax.report.summary import environment, read_summary, write_metrics_csv, write_summary
-from modeledit_jax.report.table import Row
+from modeledit_jax.report.table import Row, curve_frame
 from tests.report.rows import COST, rows_of
 
 
@@ -153,6 +153,18 @@ def test_curves_are_in_metrics_csv_alone(tmp_path):
     write_summary(tmp_path, "unlearning", {}, rows)
     (row,) = read_summary(tmp_path).rows
     assert row == dataclasses.replace(rows[0], curves={})
+
+
+def test_metrics_csv_is_what_pandas_would_write(tmp_path):
+    rows = [
+        Row(method, 'a "task", or\ntwo', seed, {}, COST, factors, {"x": curve, "n": [1, 2]})
+        for method, seed, factors, curve in (
+            ("one", 0, {"flag": True, "kind": "a,b"}, [1e-20, 0.1]),
+            ("two", 7, {"size": 3.5}, [np.nan, 1e22]),
+        )
+    ]
+    path = write_metrics_csv(tmp_path, rows)
+    assert path.read_bytes().decode() == curve_frame(rows).to_csv(index=False, lineterminator="\n")
 
 
 def test_without_curves_the_header_stands_alone(tmp_path):

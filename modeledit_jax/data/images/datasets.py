@@ -6,6 +6,7 @@ import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -96,11 +97,28 @@ def load_images(
 
 
 def _digits() -> ImageData:
+    images, labels = _digits_file() or _digits_of_sklearn()
+    return _image_data("digits", {"x": images / 16.0, "y": labels}, "scikit-learn's digits")
+
+
+def _digits_file() -> tuple[np.ndarray, np.ndarray] | None:
+    """What `load_digits` reads, without importing scikit-learn, which takes longer than the rest
+    of a second run's loading; None where the file is not where releases up to now have it."""
+    spec = find_spec("sklearn")
+    for folder in (spec and spec.submodule_search_locations) or ():
+        path = Path(folder) / "datasets" / "data" / "digits.csv.gz"
+        if path.is_file():
+            rows = np.loadtxt(path, delimiter=",")
+            if rows.shape == (1797, 65):
+                return rows[:, :64].reshape(-1, 8, 8), rows[:, 64].astype(np.int64)
+    return None
+
+
+def _digits_of_sklearn() -> tuple[np.ndarray, np.ndarray]:
     from sklearn.datasets import load_digits  # slow to import
 
     bunch = load_digits()
-    arrays = {"x": bunch.images / 16.0, "y": bunch.target}
-    return _image_data("digits", arrays, "scikit-learn's digits")
+    return bunch.images, bunch.target
 
 
 def _published(name: str, data_dir: Path | None, cache_dir: Path) -> ImageData:

@@ -46,6 +46,22 @@ def test_digits_is_the_default_and_scikit_learns():
     assert data.x.max() == 1.0 and data.x_test is None and data.y_test is None
 
 
+def test_digits_are_the_same_where_their_file_lies_elsewhere(monkeypatch):
+    file, package = images._digits_file(), images._digits_of_sklearn()
+    for one, other in zip(file, package, strict=True):
+        np.testing.assert_array_equal(one, other)
+    known = load_images().fingerprint
+    monkeypatch.setattr(images, "find_spec", lambda name: None)
+    assert images._digits_file() is None and load_images().fingerprint == known
+
+
+@pytest.mark.slow
+def test_digits_do_not_import_scikit_learn():
+    program = "import sys; from modeledit_jax.data.images.datasets import load_images"
+    program += "; load_images(); assert 'sklearn' not in sys.modules"
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
 @pytest.mark.slow
 def test_digits_needs_no_tfds():
     code = (
