@@ -66,26 +66,23 @@ def edit_facts(
       statistics: path of a text that closed-form methods are to leave as it is read; None: the
         prompts of ``train`` take its place.
       cache_dir: where the statistics of the text are kept; None: `default_cache_dir`.
-      memory: bytes that it may take on each device; fewer questions and facts are read at a time
-        where all do not fit (`lifelong.memory_plan`). None: `default_budget`.
-      announce: called with a line that says how the method fits into the memory.
+      memory, announce: see `run_fact_task`.
 
     Raises:
       FileNotFoundError: there is no file ``statistics``.
-      ValueError: facts that do not fit the model, a method that has nothing to learn from, no room
-        for a batch or no use for ``statistics``, a ``memory`` too small for one question or fact,
-        edited kernels that are not finite, or a folder that holds a run of something else.
+      ValueError: facts that do not fit the model, a method without anything to learn from, room for
+        a batch or use for ``statistics``, a ``memory`` that is too small, edited kernels that are
+        not finite, or a folder that holds a run of something else.
     """
     model = with_statistics(model, statistics, [method], cache_dir)
-    seed = int(jax.random.key_data(key).ravel()[-1])
     folder = None if folder is None else Path(folder)
     task = encode_task(
         model, edits, train, batch_size=batch_size, sentences=sentences, untouched=untouched,
-        first=first, contexts=_contexts(method, model, key, folder), seed=seed,
+        first=first, contexts=_contexts(method, model, key, folder),
+        seed=int(jax.random.key_data(key).ravel()[-1]),
     )  # fmt: skip
-    ready = prepared(task, memory)
-    planned(method.sized_for(ready.model, ready.streams), ready)
-    if folder is not None:  # what does not fit must not claim it
+    planned(method, ready := prepared(task, memory))  # what does not fit must not claim the folder
+    if folder is not None:
         _claim(folder, _identity(method, model, task, key))
     with Progress(type(method).__name__, 1, SHOWN) as bars:
         run = run_fact_task(
