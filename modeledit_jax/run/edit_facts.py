@@ -73,14 +73,14 @@ def edit_facts(
 
     Raises:
       FileNotFoundError: there is no file ``statistics``.
-      ValueError: facts that do not fit the model, a method that has nothing to learn from, no room
-        for a batch or no use for ``statistics``, a ``memory`` too small for one question or fact,
-        edited kernels that are not finite, or a folder that holds a run of something else.
+      ValueError: facts that do not fit the model, a method without anything to learn from, room for
+        a batch or use for ``statistics``, a ``memory`` that is too small, edited kernels that are
+        not finite, or a folder that holds a run of something else.
     """
     model = with_statistics(model, statistics, [method], cache_dir)
-    seed = int(jax.random.key_data(key).ravel()[-1])
     folder = None if folder is None else Path(folder)
     contexts = _contexts(method, model, key, folder)
+    seed = int(jax.random.key_data(key).ravel()[-1])
     task = encode_task(
         model, edits, train, batch_size=batch_size, sentences=sentences, untouched=untouched,
         first=first, contexts=contexts, known=known, choices=choices, seed=seed,
@@ -99,7 +99,7 @@ def _edited(
 ) -> FactRun:
     """What `edit_facts` does with facts that are encoded."""
     ready = prepared(task, memory)
-    planned(method.sized_for(ready.model, ready.streams), ready)
+    planned(method, ready)
     if folder is not None:  # what does not fit must not claim it
         claim(folder, method, task, key)
     with Progress(type(method).__name__, 1, SHOWN) as bars:

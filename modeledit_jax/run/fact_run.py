@@ -118,7 +118,9 @@ def run_fact_task(
       name: of the method, for ``reporter``.
       asked: times at most that the edits so far are asked about, ever further apart, which is when
         checkpoints are written; 1: at the end alone.
-      memory: bytes, as of `prepared`; that of a task which is prepared already counts.
+      memory: bytes that model, stream, questions and training may take on each device; fewer
+        questions and facts are read at a time where all do not fit (`lifelong.memory_plan`). None:
+        `default_budget`. That of a task which is `prepared` already counts.
       announce: called with a line that says how the method fits into the memory.
 
     Raises:
@@ -205,9 +207,10 @@ def _run_on_mesh(
 
 
 def planned(method: StreamEditor, task: FactTask) -> FactPlan:
-    """How a method that is sized for a prepared task fits into its memory; errors as there."""
+    """How a method fits into the memory of a prepared task; errors as `sized_for`, `plan_facts`."""
     assert task.scoring is not None
-    return plan_facts(method, task.model, task.train, task.scoring)
+    sized = method.sized_for(task.model, task.streams)
+    return plan_facts(sized, task.model, task.train, task.scoring)
 
 
 def _edit(

@@ -1,6 +1,7 @@
 """A small budget reads fewer questions and facts at a time, and gives the same numbers."""
 
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 
 import jax
@@ -8,6 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from modeledit_jax.data.facts.records import FactBatch
+from modeledit_jax.data.facts.tokens import TokenBatch
+from modeledit_jax.language.model import init_params, tiny_llama
 from modeledit_jax.lifelong.fact_task import FactTask
 from modeledit_jax.lifelong.memory_plan import plan_facts
 from modeledit_jax.lifelong.methods import meta_training
@@ -20,6 +24,7 @@ from modeledit_jax.lifelong.methods.hypernetwork_editor import HypernetworkEdito
 from modeledit_jax.lifelong.methods.meta_training import MetaTraining
 from modeledit_jax.lifelong.methods.preconditioned import Preconditioned
 from modeledit_jax.lifelong.methods.unedited import Unedited
+from modeledit_jax.lifelong.model import EditableModel
 from modeledit_jax.lifelong.prepared import prepared
 from modeledit_jax.lifelong.scoring import score_besides, score_stream, unedited_answers
 from modeledit_jax.lifelong.value_writer import WriterTraining
@@ -156,3 +161,31 @@ def test_what_was_planned_is_not_traced_again(ready, monkeypatch):
     assert plan_facts(method, ready.model, ready.train, ready.scoring).facts is None
     method.train(ready.model, ready.train, jax.random.key(0))
     assert len(traced) == 1
+
+
+def batches(count, size, length):
+    """Shapes of facts."""
+    shape = jax.ShapeDtypeStruct((count, size, length), jnp.int32)
+    part = TokenBatch(shape, jax.ShapeDtypeStruct(shape.shape, jnp.bool_), shape)
+    subjects = jax.ShapeDtypeStruct((count, size), jnp.int32)
+    return FactBatch(part, part, part, None, None, None, subjects)
+
+
+@pytest.mark.slow
+def test_what_the_compiler_reserves_is_no_more_than_planned_and_falls_with_the_facts():
+    config = tiny_llama(300, width=32, num_layers=2, num_heads=2, mlp_width=64, context=32)
+    params = jax.eval_shape(lambda key: init_params(config, key), jax.random.key(0))
+    model = EditableModel.create(config, params, "layers/*/mlp/down")
+    method, facts = replace(RLEDIT, rows=64), batches(2, 16, 16)
+    reserved = []
+    for few in (None, 4, 1):
+        own = model.replace(rows_at_once=few)
+        key = jax.eval_shape(jax.random.key, 0)
+        start = partial(meta_training.start_training, method, method.training)
+        state = jax.eval_shape(start, own, key)
+        program = meta_training.compiled_train_steps.lower(
+            method, method.training, own, state, facts, 4
+        )
+        reserved.append(program.compile().memory_analysis().temp_size_in_bytes)
+        assert reserved[-1] <= method.training_bytes(own, facts)
+    assert reserved[0] > 1.5 * reserved[1] > 1.5 * reserved[2]
