@@ -37,14 +37,23 @@ class KeyStatistics:
         moments = {name: jnp.zeros((d, d), model.dtype) for name, (d, _) in model.shapes.items()}
         return cls(moments, jnp.zeros((), model.dtype))
 
-    def covariance(self, module: str) -> Float[np.ndarray, "d_in d_in"]:
+    def covariance(
+        self, module: str, *, invertible: bool = False
+    ) -> Float[np.ndarray, "d_in d_in"]:
         """C of a module in float64, not centered, as MEMIT has it.
 
         Raises:
-          ValueError: there was no token.
+          ValueError: there was no token; or, if C has to be ``invertible``, fewer than ``d_in``:
+            changes would be huge or no numbers at all.
         """
         if not float(self.count):
             raise ValueError("key statistics of no token: give facts to train on")
+        size = self.moments[module].shape[0]
+        if invertible and self.count < size:
+            raise ValueError(
+                f"key statistics of {int(self.count)} tokens: the covariance of the {size} inputs "
+                f"of {module} has no inverse; give a longer text, or more facts to train on"
+            )
         return np.asarray(self.moments[module], np.float64) / float(self.count)
 
 

@@ -42,6 +42,18 @@ def test_statistics_of_no_token_are_refused(model):
         KeyStatistics.empty(model).covariance("layers/1/mlp/down")
 
 
+def test_a_covariance_of_few_tokens_has_no_inverse(model):
+    """It may be looked at, and inverted once there are as many tokens as inputs."""
+    name = model.modules[0]
+    size = model.shapes[name][0]
+    few = KeyStatistics({name: jnp.eye(size)}, jnp.float32(size - 1))
+    np.testing.assert_allclose(few.covariance(name), np.eye(size) / (size - 1), rtol=1e-6)
+    with pytest.raises(ValueError, match=rf"of {size - 1} tokens: .* {name} has no inverse; give"):
+        few.covariance(name, invertible=True)
+    enough = KeyStatistics({name: jnp.eye(size)}, jnp.float32(size))
+    np.testing.assert_allclose(enough.covariance(name, invertible=True), np.eye(size) / size)
+
+
 def test_the_inverse_of_a_covariance(rng):
     matrix = covariance(rng, decades=3)
     found = covariance_preconditioner(matrix, 7.0)

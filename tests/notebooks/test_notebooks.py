@@ -19,6 +19,8 @@ from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 
+import modeledit_jax as me
+
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 FACTS = {  # one expression of JSON values per notebook, evaluated after its last cell
@@ -50,6 +52,9 @@ FACTS = {  # one expression of JSON values per notebook, evaluated after its las
         },
         "said": answers(networks["descent"]),
         "rewards": {name: float(reward) for name, reward in rewards.items()},
+        "pretrained": joint.scores,
+        "said_of_pretrained": dict(zip(prompts, said, strict=True)),
+        "saved": sorted(path.name for path in (FOLDER / "edited").iterdir()),
         "files": sorted(str(path) for path in Path().rglob("*.png")),
     }""",
     "learn_to_edit": """{
@@ -202,6 +207,25 @@ def test_lifelong_editing(tmp_path):
     rewards = facts["rewards"]
     assert rewards["a random action"] < rewards["nothing"]
     assert facts["files"] == ["lifelong-editing-results/trajectories.png"]
+    assert facts["pretrained"].keys() == metrics and len(facts["said_of_pretrained"]) == 12
+    assert {"config.json", "tokenizer.json"} < set(facts["saved"])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_lifelong_editing_of_the_real_model(tmp_path, monkeypatch):
+    """SmolLM2-135M as the notebook has it; where it cannot be had, the test is skipped."""
+    try:
+        me.load_language_model("smollm2-135m", modules="layers/10/mlp/down")
+    except (OSError, ValueError) as error:
+        pytest.skip(f"no SmolLM2-135M: {error}")
+    monkeypatch.setenv("MODELEDIT_NOTEBOOK_MODEL", "smollm2-135m")
+    monkeypatch.delenv("JAX_DISABLE_MOST_OPTIMIZATIONS")
+    facts = execute(ROOT / "notebooks" / "lifelong_editing.ipynb", tmp_path)
+    assert facts["pretrained"]["efficacy"] > 0.9
+    said = facts["said_of_pretrained"]
+    assert said["The Eiffel Tower is in the city of"].startswith("Rome")
+    assert said["The Louvre is in the city of"].startswith("Paris")
 
 
 @pytest.mark.slow

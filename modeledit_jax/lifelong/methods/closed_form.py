@@ -282,7 +282,8 @@ class ClosedForm(StreamEditor):
             read = read_keys(model, stream, loop)
         found = {}
         for name in self.edited(model).values():
-            covariance = read.covariance(name)
+            inverted = self.protect == "text" and not self.damping
+            covariance = read.covariance(name, invertible=inverted)
             if self.protect == "text":
                 matrix = covariance_preconditioner(covariance, self.weight, self.damping)
             else:
@@ -292,8 +293,7 @@ class ClosedForm(StreamEditor):
 
     def gradient_steps(self, batches: int) -> int:
         """See `StreamEditor.gradient_steps`; of the values, all facts of a batch side by side."""
-        learned = 0 if self.writer is None else self.writer.updates
-        return learned + (self.values.steps - 1) * batches
+        return (self.writer.updates if self.writer else 0) + (self.values.steps - 1) * batches
 
     def edit(
         self,
