@@ -57,6 +57,19 @@ def zsre(folder, monkeypatch):
     monkeypatch.setenv("MODELEDIT_DATA_DIR", str(folder / "data"))
 
 
+def jigsaw(folder, monkeypatch):
+    """Two comments in the form of Jigsaw's file."""
+    (folder / "data" / "jigsaw").mkdir(parents=True)
+    rows = 'id,comment_text,toxic\n1,"Thanks,\n all.",0\n2,You fool.,1\n'
+    (folder / "data" / "jigsaw" / "train.csv").write_text(rows)
+    monkeypatch.setenv("MODELEDIT_DATA_DIR", str(folder / "data"))
+
+
+def comments(folder, monkeypatch):
+    """A text."""
+    (folder / "comments.txt").write_text("Thanks, all.\n")
+
+
 def finished_run(folder, monkeypatch):
     """What an experiment leaves behind."""
     rows = [

@@ -70,7 +70,7 @@ LIFELONG = [
 ]
 GIVEN = {"model": "gpt2", "corpus": "counterfact", "edits": "3", "batch_size": "3",
          "train_edits": "6", "methods": "memit memit-seq emmet alphaedit nas memit-amortized "
-         "alphaedit-amortized ultraedit"}  # fmt: skip
+         "alphaedit-amortized memit-joint alphaedit-joint ultraedit ultraedit-text"}  # fmt: skip
 TAUGHT = [*(TINY | row for row in LIFELONG), GIVEN]
 
 
