@@ -1,7 +1,8 @@
 """What methods find out about facts in the unedited network: once for every content, then kept."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from modeledit_jax.lifelong.stream import StreamEditor
 from modeledit_jax.run.cache import cached_tree
 from modeledit_jax.run.checkpoint import fingerprint
 from modeledit_jax.run.identity import identities
+from modeledit_jax.run.lock import locked
 from modeledit_jax.run.progress import Reporter
 from modeledit_jax.run.resumable import run_chunks
 from modeledit_jax.types import Array, Report
@@ -67,13 +69,28 @@ def with_found_ahead(
     def build() -> dict[str, Any]:
         unfinished = folder / "unfinished" / fingerprint(key)
         report = reporter and reporter(f"{name}: ahead" if name else "ahead")
-        values = _found(method, task, unfinished, report)
-        shutil.rmtree(unfinished, ignore_errors=True)
+        with _held(unfinished) as place:
+            values = _found(method, task, place, report)
+        if place is not None:
+            shutil.rmtree(place, ignore_errors=True)
         return values
 
     kept = cached_tree(folder, key, build)
     edits = replace(task.edits, values=jnp.asarray(kept["values"]))
     return replace(task, edits=edits, seconds_ahead=float(kept["seconds"]))
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[Path | None]:
+    """A folder for checkpoints; None if it cannot be written, or another process works there."""
+    with ExitStack() as stack:
+        place: Path | None = folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(folder))
+        except (OSError, ValueError):
+            place = None
+        yield place
 
 
 def _read(facts: FactBatch) -> Any:
@@ -82,7 +99,7 @@ def _read(facts: FactBatch) -> Any:
 
 
 def _found(
-    method: StreamEditor, task: FactTask, folder: Path, report: Report | None
+    method: StreamEditor, task: FactTask, folder: Path | None, report: Report | None
 ) -> dict[str, Any]:
     """Of all facts, those of like length side by side: every row is padded to the longest."""
     model, size = task.model, task.edits.real.shape[1]

@@ -159,6 +159,19 @@ def test_stopped_on_the_way_it_goes_on(task, method, tmp_path, monkeypatch):
     assert not any((tmp_path / "pieces" / "found-ahead" / "unfinished").iterdir())
 
 
+@pytest.mark.slow
+def test_another_process_and_a_cache_that_cannot_be_written_cost_no_values(task, method, tmp_path):
+    whole = with_found_ahead(method, task, tmp_path / "whole").edits.values
+    (tmp_path / "file").write_text("")
+    with pytest.warns(UserWarning, match="cannot be written"):
+        found = with_found_ahead(method, task, tmp_path / "file").edits.values
+    np.testing.assert_array_equal(found, whole)
+    with found_ahead._held(tmp_path / "held") as place:
+        assert place == tmp_path / "held"
+        with found_ahead._held(tmp_path / "held") as second:
+            assert second is None
+
+
 def test_methods_that_find_nothing_get_their_task_back(task, tmp_path):
     for method in (Unedited(), replace(METHOD, source="current")):
         assert with_found_ahead(method, task, tmp_path) is task
