@@ -127,8 +127,7 @@ def train_writer(
       loop: runs the updates.
     """
     weights_key, draws_key = jax.random.split(key)
-    writer = ValueWriter.create(model.config.width, training.hidden, training.bound, weights_key)
-    start = WriterState(writer, _optimizer(training).init(writer))
+    start = _start(model, training, weights_key)
 
     def advance(state: WriterState, done: int, steps: int) -> tuple[WriterState, dict]:
         keys = jax.vmap(partial(jax.random.fold_in, draws_key))(done + jnp.arange(steps))
@@ -148,12 +147,7 @@ def writer_bytes(
     training: WriterTraining,
 ) -> int:
     """`StreamEditor.training_bytes` of `train_writer`; arguments as there."""
-    create = partial(ValueWriter.create, model.config.width, training.hidden, training.bound)
-
-    def start(key: Key) -> WriterState:
-        writer = create(key)
-        return WriterState(writer, _optimizer(training).init(writer))
-
+    start = partial(_start, model, training)
     state = jax.eval_shape(start, jax.eval_shape(jax.random.key, 0))
     places = jax.ShapeDtypeStruct((min(CHUNK, training.updates),), jnp.int32)
 
@@ -161,6 +155,11 @@ def writer_bytes(
         return _updated(model, state, stream, places, layer, search, room, training)
 
     return tree_bytes(state) + live_bytes(run, model, state, stream, places)
+
+
+def _start(model: EditableModel, training: WriterTraining, key: Key) -> WriterState:
+    writer = ValueWriter.create(model.config.width, training.hidden, training.bound, key)
+    return WriterState(writer, _optimizer(training).init(writer))
 
 
 def _optimizer(training: WriterTraining) -> optax.GradientTransformation:

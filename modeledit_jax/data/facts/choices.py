@@ -61,11 +61,7 @@ def draw_choices(
     for fact in chain.from_iterable(zip_longest(*drawn)):
         if len(found) == size:
             break
-        if (
-            fact is None
-            or not pararel.is_single(fact)
-            or fact.answer.lower() in fact.subject.lower()
-        ):
+        if fact is None or not pararel.is_single(fact) or _says_its_answer(fact):
             continue
         prompt = pararel.phrasings[fact.relation][0].replace("{}", fact.subject)
         if not is_free(fact.subject, prompt):
