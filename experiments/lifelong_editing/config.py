@@ -128,7 +128,27 @@ class FactOptions(MemoryOptions):
 
 
 @dataclass(frozen=True)
-class Config(FactOptions, MeshOptions):
+class ClosedFormOptions(FactOptions):
+    """Further options, where closed-form methods are among those that edit."""
+
+    contexts: Contexts | None = None
+    """Texts sampled from the model, in front of the prompt, that closed-form methods edit under
+    besides the prompt alone; default: those of the preset, 5. Each costs as much as the prompt."""
+    statistics: Path | None = None
+    """Text file that closed-form methods are to leave as it is read, a few thousand tokens or more;
+    default: the prompts of --train-edits stand for it."""
+
+    def check(self) -> None:
+        """As `RunOptions.check`."""
+        if self.statistics is not None and not self.statistics.expanduser().is_file():
+            raise ValueError(
+                f"--statistics: no file {self.statistics}, give the path of a text file"
+            )
+        super().check()
+
+
+@dataclass(frozen=True)
+class Config(ClosedFormOptions, MeshOptions):
     """Edit a long sequence of facts into a language model and see what it learns and forgets."""
 
     joins_processes: ClassVar[bool] = False
@@ -147,12 +167,6 @@ class Config(FactOptions, MeshOptions):
     fraction: Annotated[float, Range(0, 1)] | None = None
     """Share of the modules that HiEdit and its controls change at once; default: that of the
     preset, 0.5."""
-    contexts: Contexts | None = None
-    """Texts sampled from the model, in front of the prompt, that closed-form methods edit under
-    besides the prompt alone; default: those of the preset, 5. Each costs as much as the prompt."""
-    statistics: Path | None = None
-    """Text file that closed-form methods are to leave as it is read, a few thousand tokens or more;
-    default: the prompts of --train-edits stand for it."""
     save: Path | None = None
     """Folder for the edited networks, one for each method and seed, which transformers loads;
     default: networks/ in the run folder if --model is given, else they are not saved."""
@@ -161,10 +175,6 @@ class Config(FactOptions, MeshOptions):
         """As `RunOptions.check`."""
         if self.fraction is not None and not 0 < self.fraction <= 1:
             raise ValueError(f"--fraction must be above 0 and at most 1, got {self.fraction}")
-        if self.statistics is not None and not self.statistics.expanduser().is_file():
-            raise ValueError(
-                f"--statistics: no file {self.statistics}, give the path of a text file"
-            )
         self._check_save()
         super().check()
         mesh = open_mesh(self)

@@ -12,13 +12,12 @@ from experiments.lifelong_editing.config import Config
 from experiments.lifelong_editing.methods import build_method, load_methods
 from experiments.lifelong_editing.report import Outcome, write_report
 from experiments.lifelong_editing.setup import Setup, check_modules, prepare, setup_for
-from modeledit_jax.lifelong.fact_task import FactTask
+from experiments.lifelong_editing.text import check_statistics, text_notes, with_text
 from modeledit_jax.lifelong.stream import StreamEditor
 from modeledit_jax.run.fact_folder import claim
 from modeledit_jax.run.fact_run import SHOWN, FactRun, run_fact_task
 from modeledit_jax.run.found_ahead import with_found_ahead
 from modeledit_jax.run.progress import Progress, Reporter
-from modeledit_jax.run.text_statistics import text_statistics
 
 
 def run(config: Config) -> Path:
@@ -66,35 +65,6 @@ def run_method(
     return run_fact_task(
         method, task, key, folder=folder, reporter=reporter, name=name, announce=said
     )
-
-
-def check_statistics(config: Config, methods: Mapping[str, StreamEditor]) -> None:
-    """Raises ValueError for ``--statistics`` that none of the methods uses."""
-    if config.statistics is not None and not _readers(methods):
-        raise ValueError(f"--statistics sets nothing in {', '.join(methods)}: leave it out")
-
-
-def with_text(config: Config, setup: Setup, method: StreamEditor, reporter: Reporter) -> FactTask:
-    """The task of a method; with the key statistics of ``--statistics`` if it reads a text."""
-    if config.statistics is None or not method.reads_text:
-        return setup.task
-    report = reporter(f"key statistics of {config.statistics.name}")
-    found = text_statistics(setup.model, config.statistics, config.cache_dir, report)
-    return replace(setup.task, model=replace(setup.task.model, statistics=found))
-
-
-def text_notes(config: Config, seed: int, tokens: Mapping[str, int]) -> list[str]:
-    """What methods took for ordinary text, and how many tokens it had."""
-    if not tokens:
-        return []
-    what = f"seed {seed}: key statistics of {', '.join(tokens)} are those of"
-    if config.statistics is None:
-        return [f"{what} the prompts of the facts to train on"]
-    return [f"{what} `{config.statistics}`, {max(tokens.values()):,} tokens"]
-
-
-def _readers(methods: Mapping[str, StreamEditor]) -> list[str]:
-    return [name for name, method in methods.items() if method.reads_text]
 
 
 def context_notes(setup: Setup, methods: Mapping[str, StreamEditor]) -> list[str]:

@@ -205,7 +205,7 @@ def write_tuning(
     atomic_write_text(folder / "tuning.json", text + "\n")
     for name, done in found.items():
         best = {key: value for key, value in done[0].items() if key != "score"}
-        print(name, *(f"{key}={value:g}" for key, value in best.items()))
+        print(name, *(f"{key}={value}" for key, value in best.items()))
         tuned = f"experiments.tuning: best of {len(done)} trials, score {done[0]['score']:.4g}"
         preset = tuned_preset(files.get(name, name), family, best, tuned, pretrained)
         atomic_write_text(folder / "presets" / f"{name}.toml", preset)

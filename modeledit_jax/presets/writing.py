@@ -8,6 +8,9 @@ import tomlkit
 
 from modeledit_jax.presets.preset import preset_source
 
+DEPTH = "depth"
+"""What the layers edited in a given model are called among settings (`Pretrained.depth`)."""
+
 
 def tuned_preset(
     name: str | Path,
@@ -21,7 +24,8 @@ def tuned_preset(
     Args:
       name: see `load_preset`.
       family: likewise.
-      settings: by name, with dots between tables: ``"training.learning_rate"``.
+      settings: by name, with dots between tables: ``"training.learning_rate"``; `DEPTH` among
+        those for a given model is that of its layers.
       tuned: how they were found.
       pretrained: they are those for a language model that is given (`Pretrained`).
 
@@ -32,7 +36,9 @@ def tuned_preset(
     top = _table(document, ("pretrained",)) if pretrained else document
     top["tuned"] = tuned
     for path, value in settings.items():
-        *tables, last = ("settings", *path.split("."))
+        *tables, last = path.split(".")
+        if not (pretrained and path == DEPTH):
+            tables = ["settings", *tables]
         _table(top, tables)[last] = value
     return tomlkit.dumps(document)
 

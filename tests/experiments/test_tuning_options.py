@@ -13,7 +13,7 @@ from experiments.common.options import SEARCHES
 from experiments.lifelong_editing.config import CORPORA
 from experiments.tuning.bias_mitigation import run as debiasing
 from experiments.tuning.bias_mitigation.__main__ import command as tune_debiasing
-from experiments.tuning.lifelong_editing import run as lifelong
+from experiments.tuning.lifelong_editing import grids as lifelong
 from experiments.tuning.lifelong_editing.__main__ import command as tune_lifelong
 from experiments.tuning.unlearning import run as unlearning
 from experiments.tuning.unlearning.__main__ import command as tune_unlearning
@@ -71,7 +71,8 @@ LIFELONG = [
 GIVEN = {"model": "gpt2", "corpus": "counterfact", "edits": "3", "batch_size": "3",
          "train_edits": "6", "methods": "memit memit-seq emmet alphaedit nas memit-amortized "
          "alphaedit-amortized memit-joint alphaedit-joint ultraedit ultraedit-text"}  # fmt: skip
-TAUGHT = [*(TINY | row for row in LIFELONG), GIVEN]
+WITH_TEXT = GIVEN | {"methods": "memit", "statistics": "plain.txt"}
+TAUGHT = [*(TINY | row for row in LIFELONG), GIVEN, WITH_TEXT]
 
 
 def test_every_value_is_in_a_row():
@@ -130,7 +131,9 @@ def test_bias_mitigation(row, tmp_path, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
-    "row", TAUGHT, ids=lambda row: "-".join(map(str, map(row.get, ("model", "corpus"))))
+    "row",
+    TAUGHT,
+    ids=lambda row: "-".join(map(str, map(row.get, ("model", "corpus", "statistics")))),
 )
 def test_lifelong_editing(row, tmp_path, monkeypatch):
     for name in ("STEPS", "PRETRAINED"):
@@ -140,6 +143,7 @@ def test_lifelong_editing(row, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_collections(tmp_path / "data")
     write_folder(tmp_path / "gpt2", "gpt2")
+    (tmp_path / "plain.txt").write_text("Many thanks for what you wrote there.\n" * 300)
     monkeypatch.setenv("MODELEDIT_DATA_DIR", str(tmp_path / "data"))
     tuned(tune_lifelong, row, tmp_path)
     if "model" in row:

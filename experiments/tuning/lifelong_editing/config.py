@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from experiments.common.checks import Seed
-from experiments.lifelong_editing.config import Contexts, FactOptions, Facts, LessonFacts
+from experiments.lifelong_editing.config import ClosedFormOptions, Facts, LessonFacts
 
 TunedName = Literal[
     "ft-l",
@@ -27,7 +27,7 @@ TunedName = Literal[
 
 
 @dataclass(frozen=True)
-class TuneConfig(FactOptions):
+class TuneConfig(ClosedFormOptions):
     """Tune the methods of the lifelong-editing experiment."""
 
     tuning: ClassVar[bool] = True
@@ -40,6 +40,3 @@ class TuneConfig(FactOptions):
     """Facts, about other subjects, that learned methods are trained on."""
     seed: Seed = 100
     """First seed; keep it away from the experiment's."""
-    contexts: Contexts | None = None
-    """Texts sampled from the model, in front of the prompt, that closed-form methods edit under
-    besides the prompt alone; default: those of the preset, 5. Each costs as much as the prompt."""

@@ -1,7 +1,6 @@
 """Every setting of every method's grid on a world of its own, and presets of the best."""
 
-import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -11,7 +10,9 @@ from experiments.common.memory import announcer
 from experiments.common.options import run_folder
 from experiments.lifelong_editing.methods import build_method, load_methods
 from experiments.lifelong_editing.setup import Setup, check_modules, prepare, setup_for
+from experiments.lifelong_editing.text import check_statistics, with_text
 from experiments.tuning.lifelong_editing.config import TuneConfig
+from experiments.tuning.lifelong_editing.grids import Trial, grids, trials, with_trial
 from experiments.tuning.searches import write_tuning
 from modeledit_jax.presets.preset import Preset, load_preset, preset_names
 from modeledit_jax.presets.writing import tuned_preset
@@ -20,72 +21,6 @@ from modeledit_jax.run.files import atomic_write_text
 from modeledit_jax.run.found_ahead import with_found_ahead
 from modeledit_jax.run.progress import Progress
 
-Trial = dict[str, float]
-"""Settings by name, with dots between tables."""
-
-_RATES: dict[str, tuple[float, ...]] = {
-    "network.edit_lr": (1e-4, 3e-4),
-    "training.learning_rate": (1e-5, 3e-5),
-}
-STEPS: dict[str, dict[str, tuple[float, ...]]] = {
-    "ft-l": {"learning_rate": (1e-4, 3e-4, 1e-3, 3e-3)},
-    "ft-m": {"learning_rate": (1e-4, 3e-4, 1e-3, 3e-3)},
-    "ultraedit": {"learning_rate": (3e-5, 1e-4, 3e-4, 1e-3)},
-    "mend": _RATES,
-    "malmen": _RATES,
-    "rledit": _RATES,
-}
-"""Four trials each."""
-
-_SINGLE: dict[str, tuple[float, ...]] = {
-    "network.edit_lr": (1e-4, 3e-4),
-    "training.learning_rate": (1e-5, 1e-4),
-}
-_CLAMPS = {"values.clamp": (0.5, 0.75)}
-_WEIGHTS: dict[str, tuple[float, ...]] = {"weight": (1_500.0, 15_000.0), **_CLAMPS}
-_NULL_SPACE: dict[str, tuple[float, ...]] = {"size_penalty": (1.0, 10.0), **_CLAMPS}
-_WRITER: dict[str, tuple[float, ...]] = {"writer.bound": (0.35, 0.5), "values.steps": (2, 4)}
-PRETRAINED: dict[str, dict[str, tuple[float, ...]]] = {
-    "ft-l": {"learning_rate": (1e-4, 2e-4, 5e-4, 1e-3)},
-    "ft-m": {"learning_rate": (1e-4, 2e-4, 5e-4, 1e-3)},
-    "ultraedit": {"learning_rate": (5e-5, 1e-4, 2e-4, 4e-4)},
-    "mend": _SINGLE,
-    "malmen": _SINGLE,
-    "rledit": _SINGLE,
-    "memit": _WEIGHTS,
-    "memit-seq": _WEIGHTS,
-    "emmet": {"weight": (100.0, 1_000.0), **_CLAMPS},
-    "alphaedit": _NULL_SPACE,
-    "nas": _NULL_SPACE,
-    "memit-amortized": _WRITER,
-    "alphaedit-amortized": _WRITER,
-    "memit-joint": {"weight": (1_500.0, 5_000.0), "values.clamp": (0.35, 0.5)},
-    "alphaedit-joint": {"size_penalty": (10.0, 30.0), "values.clamp": (0.35, 0.5)},
-    "ultraedit-text": {"editor.learning_rate": (1e-4, 2e-4), "weight": (100.0, 1_000.0)},
-}
-"""With a model that is given: four trials each."""
-
-
-def grids(config: TuneConfig) -> dict[str, dict[str, tuple[float, ...]]]:
-    """Settings to try, by method.
-
-    Raises:
-      ValueError: there is no grid for a method of the command line.
-    """
-    known = STEPS if config.model is None else PRETRAINED
-    if unknown := [name for name in config.methods or known if name not in known]:
-        raise ValueError(
-            f"--methods {', '.join(unknown)}: there are no settings to try"
-            f"{' without --model' if config.model is None else ''}; this command tunes "
-            f"{', '.join(known)}"
-        )
-    return {name: known[name] for name in config.methods or known}
-
-
-def trials(grid: Mapping[str, Sequence[float]]) -> list[Trial]:
-    """All settings of a grid."""
-    return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
-
 
 def run(config: TuneConfig) -> Path:
     """Tunes; writes ``tuning.json`` and a preset of every method in ``presets/``."""
@@ -93,11 +28,12 @@ def run(config: TuneConfig) -> Path:
     settings = grids(config)
     tried = {name: trials(grid) for name, grid in settings.items()}
     presets = load_methods(tuple(tried), config)
-    methods = [build_method(preset) for preset in presets]
+    methods = {preset.name: build_method(preset) for preset in presets}
+    check_statistics(config, methods)
     scores = np.zeros((config.seeds, len(tried), max(map(len, tried.values()))))
     with Progress("tuning", scores.size, SHOWN) as bars:
         for place in range(config.seeds):
-            setup = prepare(config, config.seed + place, bars.reporter, methods)
+            setup = prepare(config, config.seed + place, bars.reporter, methods.values())
             setups = {setup.model.modules: setup}
             for number, preset in enumerate(presets):
                 grid = tried[preset.name]
@@ -126,12 +62,13 @@ def run_trials(
     bars: Progress,
 ) -> list[float]:
     """The mean of four of every setting of a method; of a given model that with what stays."""
-    setup = setup_for(config, preset, setups)
     measure = "overall" if config.model is None else "overall_unedited"
     scores = []
     for number, trial in enumerate(grid):
-        method = build_method(preset.with_settings(trial))
-        task = with_found_ahead(method, setup.task, config.cache_dir, bars.reporter, preset.name)
+        tried = with_trial(preset, trial)
+        setup, method = setup_for(config, tried, setups), build_method(tried)
+        task = with_text(config, setup, method, bars.reporter)
+        task = with_found_ahead(method, task, config.cache_dir, bars.reporter, preset.name)
         found = run_fact_task(
             method,
             task,
