@@ -1,5 +1,6 @@
 """An edit: the site's leaves, a parametrization and an operator in one."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import jax
@@ -14,8 +15,13 @@ from modeledit_jax.edits.parametrization import (
     Parametrization,
     Shape,
     is_factorized,
+    matrix_shape,
 )
 from modeledit_jax.types import Array, Key, Leaves
+
+Bases = Mapping[str, Array] | None
+"""``{path: [D, D]}``, by which the matrix of every leaf is multiplied from the left: its rows are
+coordinates. None: of the weights themselves."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +43,7 @@ class Edit:
         cls, leaves: Leaves, operator: Operator, parametrization: Parametrization | None = None
     ) -> "Edit":
         """The edit that fits these leaves."""
-        shapes = tuple((path, tuple(leaf.shape)) for path, leaf in leaves.items())
-        return cls(operator, shapes, parametrization or LowRank())
+        return cls(operator, leaf_shapes(leaves), parametrization or LowRank())
 
     @property
     def action_size(self) -> int:
@@ -61,17 +66,21 @@ class Edit:
         """Whether an edit adds the product of two thin matrices to every leaf (`factors`)."""
         return self.operator is shift and is_factorized(self.parametrization)
 
-    def factors(self, action: Float[Array, " a"], original: Leaves) -> dict[str, Factors]:
+    def factors(
+        self, action: Float[Array, " a"], original: Leaves, bases: Bases = None
+    ) -> dict[str, Factors]:
         """What an edit adds to every leaf, where it `is_low_rank`: ``{path: Factors}``.
 
         Args:
           action: ``[A]``.
           original: the unedited leaves.
+          bases: of the matrices.
         """
         assert isinstance(self.parametrization, Factorized) and self.is_low_rank
         found = {}
         for path, (shape, part) in self._parts(action).items():
             left, right = self.parametrization.factors(part, shape)
+            left = _in_basis(bases, path, left)
             found[path] = Factors(left, spread(original[path]) * right)
         return found
 
@@ -98,23 +107,44 @@ class Edit:
         ]
         return jnp.concatenate(parts)
 
-    def __call__(self, leaves: Leaves, original: Leaves, action: Float[Array, " a"]) -> Leaves:
+    def __call__(
+        self,
+        leaves: Leaves,
+        original: Leaves,
+        action: Float[Array, " a"],
+        bases: Bases = None,
+    ) -> Leaves:
         """Applies one action.
 
         Args:
           leaves: the current weights; in an episode of several steps, edited already.
           original: the unedited weights, whose spread sets the unit of a shift.
           action: ``[A]``; zeros change nothing.
+          bases: of the matrices.
 
         Returns:
           The edited leaves, each of the dtype it had.
         """
         return {
-            path: self.operator(leaves[path], matrix, spread(original[path])).astype(
-                leaves[path].dtype
-            )
+            path: self.operator(
+                leaves[path], _in_basis(bases, path, matrix), spread(original[path])
+            ).astype(leaves[path].dtype)
             for path, matrix in self.matrices(action).items()
         }
+
+
+def leaf_shapes(leaves: Leaves) -> tuple[tuple[str, Shape], ...]:
+    """Paths and shapes, in the order of the leaves."""
+    return tuple((path, tuple(leaf.shape)) for path, leaf in leaves.items())
+
+
+def _in_basis(bases: Bases, path: str, matrix: Array) -> Array:
+    """A leaf's matrix, or its left factor, whose rows were coordinates."""
+    if bases is None:
+        return matrix
+    rows = matrix.reshape(matrix_shape(matrix.shape))
+    product = jnp.matmul(bases[path], rows, precision=jax.lax.Precision.HIGHEST)
+    return product.reshape(matrix.shape)
 
 
 def spread(leaf: Float[Array, "..."]) -> Float[Array, ""]:

@@ -22,6 +22,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Float, Int
 
 from modeledit_jax import struct
@@ -203,6 +204,16 @@ run_prefix = jax.jit(SplitApply.prefix, static_argnums=0)
 
 run_arranged = jax.jit(SplitApply.arranged, static_argnums=0)
 """`SplitApply.arranged`, likewise."""
+
+
+def features_in_batches(split: SplitApply, params: Params, x: np.ndarray) -> Features:
+    """`SplitApply.prefix` of many examples ``[N, ...]``, arranged; in bounded memory."""
+    batches = [
+        run_prefix(split, params, x[begin : begin + 4096]) for begin in range(0, len(x), 4096)
+    ]
+    per_example = jax.tree.map(lambda *b: jnp.concatenate(b), *[b.per_example for b in batches])
+    return run_arranged(split, Features(batches[0].shared, per_example))
+
 
 run_suffix = jax.jit(SplitApply.suffix, static_argnums=0)
 """`SplitApply.suffix`, likewise."""

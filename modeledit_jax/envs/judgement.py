@@ -5,6 +5,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Int
 
 from modeledit_jax.types import Array, PyTree
@@ -51,3 +53,12 @@ def requested(
 def kept(over: Array, before: PyTree, after: PyTree) -> Any:
     """``before`` where an episode is over."""
     return jax.tree.map(lambda old, new: jnp.where(over, old, new), before, after)
+
+
+def check_unedited(invalid: ArrayLike) -> None:
+    """Raises ValueError where the reward of an unedited network is not finite."""
+    if np.any(np.asarray(invalid)):
+        raise ValueError(
+            "the reward function returned a value that is not finite for the unedited network; "
+            "guard its logarithms and divisions (an empty set has mean NaN)"
+        )

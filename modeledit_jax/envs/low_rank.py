@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
-from modeledit_jax.edits.edit import Edit
+from modeledit_jax.edits.edit import Bases, Edit
 from modeledit_jax.edits.parametrization import Factors
 from modeledit_jax.edits.split_apply import Features, SplitApply, run_products
 from modeledit_jax.types import Array, Leaves
@@ -84,6 +84,7 @@ class LowRankEdits:
         original: Leaves,
         features: Features,
         products: Leaves,
+        bases: Bases,
     ) -> tuple[Array, Added]:
         """Outputs ``[N, ...]`` after one more edit, and what all edits have added.
 
@@ -95,10 +96,11 @@ class LowRankEdits:
           original: the unedited leaves.
           features: of the examples.
           products: as `products` gives them.
+          bases: of the matrices of edits.
         """
         if not self.paths:
             return self.split.suffix(leaves, features), None
-        step = self.edit.factors(action, original)
+        step = self.edit.factors(action, original, bases)
         added = {
             path: step[path] if before is None else self._joined(before[path], step[path], time)
             for path in self.paths

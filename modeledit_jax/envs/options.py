@@ -9,15 +9,36 @@ from modeledit_jax.edits.precision import Precision
 
 Observation = Literal["weights", "time", "neurons"]
 
+Coordinates = Literal["weights", "inputs"]
+"""What the rows of an edit's matrix are about: the inputs of a layer one by one (rows of its
+weights), or directions of equal size in them (`envs.input_bases`)."""
 
-def check_options(horizon: int, observation: str, precision: str) -> None:
-    """Raises ValueError for a horizon below 1, or an unknown observation or precision."""
+
+def check_options(
+    horizon: int, observation: str, precision: str, coordinates: str, adds: bool
+) -> None:
+    """Raises ValueError for what a world cannot be built with.
+
+    Args:
+      horizon: edits of an episode, 1 at least.
+      observation, precision, coordinates: names of their kinds.
+      adds: whether edits are added to the weights, as coordinates of inputs need.
+    """
     if horizon < 1:
         raise ValueError(f"an episode needs at least one edit, got horizon={horizon}")
-    choices = {"observation": (observation, Observation), "precision": (precision, Precision)}
+    choices = {
+        "observation": (observation, Observation),
+        "precision": (precision, Precision),
+        "coordinates": (coordinates, Coordinates),
+    }
     for name, (value, known) in choices.items():
         if value not in get_args(known):
             raise ValueError(f"{name} must be one of {', '.join(get_args(known))}, got {value!r}")
+    if coordinates == "inputs" and not adds:
+        raise ValueError(
+            "coordinates='inputs' is about edits that are added to the weights: take the world "
+            "'shift', or coordinates='weights'"
+        )
 
 
 def check_length(edits: Any, horizon: int) -> None:

@@ -5,7 +5,7 @@ from gymnax.environments.environment import EnvParams, EnvState
 from modeledit_jax import struct
 from modeledit_jax.types import Field
 
-OF_NETWORK = ("original", "features", "targets", "original_outputs", "products")
+OF_NETWORK = ("original", "features", "targets", "original_outputs", "products", "bases")
 """Fields of `WorldParams` that tasks share which are about one network and the same examples."""
 
 
@@ -19,6 +19,7 @@ class WorldParams(EnvParams):
     weights: Field = None  # {set name: [N] float32}, or [T, N]: a request for every step
     original_outputs: Field = None  # [N, C] float32
     products: Field = None  # {path: outputs of an unedited layer} (`SplitApply.products`)
+    bases: Field = None  # {path: [D, D]} of the matrices of edits (`edits.edit.Bases`)
     reward: Field = None  # `Reward`
     score: Field = None  # [] float32, score of the unedited network
     parts: Field = None  # {part name: [] float32}, parts of that score

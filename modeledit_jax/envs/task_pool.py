@@ -13,9 +13,10 @@ import jax.numpy as jnp
 
 from modeledit_jax import struct
 from modeledit_jax.edits.site import get_leaves
+from modeledit_jax.envs.judgement import check_unedited
 from modeledit_jax.envs.params import OF_NETWORK, WorldParams
 from modeledit_jax.envs.stacking import check_alike, stack_params
-from modeledit_jax.envs.world import World, check_unedited
+from modeledit_jax.envs.world import World
 from modeledit_jax.memory import shape_of
 from modeledit_jax.mesh import mapped
 from modeledit_jax.tasks.task import Task

@@ -19,22 +19,17 @@ from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Int
 
 from modeledit_jax.data.arrays import nonfinite_rows
-from modeledit_jax.edits.edit import Edit
-from modeledit_jax.edits.operator import Operator
+from modeledit_jax.edits.edit import Bases, Edit, leaf_shapes
+from modeledit_jax.edits.operator import Operator, shift
 from modeledit_jax.edits.parametrization import Parametrization
 from modeledit_jax.edits.precision import Precision
-from modeledit_jax.edits.split_apply import (
-    Features,
-    run_arranged,
-    run_prefix,
-    run_suffix,
-    split_apply,
-)
-from modeledit_jax.envs.judgement import judged, kept, requested
+from modeledit_jax.edits.split_apply import Features, features_in_batches, run_suffix, split_apply
+from modeledit_jax.envs.input_bases import run_bases
+from modeledit_jax.envs.judgement import check_unedited, judged, kept, requested
 from modeledit_jax.envs.low_rank import LowRankEdits
 from modeledit_jax.envs.neurons import Neurons, observe_neurons
 from modeledit_jax.envs.observation import unbounded_space, weights_and_parts
-from modeledit_jax.envs.options import Observation, check_length, check_options
+from modeledit_jax.envs.options import Coordinates, Observation, check_length, check_options
 from modeledit_jax.envs.params import WorldParams, WorldState
 from modeledit_jax.subjects.subject import Subject
 from modeledit_jax.tasks.network import NonFiniteError, nonfinite_outputs
@@ -77,6 +72,7 @@ class World(Environment[WorldState, WorldParams]):
         horizon: int = 1,
         observation: Observation = "weights",
         precision: Precision = "float32",
+        coordinates: Coordinates = "weights",
     ):
         """Builds the environment of ``task``.
 
@@ -88,14 +84,17 @@ class World(Environment[WorldState, WorldParams]):
           horizon: edits of an episode.
           observation: ``"weights"`` as above, or ``"time"`` to show the fraction of time alone.
           precision: of scoring (`edits.precision`); the edited network is float32 all the same.
+          coordinates: of the rows of an edit's matrix: ``"weights"``, or ``"inputs"`` (additive
+            edits of dense layers), which are `input_bases`.
 
         Raises:
           ValueError: as `check_options`, or a site without effect.
         """
-        check_options(horizon, observation, precision)
+        check_options(horizon, observation, precision, coordinates, operator is shift)
         self.edit = Edit.of(task.leaves, operator, parametrization)
         self.horizon = horizon
         self.observation = observation
+        self.coordinates = coordinates
         self.split = split_apply(
             task.subject.apply, task.subject.params, jnp.asarray(task.roles["reward"].x), task.site
         )
@@ -128,7 +127,8 @@ class World(Environment[WorldState, WorldParams]):
         return self.horizon == 1
 
     def _static_parts(self) -> tuple[Any, ...]:
-        return type(self), self.edit, self.horizon, self.observation, self.split, self._low_rank
+        options = self.horizon, self.observation, self.coordinates
+        return type(self), self.edit, *options, self.split, self._low_rank
 
     def __eq__(self, other: object) -> bool:
         """Equal static parts and the same task; what a subclass adds has to be the same object."""
@@ -171,13 +171,7 @@ class World(Environment[WorldState, WorldParams]):
 
     def features(self, subject: Subject, sets: EvaluationSets) -> Features:
         """Runs the prefix of the network over the examples of ``sets``, in batches."""
-        x = np.asarray(sets.x)
-        batches = [
-            run_prefix(self.split, subject.params, x[begin : begin + 4096])
-            for begin in range(0, len(x), 4096)
-        ]
-        per_example = jax.tree.map(lambda *b: jnp.concatenate(b), *[b.per_example for b in batches])
-        return run_arranged(self.split, Features(batches[0].shared, per_example))
+        return features_in_batches(self.split, subject.params, np.asarray(sets.x))
 
     def params(self, task: Task, features: Features | None = None) -> WorldParams:
         """The params of a task whose site and example shapes equal those of this environment.
@@ -198,12 +192,11 @@ class World(Environment[WorldState, WorldParams]):
 
     def network_params(self, task: Task, features: Features | None = None) -> WorldParams:
         """The fields `OF_NETWORK` of `params`; arguments and errors as there."""
-        shapes = tuple((path, tuple(leaf.shape)) for path, leaf in task.leaves.items())
-        if shapes != self.edit.shapes:
+        if (shapes := leaf_shapes(task.leaves)) != self.edit.shapes:
             raise ValueError(f"the task edits {shapes}, the environment {self.edit.shapes}")
         sets = task.roles["reward"]
-        leaves = {path: jnp.asarray(leaf) for path, leaf in task.leaves.items()}
         features = self.features(task.subject, sets) if features is None else features
+        leaves = {path: jnp.asarray(leaf) for path, leaf in task.leaves.items()}
         params = self.of_features(leaves, features, jax.tree.map(jnp.asarray, sets.targets))
         if len(rows := nonfinite_rows(params.original_outputs)):
             raise NonFiniteError(nonfinite_outputs(rows))
@@ -218,8 +211,19 @@ class World(Environment[WorldState, WorldParams]):
             targets=targets,
             original_outputs=run_suffix(self._low_rank.split, leaves, features),
             products=self._low_rank.products(leaves, features),
+            bases=self.bases(leaves, features),
             max_steps_in_episode=None,
         )
+
+    def bases(self, leaves: Leaves, features: Features) -> Leaves | None:
+        """`WorldParams.bases` of a network with these features of the reward role; pure."""
+        return None if self.coordinates == "weights" else run_bases(self.split, leaves, features)
+
+    def task_bases(self, task: Task) -> Leaves | None:
+        """`WorldParams.bases` of a task, computed anew."""
+        if self.coordinates == "weights":
+            return None
+        return self.bases(dict(task.leaves), self.features(task.subject, task.roles["reward"]))
 
     def request_params(self, task: Task) -> WorldParams:
         """The other fields of `params` but for those of `unedited`; sets as NumPy arrays."""
@@ -282,8 +286,8 @@ class World(Environment[WorldState, WorldParams]):
         """Applies one edit; see the class for what is returned."""
         over = self.is_terminated(state, params)
         action = jnp.where(over, 0.0, action)
-        leaves = self.edit(state.leaves, params.original, action)
-        task = (params.original, params.features, params.products)
+        leaves = self.edit(state.leaves, params.original, action, params.bases)
+        task = (params.original, params.features, params.products, params.bases)
         outputs, added = self._low_rank.outputs(leaves, state.added, action, state.time, *task)
         judgement = self._judge(outputs, leaves, params, state.time)
         score, parts, invalid = kept(over, (state.score, state.parts, False), judgement)
@@ -318,8 +322,8 @@ class World(Environment[WorldState, WorldParams]):
         del key, action
         if self.observation == "neurons":
             return self._neurons(state, params)
-        length = jnp.minimum(params.max_steps_in_episode, self.horizon)
-        gone = jnp.asarray(state.time / length, jnp.float32)[None]
+        gone = state.time / jnp.minimum(params.max_steps_in_episode, self.horizon)
+        gone = jnp.asarray(gone, jnp.float32)[None]
         if self.observation == "time":
             return gone
         return weights_and_parts(
@@ -355,8 +359,7 @@ class World(Environment[WorldState, WorldParams]):
 
     def action_space(self, params: WorldParams | None = None) -> spaces.Box:
         """``[A]``, bounded far beyond useful edits so that random agents stay finite."""
-        bound = self.action_bound
-        return spaces.Box(-bound, bound, (self.edit.action_size,), jnp.float32)
+        return spaces.Box(-self.action_bound, self.action_bound, (self.num_actions,), jnp.float32)
 
     def observation_space(self, params: WorldParams | None = None) -> spaces.Space:
         """Flat float32 vector, or a dictionary of arrays where neurons are observed."""
@@ -365,30 +368,33 @@ class World(Environment[WorldState, WorldParams]):
             jax.eval_shape(lambda p: self.reset_env(jax.random.key(0), p)[0], params)
         )
 
-    def apply_plan(self, plan: Float[Array, "t a"], original: Leaves) -> Leaves:
+    def apply_plan(
+        self, plan: Float[Array, "t a"], original: Leaves, bases: Bases = None
+    ) -> Leaves:
         """Returns the leaves after all edits of an episode, without evaluating them.
 
         Args:
           plan: the actions of the episode.
           original: the unedited leaves (`WorldParams.original`).
+          bases: `WorldParams.bases`.
         """
+        assert (bases is None) == (self.coordinates == "weights"), "bases for other coordinates"
 
         def step(leaves: Leaves, action: Array) -> tuple[Leaves, None]:
-            return self.edit(leaves, original, action), None
+            return self.edit(leaves, original, action, bases), None
 
         return jax.lax.scan(step, original, plan)[0]
 
 
-_COMPARED = {"edit", "horizon", "observation", "split", "_low_rank", "_default_params"}
+_COMPARED = {
+    "edit",
+    "horizon",
+    "observation",
+    "coordinates",
+    "split",
+    "_low_rank",
+    "_default_params",
+}
 """Attributes of a world that are compared by value, and the params, which its task determines."""
 
 _unedited = jax.jit(World.unedited, static_argnums=0)
-
-
-def check_unedited(invalid: ArrayLike) -> None:
-    """Raises ValueError where the reward of an unedited network is not finite."""
-    if np.any(np.asarray(invalid)):
-        raise ValueError(
-            "the reward function returned a value that is not finite for the unedited network; "
-            "guard its logarithms and divisions (an empty set has mean NaN)"
-        )

@@ -206,7 +206,8 @@ def _run_part(
 def _edited(env: World, task: Task, run: SearchRun) -> EditResult:
     """The result of one task, whose trace the run holds."""
     original = {path: jnp.asarray(leaf) for path, leaf in task.leaves.items()}
-    leaves = apply_plan(env, jnp.asarray(run.trace.plans[-1]), original)
+    plan = jnp.asarray(run.trace.plans[-1])
+    leaves = apply_plan(env, plan, original, env.task_bases(task))
     return checked(task, EditResult(set_leaves(task.subject.params, leaves), run.cost, run.trace))
 
 

@@ -39,10 +39,14 @@ class PlanEvaluator:
 
     def edited(self, index: int, plan: Float[Any, "t a"]) -> Leaves:
         """The leaves of task ``index``'s network after the edits of a plan."""
-        return apply_plan(self._env, jnp.asarray(plan), self._original(index))
+        return apply_plan(self._env, jnp.asarray(plan), *self._unedited(index))
 
-    def _original(self, index: int) -> Leaves:
-        return {path: jnp.asarray(leaf) for path, leaf in self._tasks[index].leaves.items()}
+    def _unedited(self, index: int) -> tuple[Leaves, Leaves | None]:
+        """The unedited leaves and the bases of a task's edits (`World.apply_plan`)."""
+        leaves = {path: jnp.asarray(leaf) for path, leaf in self._tasks[index].leaves.items()}
+        if self._env.coordinates == "weights":
+            return leaves, None
+        return leaves, self._env.bases(leaves, self.features(index, "reward"))
 
     def features(self, index: int, role: str) -> Features:
         """Cached prefix of task ``index``'s network on a role's examples."""
@@ -72,15 +76,16 @@ class PlanEvaluator:
             sets = task.roles[role]
             targets, weights = jax.tree.map(jnp.asarray, (sets.targets, dict(sets.weights)))
             features = self.features(index, role)
-            data = (jnp.asarray(plans[index]), self._original(index), features, targets, weights)
+            unedited = self._unedited(index)
+            data = (jnp.asarray(plans[index]), unedited, features, targets, weights)
             found.append(_measured(self._env, self._measure, *data))
         return jax.tree.map(lambda *values: np.stack(values), *jax.device_get(found))
 
 
 @partial(jax.jit, static_argnums=0)
-def apply_plan(env: World, plan: Array, original: Leaves) -> Leaves:
+def apply_plan(env: World, plan: Array, original: Leaves, bases: Leaves | None = None) -> Leaves:
     """`World.apply_plan`, compiled once for equal worlds."""
-    return env.apply_plan(plan, original)
+    return env.apply_plan(plan, original, bases)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -88,7 +93,7 @@ def _measured(
     env: World,
     measure: Measure,
     plans: Array,
-    original: Leaves,
+    unedited: tuple[Leaves, Leaves | None],
     features: Features,
     targets: Any,
     weights: dict[str, Array],
@@ -96,7 +101,7 @@ def _measured(
     """What ``measure`` says of every plan of one task."""
 
     def evaluate(plan: Array) -> dict[str, Array]:
-        outputs = env.outputs(env.apply_plan(plan, original), features)
+        outputs = env.outputs(env.apply_plan(plan, *unedited), features)
         return measure(outputs, targets, weights)
 
     return jax.lax.map(evaluate, plans, batch_size=8)

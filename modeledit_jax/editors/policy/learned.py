@@ -128,7 +128,7 @@ def _planned(
     network: EquivariantPolicy, env: World, policy: Params, params: WorldParams
 ) -> tuple[Array, Leaves]:
     plan = LearnedEditor(network, policy).plan(env, params)
-    return plan, env.apply_plan(plan, params.original)
+    return plan, env.apply_plan(plan, params.original, params.bases)
 
 
 @dataclass(frozen=True)

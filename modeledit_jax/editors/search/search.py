@@ -19,7 +19,7 @@ from modeledit_jax.editors.editor import Cost, EditResult, checked
 from modeledit_jax.edits.parametrization import LowRank, Parametrization
 from modeledit_jax.edits.precision import Precision
 from modeledit_jax.edits.site import set_leaves
-from modeledit_jax.envs.options import Observation
+from modeledit_jax.envs.options import Coordinates, Observation
 from modeledit_jax.envs.params import WorldParams
 from modeledit_jax.envs.world import World
 from modeledit_jax.envs.worlds import WorldName, make_world
@@ -80,6 +80,7 @@ class SearchEditor:
       observation: what a policy sees (`World`); None: the weights, but the time alone in episodes
         of one edit, which all begin with the same weights (docs/findings.md).
       precision: of scoring candidates (`edits.precision`).
+      coordinates: of an action's matrix (`World`).
       batch_size: candidates evaluated at a time, on each device; None: as many as are fast.
     """
 
@@ -89,6 +90,7 @@ class SearchEditor:
     horizon: int = struct.field(pytree_node=False, default=1)
     observation: Observation | None = struct.field(pytree_node=False, default=None)
     precision: Precision = struct.field(pytree_node=False, default="float32")
+    coordinates: Coordinates = struct.field(pytree_node=False, default="weights")
     batch_size: int | None = struct.field(pytree_node=False, default=None)
 
     @property
@@ -152,6 +154,7 @@ class SearchEditor:
             horizon=self.horizon,
             observation=self.observation or alike,
             precision=self.precision,
+            coordinates=self.coordinates,
         )
 
     def edit(self, task: Task, key: Key) -> EditResult:
@@ -240,7 +243,8 @@ def _search(
     search = from_static_form(form, arrays)
     state = search.init(env, params, key)
     state, trace = run_updates(search, env, params, state, updates)
-    return env.apply_plan(search.plan(env, params, state), params.original), trace
+    plan = search.plan(env, params, state)
+    return env.apply_plan(plan, params.original, params.bases), trace
 
 
 def run_update(
