@@ -1,5 +1,6 @@
 """The network that gets edited: a pure function and its parameters."""
 
+from collections.abc import Sequence
 from functools import cache, partial
 from typing import Any
 
@@ -25,7 +26,14 @@ class Subject:
     apply: Apply = struct.field(pytree_node=False)  # (params, x [N, ...]) -> logits [N, C]
 
     @classmethod
-    def from_torch(cls, module: Any, example: Any, *, channels_last: bool = False) -> "Subject":
+    def from_torch(
+        cls,
+        module: Any,
+        example: Any,
+        *,
+        channels_last: bool = False,
+        unfold: str | Sequence[str] = (),
+    ) -> "Subject":
         """A classifier of PyTorch, in evaluation mode (extra ``torch``).
 
         The module is exported (`torch.export`) and its operators are run in JAX: those of
@@ -38,6 +46,9 @@ class Subject:
           example: a batch of inputs ``[N, ...]``, of which shape and dtype count.
           channels_last: whether images are ``[N, H, W, C]`` here, as `load_images` has them; torch
             is given ``[N, C, H, W]``.
+          unfold: site pattern(s) of kernels of convolutions to run as dense layers on unfolded
+            windows: slower and with more memory, but what editors of dense layers alone (closed
+            forms, cheap low-rank shifts) can edit.
 
         Returns:
           The subject. The path of a leaf is its name in the state dict with slashes for dots, after
@@ -49,7 +60,7 @@ class Subject:
           ValueError: torch is missing, or the module or the example cannot be read; the message
             says which operator, tensor or line is in the way.
         """
-        return cls(*read_module(module, example, channels_last=channels_last))
+        return cls(*read_module(module, example, channels_last=channels_last, unfold=unfold))
 
     def to_state_dict(self, params: Params = None) -> dict[str, Any]:
         """The state dict of the module that `from_torch` has read, for ``load_state_dict``.

@@ -1,12 +1,14 @@
 """ATen operators on single numbers, and reductions, as functions of JAX."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 
 from modeledit_jax.types import Array
+
+Number: TypeAlias = float | int
 
 _UNARY: dict[str, Callable[[Array], Array]] = {
     "abs": jnp.abs,
@@ -48,20 +50,22 @@ _BINARY: dict[str, Callable[[Any, Any], Array]] = {
 }
 
 
-def add(x: Array, y: Any, alpha: float = 1) -> Array:
+def add(x: Any, y: Any, alpha: Number = 1) -> Array:
     return jnp.add(x, y if alpha == 1 else alpha * y)
 
 
-def sub(x: Array, y: Any, alpha: float = 1) -> Array:
+def sub(x: Any, y: Any, alpha: Number = 1) -> Array:
     return jnp.subtract(x, y if alpha == 1 else alpha * y)
 
 
-def div(x: Array, y: Any, rounding_mode: str | None = None) -> Array:
+def div(x: Any, y: Any, rounding_mode: str | None = None) -> Array:
     """A quotient, rounded down or toward zero if the mode says so."""
     if rounding_mode == "floor":
         return jnp.floor_divide(x, y)
     quotient = jnp.true_divide(x, y)
-    return quotient if rounding_mode is None else jnp.trunc(quotient)
+    if rounding_mode is None:
+        return quotient
+    return jnp.trunc(quotient).astype(jnp.result_type(x, y))
 
 
 def clamp(x: Array, min: Any = None, max: Any = None) -> Array:
@@ -72,16 +76,16 @@ def gelu(x: Array, approximate: str = "none") -> Array:
     return jax.nn.gelu(x, approximate=approximate == "tanh")
 
 
-def leaky_relu(x: Array, negative_slope: float = 0.01) -> Array:
+def leaky_relu(x: Array, negative_slope: Number = 0.01) -> Array:
     return jnp.where(x > 0, x, negative_slope * x)
 
 
-def elu(x: Array, alpha: float = 1, scale: float = 1, input_scale: float = 1) -> Array:
+def elu(x: Array, alpha: Number = 1, scale: Number = 1, input_scale: Number = 1) -> Array:
     below = alpha * jnp.expm1(jnp.minimum(x, 0) * input_scale)
     return scale * jnp.where(x > 0, x, below)
 
 
-def hardtanh(x: Array, min_val: float = -1, max_val: float = 1) -> Array:
+def hardtanh(x: Array, min_val: Number = -1, max_val: Number = 1) -> Array:
     return jnp.clip(x, min_val, max_val)
 
 
@@ -125,13 +129,13 @@ def min_along(x: Array, dim: int, keepdim: bool = False) -> tuple[Array, Array]:
 
 
 def variance(
-    x: Array, dim: Any = None, *, correction: float | None = None, keepdim: bool = False
+    x: Array, dim: Any = None, *, correction: Number | None = None, keepdim: bool = False
 ) -> Array:
     ddof = 1 if correction is None else correction
     return jnp.var(x, axis=_axes(dim), ddof=ddof, keepdims=keepdim)
 
 
-def vector_norm(x: Array, ord: float = 2, dim: Any = None, keepdim: bool = False) -> Array:
+def vector_norm(x: Array, ord: Number = 2, dim: Any = None, keepdim: bool = False) -> Array:
     """``(Σ |x|^ord)^(1 / ord)``, and the largest ``|x|`` for infinity."""
     size, axis = jnp.abs(x), _axes(dim)
     if ord == float("inf"):

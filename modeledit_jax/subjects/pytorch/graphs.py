@@ -103,7 +103,8 @@ def _use(user: Any, node: Any) -> Layout:
     if weighs and str(user.target) == "aten.linear.default" and node.meta["val"].ndim == 2:
         return "dense"
     if weighs and str(user.target) == "aten.convolution.default":
-        return "transposed" if user.args[6] else "convolution"
+        transposed, groups = user.args[6], user.args[8]
+        return "transposed" if transposed else "convolution" if groups == 1 else "grouped"
     return "torch"
 
 
@@ -162,13 +163,14 @@ def _step(node: Any) -> Step:
     name, value = operator_name(node), node.meta.get("val")
     if name == "aten._native_batch_norm_legit.no_stats" and node.args[0].meta["val"].shape[0] != 1:
         raise ValueError(
-            f"the normalization{_origin(node)} is by the statistics of the batch in evaluation mode "
-            "too: give it running statistics (track_running_stats=True)"
+            f"the normalization{_origin(node)} is by the statistics of the batch in evaluation "
+            "mode too: give it running statistics (track_running_stats=True)"
         )
     dtype = dtype_name(value.dtype) if hasattr(value, "dtype") else None
     if dtype is not None and dtype not in DTYPES:
         raise ValueError(
-            f"the operator {name}{_origin(node)} computes in {dtype}: from_torch computes in float32"
+            f"the operator {name}{_origin(node)} computes in {dtype}: from_torch computes in "
+            "float32; convert it there"
         )
     options = sorted((key, _plain(a)) for key, a in node.kwargs.items() if key not in IMPLIED)
     return Step(

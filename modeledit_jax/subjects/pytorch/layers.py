@@ -1,8 +1,7 @@
 """ATen operators of layers: linear, convolution, normalization, pooling, attention.
 
-Arrays are as in torch, channels first. A linear layer, and a convolution without groups, is one
-product of what it reads with its matrix (`modeledit_jax.subjects.pytorch.layouts`): so every editor
-of dense layers edits both.
+Arrays are as in torch, channels first. A linear layer is one product of what it reads with its
+matrix (`modeledit_jax.subjects.pytorch.layouts`), and so is a convolution that is unfolded.
 """
 
 import math
@@ -15,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from modeledit_jax.subjects.pytorch.elementwise import safe_softmax
+from modeledit_jax.subjects.pytorch.elementwise import Number, safe_softmax
 from modeledit_jax.subjects.pytorch.layouts import Kernel, as_kernel, window_kernel
 from modeledit_jax.types import Array
 
@@ -28,11 +27,11 @@ def linear(x: Array, weight: Array | Kernel, bias: Array | None = None) -> Array
     return out if bias is None else out + bias
 
 
-def addmm(bias: Array, x: Array, y: Array, beta: float = 1, alpha: float = 1) -> Array:
+def addmm(bias: Array, x: Array, y: Array, beta: Number = 1, alpha: Number = 1) -> Array:
     return _scaled(beta, bias) + _scaled(alpha, jnp.matmul(x, y))
 
 
-def _scaled(factor: float, x: Array) -> Array:
+def _scaled(factor: Number, x: Array) -> Array:
     return x if factor == 1 else factor * x
 
 
@@ -56,16 +55,16 @@ def convolution(
     kernel = as_kernel(weight, "transposed" if transposed else "convolution")
     axes = len(kernel.size)
     stride, padding, dilation = (_each(s, axes) for s in (stride, padding, dilation))
-    x = jnp.moveaxis(x, 1, -1)
+    x, ones = jnp.moveaxis(x, 1, -1), (1,) * axes
     if transposed:
         pads = _transposed_padding(kernel.size, padding, _each(output_padding, axes), dilation)
         window = _grouped(jnp.flip(window_kernel(kernel), range(axes)), groups)
-        out = _convolve(x, window, (1,) * axes, pads, stride, dilation, groups)
-    elif groups > 1:
-        pads, ones = [(pad, pad) for pad in padding], (1,) * axes
-        out = _convolve(x, window_kernel(kernel), stride, pads, ones, dilation, groups)
-    else:
+        out = _convolve(x, window, ones, pads, stride, dilation, groups)
+    elif groups == 1 and (kernel.unfold or kernel.size == ones):
         out = _dense(patches(x, kernel.size, stride, padding, dilation), kernel.matrix)
+    else:
+        pads = [(pad, pad) for pad in padding]
+        out = _convolve(x, window_kernel(kernel), stride, pads, ones, dilation, groups)
     return jnp.moveaxis(out if bias is None else out + bias, -1, 1)
 
 
@@ -146,8 +145,8 @@ def batch_norm(
     bias: Array | None,
     mean: Array,
     var: Array,
-    momentum: float,
-    eps: float,
+    momentum: Number,
+    eps: Number,
 ) -> tuple[Array]:
     """Normalization of channels by the running statistics."""
     del momentum
@@ -161,8 +160,8 @@ def instance_norm(
     weight: Array | None,
     bias: Array | None,
     training: bool,
-    momentum: float,
-    eps: float,
+    momentum: Number,
+    eps: Number,
 ) -> tuple[Array]:
     """Of ``[1, N · C, ...]``, as torch writes instance normalization."""
     del training, momentum
@@ -171,7 +170,7 @@ def instance_norm(
 
 
 def layer_norm(
-    x: Array, shape: Sequence[int], weight: Array | None, bias: Array | None, eps: float
+    x: Array, shape: Sequence[int], weight: Array | None, bias: Array | None, eps: Number
 ) -> tuple[Array]:
     axes = tuple(range(x.ndim - len(shape), x.ndim))
     return (_affine(_standardized(x, axes, eps), weight, bias),)
@@ -185,7 +184,7 @@ def group_norm(
     channels: int,
     positions: int,
     groups: int,
-    eps: float,
+    eps: Number,
 ) -> tuple[Array]:
     """Normalization of groups of channels of one example."""
     del channels, positions
@@ -193,7 +192,7 @@ def group_norm(
     return (_affine(apart, weight, bias, by_channel=True),)
 
 
-def _standardized(x: Array, axes: tuple[int, ...], eps: float) -> Array:
+def _standardized(x: Array, axes: tuple[int, ...], eps: Number) -> Array:
     mean = jnp.mean(x, axis=axes, keepdims=True)
     var = jnp.var(x, axis=axes, keepdims=True)
     return (x - mean) * jax.lax.rsqrt(var + eps)
@@ -204,9 +203,7 @@ def _channels(vector: Array, x: Array) -> Array:
     return vector.reshape(-1, *(1,) * (x.ndim - 2))
 
 
-def _affine(
-    x: Array, weight: Array | None, bias: Array | None, by_channel: bool = False
-) -> Array:
+def _affine(x: Array, weight: Array | None, bias: Array | None, by_channel: bool = False) -> Array:
     """``x · weight + bias``, along the last axes or the channels."""
     if weight is not None:
         x = x * (_channels(weight, x) if by_channel else weight)
@@ -323,10 +320,10 @@ def attention(
     key: Array,
     value: Array,
     attn_mask: Array | None = None,
-    dropout_p: float = 0.0,
+    dropout_p: Number = 0.0,
     is_causal: bool = False,
     *,
-    scale: float | None = None,
+    scale: Number | None = None,
     enable_gqa: bool = False,
 ) -> Array:
     """``softmax(Q Kᵀ · scale + mask) V`` of ``[..., L, E]``; nothing to look at gives zeros."""

@@ -8,14 +8,15 @@ layout                     in torch                     here
 =========================  ===========================  ==========================================
 ``"torch"``                any shape                    the same
 ``"dense"``                ``[out, in]``                ``[in, out]``
-``"convolution"``          ``[out, in / g, *size]``     ``[size · in / g, out]``, row, column, input
-``"transposed"``           ``[in, out / g, *size]``     ``[size · in, out / g]``, row, column, input
+``"convolution"``          ``[out, in, *size]``         ``[size · in, out]``: row, column, input
+``"grouped"``              ``[out, in / g, *size]``     ``[size · in / g, out]``, likewise
+``"transposed"``           ``[in, out / g, *size]``     ``[size · in, out / g]``, likewise
 =========================  ===========================  ==========================================
 """
 
 import math
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -23,9 +24,9 @@ from jaxtyping import Float, Shaped
 
 from modeledit_jax.types import Array
 
-Layout = Literal["torch", "dense", "convolution", "transposed"]
+Layout = Literal["torch", "dense", "convolution", "grouped", "transposed"]
 
-_OUTPUTS: dict[str, int] = {"dense": 0, "convolution": 0, "transposed": 1}
+_OUTPUTS: dict[str, int] = {"dense": 0, "convolution": 0, "grouped": 0, "transposed": 1}
 """The axis of a torch kernel that has the outputs; the other one of the first two the inputs."""
 
 
@@ -41,6 +42,7 @@ class Leaf:
       layout: see the module's text.
       aliases: every name that this tensor has in the state dict; none for constants.
       values: what the steps of the network call it; none for one that they do not read.
+      unfold: whether a convolution with this kernel is run as a dense layer on unfolded windows.
     """
 
     name: str
@@ -50,11 +52,17 @@ class Leaf:
     layout: Layout
     aliases: tuple[str, ...]
     values: tuple[str, ...]
+    unfold: bool = False
 
     @property
     def keys(self) -> tuple[str, ...]:
         """Of the nested dictionaries."""
         return (self.collection, *self.name.split("."))
+
+    @property
+    def path(self) -> str:
+        """In the parameters."""
+        return "/".join(self.keys)
 
 
 class Kernel(NamedTuple):
@@ -62,10 +70,11 @@ class Kernel(NamedTuple):
 
     matrix: Float[Array, "d h"]
     size: tuple[int, ...]  # of a convolution's window
+    unfold: bool = False  # see `Leaf`
 
 
-def kernel_matrix(weight: Array, layout: Layout) -> Array:
-    """A torch kernel as the matrix ``[D, H]`` of the layout; NumPy arrays stay NumPy's."""
+def kernel_matrix(weight: Any, layout: Layout) -> Any:
+    """A torch kernel, of NumPy or JAX, as the matrix ``[D, H]`` of the layout."""
     if layout == "torch":
         return weight
     outputs = _OUTPUTS[layout]

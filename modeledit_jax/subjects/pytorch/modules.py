@@ -5,18 +5,21 @@ operators of ATen that `modeledit_jax.subjects.pytorch.network` knows. torch is 
 used: the package does without it.
 """
 
+import io
 import logging
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from modeledit_jax.edits.site import match_paths
 from modeledit_jax.subjects.pytorch.graphs import DTYPES, dtype_name, read_leaves, read_steps
-from modeledit_jax.subjects.pytorch.layouts import kernel_matrix, torch_tensor
+from modeledit_jax.subjects.pytorch.layouts import Leaf, kernel_matrix, torch_tensor
 from modeledit_jax.subjects.pytorch.network import TorchNetwork
 from modeledit_jax.types import Params
 
@@ -30,7 +33,7 @@ _WIDEST = np.iinfo(np.int32)
 
 
 def read_module(
-    module: Any, example: Any, *, channels_last: bool = False
+    module: Any, example: Any, *, channels_last: bool = False, unfold: str | Sequence[str] = ()
 ) -> tuple[Params, TorchNetwork]:
     """Reads a ``torch.nn.Module``.
 
@@ -38,6 +41,7 @@ def read_module(
       module: it is exported in evaluation mode, and left in the mode that it was in.
       example: a batch of inputs ``[N, ...]``, of which shape and dtype count: a tensor or array.
       channels_last: whether images are ``[N, H, W, C]`` here; torch is given ``[N, C, H, W]``.
+      unfold: pattern(s) of kernels of convolutions to run as dense layers on unfolded windows.
 
     Returns:
       Parameters ``{"params": …, "buffers": …}``, nested as the names of the state dict are, and
@@ -62,12 +66,13 @@ def read_module(
     names = {name for name, _ in module.named_parameters(remove_duplicate=False)}
     leaves, arrays = read_leaves(exported, tensors, names)
     steps, given, output = read_steps(exported)
-    shape, dtype = tuple(x.shape[1:]), DTYPES[dtype_name(x.dtype)]
-    network = TorchNetwork(leaves, steps, given, output, shape, dtype, channels_last)
     params: dict[str, Any] = {"params": {}, "buffers": {}}
     for leaf in leaves:
         matrix = kernel_matrix(arrays[leaf.name], leaf.layout)
         _set(params, leaf.keys, jnp.asarray(_narrow(leaf.name, matrix)))
+    leaves = _unfolded(leaves, params, unfold)
+    shape, dtype = tuple(x.shape[1:]), DTYPES[dtype_name(x.dtype)]
+    network = TorchNetwork(leaves, steps, given, output, shape, dtype, channels_last)
     _check_outputs(network, params, x, outputs.cpu().numpy())
     return params, network
 
@@ -88,7 +93,7 @@ def state_dict(network: TorchNetwork, params: Params) -> dict[str, Any]:
         expected = kernel_matrix(np.empty(leaf.shape, np.int8), leaf.layout).shape
         if np.shape(value) != expected:
             raise ValueError(
-                f"the leaf {'/'.join(leaf.keys)!r} has the shape {np.shape(value)}, and the network "
+                f"the leaf {leaf.path!r} has the shape {np.shape(value)}, and the network "
                 f"of torch {expected}: pass the parameters of an edit of this network"
             )
         array = torch_tensor(np.asarray(value), leaf.layout, leaf.shape)
@@ -122,9 +127,9 @@ def _evaluation_mode(module: Any) -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the warnings and logs of an export: what matters is raised."""
+    """Without the warnings, logs and graphs that an export writes: what matters is raised."""
     disabled = logging.root.manager.disable
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)
         try:
@@ -166,12 +171,14 @@ def _check_tensors(torch: Any, tensors: dict[str, Any]) -> None:
                 "reads modules of tensors alone"
             )
         if torch.nn.parameter.is_lazy(tensor) or tensor.is_meta:
-            raise ValueError(f"{name!r} has no numbers yet: run the module once, or load its weights")
+            raise ValueError(
+                f"{name!r} has no numbers yet: run the module once, or load its weights"
+            )
         inexact = tensor.is_floating_point() or tensor.is_complex()
         if inexact and tensor.dtype != torch.float32:
             raise ValueError(
-                f"{name!r} is {dtype_name(tensor.dtype)}: from_torch reads float32; convert it with "
-                "module.float()"
+                f"{name!r} is {dtype_name(tensor.dtype)}: from_torch reads float32; convert it "
+                "with module.float()"
             )
 
 
@@ -202,7 +209,11 @@ def _exported(torch: Any, module: Any, one: Any) -> Any:
 
     Two examples are traced: torch takes sizes of 0 and 1 for fixed.
     """
-    batch = torch.cat([one, one])
+    batch, shape = torch.cat([one, one]), tuple(one.shape[1:])
+    try:
+        module(batch)
+    except Exception as error:
+        raise ValueError(_FIXED.format(shape)) from error
     try:
         dynamic = ({0: torch.export.Dim("n", min=1)},)
         exported = torch.export.export(module, (batch,), dynamic_shapes=dynamic, strict=False)
@@ -212,18 +223,20 @@ def _exported(torch: Any, module: Any, one: Any) -> Any:
             table.pop(getattr(getattr(torch.ops.aten, packet), overload), None)
         return exported.run_decompositions(table)
     except Exception as error:
-        raise ValueError(_refusal(error, tuple(one.shape[1:]))) from error
+        raise ValueError(_refusal(error, shape)) from error
+
+
+_FIXED = (
+    "the module works for some numbers of examples of shape {} alone: give the example a batch "
+    "axis, and write forward for any number, with x.shape[0] in place of len(x) or of the number"
+)
 
 
 def _refusal(error: Exception, shape: tuple[int, ...]) -> str:
     """One line about an export that failed."""
     text = str(error)
-    if "Constraints violated" in text or "data-dependent" not in text and "specialized" in text:
-        return (
-            f"the module works for some numbers of examples of shape {shape} alone: give the "
-            "example a batch axis, and write forward for any, as x.flatten(1) in place of "
-            "x.view(32, -1)"
-        )
+    if "Constraints violated" in text:
+        return _FIXED.format(shape)
     if "data-dependent" in text or "DataDependent" in type(error).__name__:
         return (
             "the module decides by the values of its inputs which way to go, which torch.export "
@@ -235,6 +248,22 @@ def _refusal(error: Exception, shape: tuple[int, ...]) -> str:
 def _about(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def _unfolded(
+    leaves: tuple[Leaf, ...], params: Params, patterns: str | Sequence[str]
+) -> tuple[Leaf, ...]:
+    """The leaves, those that match a pattern as kernels of unfolded convolutions."""
+    if not patterns:
+        return leaves
+    paths = match_paths(params, patterns, "unfold")
+    wrong = [leaf.path for leaf in leaves if leaf.path in paths and leaf.layout != "convolution"]
+    if wrong:
+        raise ValueError(
+            f"unfold is for kernels of convolutions without groups, and {wrong[0]!r} is none: "
+            "leave it out"
+        )
+    return tuple(replace(leaf, unfold=leaf.path in paths) for leaf in leaves)
 
 
 def _narrow(name: str, array: np.ndarray) -> np.ndarray:

@@ -121,7 +121,7 @@ def _read(params: Params, leaf: Leaf) -> Array | Kernel:
         value = value[key]
     if leaf.layout == "torch":
         return jnp.asarray(value)
-    return Kernel(jnp.asarray(value), leaf.shape[2:])
+    return Kernel(jnp.asarray(value), leaf.shape[2:], leaf.unfold)
 
 
 def _resolved(given: Any, values: Mapping[str, Any]) -> Any:

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from modeledit_jax.subjects.pytorch.elementwise import Number
 from modeledit_jax.types import Array
 
 
@@ -60,7 +61,7 @@ def split_with_sizes(x: Array, sizes: Sequence[int], dim: int = 0) -> list[Array
 
 
 def split(x: Array, size: int, dim: int = 0) -> list[Array]:
-    return jnp.split(x, range(size, x.shape[dim], size), axis=dim)
+    return jnp.split(x, list(range(size, x.shape[dim], size)), axis=dim)
 
 
 def unbind(x: Array, dim: int = 0) -> list[Array]:
@@ -79,11 +80,8 @@ def gather(x: Array, dim: int, index: Array, sparse_grad: bool = False) -> Array
     """``x`` at these places of an axis; along the others the first entries are read."""
     del sparse_grad
     axis = dim % x.ndim
-    sizes = zip(x.shape, index.shape, strict=True)
-    part = tuple(
-        slice(None) if at == axis else slice(new) for at, (_, new) in enumerate(sizes)
-    )
-    return jnp.take_along_axis(x[part], index, axis=axis)
+    part = (slice(None) if at == axis else slice(count) for at, count in enumerate(index.shape))
+    return jnp.take_along_axis(x[tuple(part)], index, axis=axis)
 
 
 def embedding(table: Array, indices: Array, *rest: Any) -> Array:
@@ -96,7 +94,7 @@ def repeat(x: Array, repeats: Sequence[int]) -> Array:
     return jnp.tile(x, tuple(repeats))
 
 
-def pad(x: Array, widths: Sequence[int], value: float = 0) -> Array:
+def pad(x: Array, widths: Sequence[int], value: Number = 0) -> Array:
     """Adds a constant at the ends; widths begin with the last axis, negative ones cut off."""
     pairs = [(widths[at], widths[at + 1]) for at in range(0, len(widths), 2)]
     pairs += [(0, 0)] * (x.ndim - len(pairs))
@@ -113,7 +111,7 @@ def unchanged(x: Array, *rest: Any, **options: Any) -> Array:
     return x
 
 
-def arange(start: float, end: float, step: float = 1) -> Array:
+def arange(start: Number, end: Number, step: Number = 1) -> Array:
     return jnp.arange(start, end, step)
 
 
@@ -123,7 +121,7 @@ def copy(x: Array, source: Array, non_blocking: bool = False) -> Array:
     return jnp.broadcast_to(source, x.shape)
 
 
-def full_like(x: Array, value: float) -> Array:
+def full_like(x: Array, value: Number) -> Array:
     return jnp.full(x.shape, value)
 
 
