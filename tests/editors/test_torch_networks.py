@@ -99,6 +99,7 @@ def test_the_network_is_split_at_the_edited_layer(network):
         assert split.entries == (site,)  # what is added to the kernel is not multiplied out
         features = run_prefix(split, subject.params, x)
         assert [f.shape for f in features.per_example] == [(len(x), 1, width)]
+        assert split.arranged(features).axis == -1  # the suffix runs with examples as columns
     split = split_apply(subject.apply, subject.params, x, ["params/conv2/weight"])
     (read,) = run_prefix(split, subject.params, x).per_example
     assert read.size == len(x) * 6 * 4 * 4  # behind the first convolution and its pooling

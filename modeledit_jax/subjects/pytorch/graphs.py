@@ -115,7 +115,15 @@ def read_steps(exported: Any) -> tuple[tuple[Step, ...], str, str]:
       ValueError: an operator that `OPERATORS` lacks, or one that is not for evaluation; the message
         has its name and that of the module that it comes from.
     """
-    (given,) = exported.graph_signature.user_inputs
+    signature = exported.graph_signature
+    (given,) = signature.user_inputs
+    if changed := [
+        *signature.buffers_to_mutate.values(),
+        *signature.user_inputs_to_mutate.values(),
+    ]:
+        raise ValueError(
+            f"the module changes {changed[0]!r} in evaluation mode: let it do so if self.training"
+        )
     nodes = _needed(exported.graph)
     unknown = [n for n in nodes if n.op != "call_function" or operator_name(n) not in OPERATORS]
     if unknown:
@@ -130,7 +138,7 @@ def read_steps(exported: Any) -> tuple[tuple[Step, ...], str, str]:
 
 def _output(graph: Any) -> Any:
     (output,) = (node for node in graph.nodes if node.op == "output")
-    return output.args[0][-1]  # before it: buffers with their new values, which are not asked for
+    return output.args[0][0]
 
 
 def _needed(graph: Any) -> list[Any]:

@@ -57,9 +57,9 @@ def read_module(
             f"from_torch takes a torch.nn.Module, got {type(module).__name__}: pass the network"
         )
     x = _as_tensor(torch, example, channels_last)
-    with _evaluation_mode(module), torch.no_grad(), _quiet():
-        tensors = module.state_dict(keep_vars=True)
-        _check_tensors(torch, tensors)
+    tensors = module.state_dict(keep_vars=True)
+    _check_tensors(torch, tensors)
+    with torch.no_grad(), _evaluation_mode(torch, module), _quiet():
         device = next((t.device for t in tensors.values()), torch.device("cpu"))
         outputs = _outputs(torch, module, x.to(device))
         exported = _exported(torch, module, x[:1].to(device))
@@ -115,14 +115,20 @@ def _torch() -> Any:
 
 
 @contextmanager
-def _evaluation_mode(module: Any) -> Iterator[None]:
-    modes = [(part, part.training) for part in module.modules()]
+def _evaluation_mode(torch: Any, module: Any) -> Iterator[None]:
+    """Afterwards the module is in the mode, and its buffers have the numbers, that they had."""
+    modes = [(part, part.training, dict(part._buffers)) for part in module.modules()]
+    numbers = [(buffer, buffer.clone()) for buffer in module.buffers()]
     module.eval()
     try:
         yield
     finally:
-        for part, mode in modes:
+        for part, mode, buffers in modes:
             part.training = mode
+            part._buffers.update(buffers)
+        for buffer, before in numbers:
+            if not torch.equal(buffer, before):
+                buffer.copy_(before)
 
 
 @contextmanager
@@ -148,6 +154,10 @@ def _as_tensor(torch: Any, example: Any, channels_last: bool) -> Any:
             )
         example = torch.tensor(np.asarray(example))
     example = example.detach().cpu()
+    if not example.is_floating_point() and dtype_name(example.dtype) not in DTYPES:
+        raise ValueError(
+            f"the example is {dtype_name(example.dtype)}: pass float32, or integers of 32 bits"
+        )
     if example.ndim < 1 or not len(example):
         raise ValueError(
             f"the example has the shape {tuple(example.shape)}: pass a batch of inputs [N, ...]"

@@ -83,6 +83,10 @@ def test_the_module_is_left_as_it_is():
     read_module(module, inputs("cnn", 1))
     assert module.training and module.dropout.training and not module.bn1.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
+    counting = Counting()
+    with pytest.raises(ValueError, match="changes 'calls'"):
+        read_module(counting, X)
+    assert counting.calls == 0
 
 
 def test_networks_of_one_architecture_have_equal_functions():
@@ -128,6 +132,16 @@ class Extra(nn.Linear):
         return {"version": 1}
 
 
+class Counting(nn.Linear):
+    def __init__(self):
+        super().__init__(6, 2)
+        self.register_buffer("calls", torch.tensor(0))
+
+    def forward(self, x):
+        self.calls += 1
+        return super().forward(x)
+
+
 def _integers(value):
     module = nn.Linear(6, 2)
     module.register_buffer("count", torch.tensor(value))
@@ -165,6 +179,9 @@ REFUSED = {
         Function(lambda x: x.double().float()), X, "aten._to_copy.default .* computes in float64"
     ),
     "float64 constant": (Function(lambda x: x * torch.ones(1).double()), X, "float64"),
+    "a buffer that changes": (Counting(), X, "changes 'calls' in evaluation mode"),
+    "an input that changes": (Function(lambda x: x.add_(1)), X, "changes 'x' in evaluation mode"),
+    "complex": (nn.Linear(6, 2), X.to(torch.complex64), "the example is complex64: pass float32"),
     "large integers": (_integers(2**40), X, "'count' has integers beyond 32 bits"),
     "no numbers": (nn.Linear(6, 2, device="meta"), X, "'weight' has no numbers yet"),
     "lazy": (nn.LazyLinear(2), X, "'weight' has no numbers yet: run the module once"),
