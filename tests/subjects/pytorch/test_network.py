@@ -1,12 +1,15 @@
 """Steps one after another: names, numbers that depend on the examples, dtypes."""
 
+import re
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from modeledit_jax.subjects.pytorch.layouts import Leaf
-from modeledit_jax.subjects.pytorch.network import Step, TorchNetwork, Value
+from modeledit_jax.subjects.pytorch.network import OPERATORS, Step, TorchNetwork, Value
 
 X, W = Value("x"), Value("w")
 STEPS = (
@@ -38,6 +41,12 @@ def test_steps_are_run_in_order_for_any_number_of_examples(count):
 def test_a_result_has_the_dtype_that_torch_gives_it():
     steps = (Step("aten._to_copy.default", (X,), (), "out", "int32"),)
     assert network(steps, "out")(PARAMS, jnp.full((2, 4), 1.7)).dtype == jnp.int32
+
+
+def test_the_documentation_names_every_operator():
+    page = Path(__file__).parents[3] / "docs/how_to/torch_network.md"
+    named = set(re.findall(r"`(\w+)`", page.read_text().split("## Operators")[1]))
+    assert named == {name.split(".")[1] for name in OPERATORS if name.startswith("aten.")}
 
 
 def test_networks_are_equal_by_value():
