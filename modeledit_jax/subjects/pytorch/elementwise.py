@@ -131,7 +131,7 @@ def min_along(x: Array, dim: int, keepdim: bool = False) -> tuple[Array, Array]:
 def variance(
     x: Array, dim: Any = None, *, correction: Number | None = None, keepdim: bool = False
 ) -> Array:
-    ddof = 1 if correction is None else correction
+    ddof: Any = 1 if correction is None else correction
     return jnp.var(x, axis=_axes(dim), ddof=ddof, keepdims=keepdim)
 
 

@@ -87,7 +87,8 @@ def state_dict(network: TorchNetwork, params: Params) -> dict[str, Any]:
     Raises:
       ValueError: parameters of another structure or shape, or no torch.
     """
-    torch, found = _torch(), {}
+    torch = _torch()
+    found: dict[str, Any] = {}
     for leaf in network.leaves:
         value = _get(params, leaf.keys)
         expected = kernel_matrix(np.empty(leaf.shape, np.int8), leaf.layout).shape
