@@ -9,7 +9,7 @@ from modeledit_jax.types import Apply, Array, Key, Leaves, Params
 
 
 def weight_paths(params: Params) -> tuple[str, ...]:
-    """Paths of all weights: float leaves but for those under ``batch_stats``, which are data."""
+    """Paths of all weights: float leaves but for data, under ``batch_stats`` or ``buffers``."""
     leaves = zip(leaf_paths(params), jax.tree.leaves(params), strict=True)
     return tuple(path for path, leaf in leaves if _is_weight(path, leaf))
 
@@ -49,10 +49,12 @@ def fresh_leaves(leaves: Leaves, key: Key) -> Leaves:
         if leaf.ndim > 1:
             fresh[path] = kernel(own, leaf.shape, leaf.dtype)
         else:
-            fresh[path] = jnp.full_like(leaf, "scale" in path.split("/")[-2:])
+            # PyTorch calls scales "weight", as it does kernels.
+            is_scale = "scale" in path.split("/")[-2:] or path.split("/")[-1] == "weight"
+            fresh[path] = jnp.full_like(leaf, is_scale)
     return fresh
 
 
 def _is_weight(path: str, leaf: object) -> bool:
     is_float = hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating)
-    return bool(is_float) and "batch_stats" not in path.split("/")
+    return bool(is_float) and {"batch_stats", "buffers"}.isdisjoint(path.split("/"))

@@ -1,6 +1,7 @@
 """Files that a reader of the documentation is supposed to have, as small as can be."""
 
 import dataclasses
+import importlib
 import json
 
 import jax
@@ -13,6 +14,11 @@ from modeledit_jax.language.huggingface.checkpoint import save_pretrained
 from modeledit_jax.language.parameters import init_params
 from modeledit_jax.report.summary import write_summary
 from modeledit_jax.report.table import Row
+
+
+def torch(folder, monkeypatch):
+    """PyTorch itself, imported without its warnings; the block is skipped where it is missing."""
+    importlib.import_module("tests.subjects.pytorch.networks")
 
 
 def policy(folder, monkeypatch):

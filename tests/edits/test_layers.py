@@ -24,6 +24,12 @@ def test_a_layer_that_is_used_twice_counts_where_it_is_used_last():
     assert weight_paths(params) == ("a/kernel", "b/kernel")
 
 
+def test_statistics_are_no_weights():
+    statistics = {"norm": {"mean": jnp.ones(2)}}
+    params = {"params": {"a": jnp.ones(2)}, "buffers": statistics, "batch_stats": statistics}
+    assert weight_paths(params) == ("params/a",)
+
+
 def test_fresh_leaves_are_as_flax_starts_them():
     leaves = {"fc/kernel": jnp.ones((400, 30)), "fc/bias": jnp.ones(30), "norm/scale": jnp.zeros(9)}
     found = fresh_leaves(leaves, jax.random.key(0))
@@ -31,6 +37,9 @@ def test_fresh_leaves_are_as_flax_starts_them():
     assert abs(np.mean(found["fc/kernel"])) < 0.002
     np.testing.assert_array_equal(found["fc/bias"], 0.0)
     np.testing.assert_array_equal(found["norm/scale"], 1.0)
+    vectors = {"bn1/weight": jnp.zeros(9), "bn1/bias": jnp.ones(9)}  # as PyTorch calls them
+    np.testing.assert_array_equal(fresh_leaves(vectors, jax.random.key(0))["bn1/weight"], 1.0)
+    np.testing.assert_array_equal(fresh_leaves(vectors, jax.random.key(0))["bn1/bias"], 0.0)
     again, other = (fresh_leaves(leaves, jax.random.key(seed)) for seed in (0, 1))
     np.testing.assert_array_equal(again["fc/kernel"], found["fc/kernel"])
     assert np.any(other["fc/kernel"] != found["fc/kernel"])

@@ -1,0 +1,1 @@
+"""Networks of PyTorch: read from their exported graph, run in JAX, written back as a state dict."""
