@@ -32,7 +32,7 @@ from modeledit_jax.lifelong.methods.hypernetwork import (
 from modeledit_jax.lifelong.methods.router import Router
 from modeledit_jax.lifelong.methods.routing import Routing
 from modeledit_jax.lifelong.methods.subset_policy import SubsetPolicy, dense_mask
-from modeledit_jax.lifelong.model import EditableModel, commit
+from modeledit_jax.lifelong.model import EditableModel, check_facts, commit
 from modeledit_jax.lifelong.objective import Objective, trajectory_loss
 from modeledit_jax.lifelong.stream import CHUNK, TrainingLoop
 from modeledit_jax.lifelong.token_gradients import Rows
@@ -132,7 +132,11 @@ def train_router(
       start: of the editor before its first batch.
       key: of the first weights and of the draws.
       loop: runs the steps.
+
+    Raises:
+      ValueError: the network has no embedding of a token.
     """
+    check_facts(model, stream, "stream")
     editor, stream = _alone(editor), replace(stream, contexts=None, values=None)
     if editor.finds_ahead is not None:
         stream = replace(stream, values=_values_ahead(editor, model, stream, loop))

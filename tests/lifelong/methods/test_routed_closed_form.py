@@ -127,7 +127,7 @@ def test_it_is_the_editor_in_all_else(deep, facts):
 def test_what_cannot_be_routed_is_refused(deep):
     with pytest.raises(ValueError, match="give an editor with one_by_one=False"):
         RoutedClosedForm(replace(BASE, one_by_one=True))
-    with pytest.raises(ValueError, match="gradient='ste': .* give 'reinforce'"):
+    with pytest.raises(ValueError, match=r"gradient='ste': .* give 'reinforce'"):
         RoutedClosedForm(BASE, Routing(gradient="ste"))
     RoutedClosedForm(BASE, Routing("random", gradient="ste"))  # of which nothing is learned
     with pytest.raises(ValueError, match="choose the layers by a rule"):
