@@ -29,6 +29,8 @@ AMORTIZED = ("memit-amortized", "alphaedit-amortized")
 """Ours: closed form whose values are written at once by a network that learned to."""
 JOINT = ("memit-joint", "alphaedit-joint")
 """Ours: closed form whose layers share at least cost, with values of the unedited network."""
+CHOSEN_LAYERS = ("memit-seq-routed", "alphaedit-routed")
+"""Ours: closed form whose layers a router chooses for every batch."""
 PRECONDITIONED = ("ultraedit-text", "rledit-text")
 """Ours: changes that spare text and earlier edits."""
 LONG_TRAINING = ("dafnet",)

@@ -16,7 +16,7 @@ from modeledit_jax.data.facts.records import FactBatch
 from modeledit_jax.lifelong.edit_values import ValueSearch, edit_values, mlp_output
 from modeledit_jax.lifelong.model import EditableModel
 from modeledit_jax.lifelong.stream import TrainingLoop
-from modeledit_jax.lifelong.subjects import at_subjects, rows_before
+from modeledit_jax.lifelong.subjects import at_subjects, counted, rows_before
 from modeledit_jax.types import Array
 
 KEPT = 0.95
@@ -92,7 +92,7 @@ def _lengths(
 
     def of_batch(batch: FactBatch) -> Array:
         facts = bare_rows(batch.edit, batch.subject_last)
-        real = batch.real & (batch.subject_last >= 0)
+        real = counted(batch)
         below = (layer, rows_before(model, model.params, facts, layer))
         delta = edit_values(model, kernels, facts, real, layer, search, *room, below=below).delta
         bare = slice(0, 1)

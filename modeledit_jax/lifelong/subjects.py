@@ -4,15 +4,36 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float
+import numpy as np
+from jaxtyping import Bool, Float
 
 from modeledit_jax.data.facts.contexts import ContextBatch
+from modeledit_jax.data.facts.records import FactBatch
 from modeledit_jax.language.config import LanguageModelConfig
 from modeledit_jax.language.hooked_linear import at_least_float32
 from modeledit_jax.language.model import apply
 from modeledit_jax.lifelong.edit_values import stream_before
 from modeledit_jax.lifelong.model import Changes, EditableModel
 from modeledit_jax.types import Array, Params
+
+
+def counted(batch: FactBatch) -> Bool[Array, " n"]:
+    """Facts that are no filling and say what they are about."""
+    return batch.real & (batch.subject_last >= 0)
+
+
+def check_subjects(facts: FactBatch) -> None:
+    """Checks that every fact says what it is about.
+
+    Raises:
+      ValueError: some do not; the message says how many.
+    """
+    lacking = np.asarray(facts.real) & (np.asarray(facts.subject_last) < 0)
+    if lacking.any():
+        raise ValueError(
+            f"{lacking.sum()} facts do not say what they are about: closed-form editing needs the "
+            "subject of each, spelled as in its prompt"
+        )
 
 
 def rows_before(

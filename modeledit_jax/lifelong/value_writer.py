@@ -24,7 +24,7 @@ from modeledit_jax.lifelong.edit_values import ValueProblem, ValueSearch
 from modeledit_jax.lifelong.model import EditableModel
 from modeledit_jax.lifelong.parts_of_rows import by_parts
 from modeledit_jax.lifelong.stream import TrainingLoop
-from modeledit_jax.lifelong.subjects import rows_before
+from modeledit_jax.lifelong.subjects import counted, rows_before
 from modeledit_jax.memory import live_bytes, tree_bytes
 from modeledit_jax.types import Array, Field, Key
 
@@ -183,7 +183,7 @@ def _updated(
 
     def update(state: WriterState, place: Array) -> tuple[WriterState, Array]:
         batch = jax.tree.map(lambda leaf: leaf[place], stream)
-        real = batch.real & (batch.subject_last >= 0)
+        real = counted(batch)
 
         def loss(writer: ValueWriter) -> Array:
             def of_rows(rows: tuple[TokenBatch, Array]) -> Array:

@@ -8,6 +8,7 @@ import pytest
 from experiments.lifelong_editing.config import (
     ALL_METHODS,
     AMORTIZED,
+    CHOSEN_LAYERS,
     CLOSED_FORM,
     JOINT,
     LONG_TRAINING,
@@ -21,7 +22,10 @@ from modeledit_jax.lifelong.stream import StreamEditor
 from modeledit_jax.presets.preset import preset, preset_names
 
 CONFIG = Config(judged_batches=3, meta_updates=7, fraction=0.25)
-EVERY = ALL_METHODS + CLOSED_FORM + AMORTIZED + JOINT + PRECONDITIONED + LONG_TRAINING
+EVERY = (
+    *(ALL_METHODS + CLOSED_FORM + AMORTIZED + JOINT + CHOSEN_LAYERS + PRECONDITIONED),
+    *LONG_TRAINING,
+)
 ROUTED = ("hiedit", "hiedit-ste", "random-k", "fixed-k", "top-norm-k")
 
 
@@ -48,7 +52,7 @@ def test_every_preset_is_a_method_with_a_style_and_a_role(methods):
 def test_which_are_trained_and_how(methods):
     trained = {name for name, own in methods.items() if own.gradient_steps(0)}
     along = set(ALL_METHODS) - {"original", "ft-l", "ft-m", "ultraedit"} | {"rledit-text"}
-    assert trained == along | set(LONG_TRAINING) | set(AMORTIZED)
+    assert trained == along | set(LONG_TRAINING) | set(AMORTIZED) | set(CHOSEN_LAYERS)
     assert methods["memit-amortized"].gradient_steps(2) == 200 + 2 * 3
     assert methods["dafnet"].training.updates == methods["dafnet"].gradient_steps(9) == 7
     for name in along:
@@ -98,6 +102,19 @@ def test_joint_methods_take_the_values_and_the_division_that_are_ours(methods):
         assert replace(own.values, clamp=alone.values.clamp) == alone.values
 
 
+def test_routed_closed_form_is_the_method_it_is_called_after_with_values_found_ahead():
+    for model in (None, Path("anywhere")):
+        given = Config(model=model, judged_batches=3, meta_updates=7)
+        for name in CHOSEN_LAYERS:
+            names = (name, name.removesuffix("-routed"))
+            own, alone = map(build_method, load_methods(names, given))
+            assert replace(own.editor, source="current") == alone
+            assert own.editor.source == "unedited" and own.finds_ahead is not None
+            assert own.routing.router.learn_count and own.routing.how == "learned"
+            assert own.gradient_steps(0) == own.training.updates == 7
+            assert own.training.objective.memory == 3
+
+
 def test_the_library_builds_what_the_command_runs_by_default():
     for name in EVERY:
         (own,) = load_methods([name], Config())
@@ -116,7 +133,7 @@ def test_a_class_that_edits_no_stream_is_refused(tmp_path):
 
 
 def test_contexts_are_those_of_the_command():
-    for name in CLOSED_FORM + AMORTIZED + JOINT:
+    for name in CLOSED_FORM + AMORTIZED + JOINT + CHOSEN_LAYERS:
         (own,) = load_methods([name], Config(contexts=2))
         assert build_method(own).contexts == 2
         assert preset(f"lifelong/{name}").contexts == 5

@@ -28,9 +28,8 @@ from functools import partial
 from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from modeledit_jax import struct
 from modeledit_jax.data.facts.contexts import ContextBatch, bare_rows
@@ -45,11 +44,18 @@ from modeledit_jax.lifelong.key_statistics import (
     null_space_preconditioner,
     read_keys,
 )
-from modeledit_jax.lifelong.methods.layer_sharing import Preconditioners, edited_layers, share
+from modeledit_jax.lifelong.methods.layer_sharing import (
+    BatchTarget,
+    KeyMean,
+    Preconditioners,
+    edited_layers,
+    key_weights,
+    share,
+)
 from modeledit_jax.lifelong.model import Changes, EditableModel, Kernels, commit
 from modeledit_jax.lifelong.norm_anchor import anchored, measured_length
 from modeledit_jax.lifelong.stream import StreamEditor, TrainingLoop, train_in_memory
-from modeledit_jax.lifelong.subjects import at_subjects, rows_before
+from modeledit_jax.lifelong.subjects import at_subjects, check_subjects, counted, rows_before
 from modeledit_jax.lifelong.value_writer import (
     ValueWriter,
     WriterTraining,
@@ -112,7 +118,7 @@ class ClosedForm(StreamEditor):
     source: Literal["current", "unedited"] = "current"
     one_by_one: bool = False
     contexts: int = 5
-    key: Literal["halves", "mean", "bare", "released"] = "halves"
+    key: KeyMean = "halves"
     sharing: Literal["even", "least"] = "even"
     layers: tuple[int, ...] | None = None
     values: ValueSearch = field(default_factory=ValueSearch)
@@ -172,12 +178,7 @@ class ClosedForm(StreamEditor):
             self._check_contexts(max(_contexts(stream) for stream in streams))
         known = [stream for stream in streams if values_known(stream)]
         for stream in known:
-            lacking = np.asarray(stream.real) & (np.asarray(stream.subject_last) < 0)
-            if lacking.any():
-                raise ValueError(
-                    f"{lacking.sum()} facts do not say what they are about: closed-form editing "
-                    "needs the subject of each, spelled as in its prompt"
-                )
+            check_subjects(stream)
         rows = [bare_rows(stream.edit, stream.subject_last) for stream in known]
         if self.contexts:
             rows += [stream.contexts for stream in known if stream.contexts is not None]
@@ -321,8 +322,13 @@ class ClosedForm(StreamEditor):
         self, model: EditableModel, kernels: Kernels, state: ClosedFormState, batch: FactBatch
     ) -> tuple[Changes, ClosedFormState]:
         """The facts of a batch at once (``memit_main.py``)."""
+        return self.solve(self.target(model, kernels, state, batch), state)
+
+    def target(
+        self, model: EditableModel, kernels: Kernels, state: ClosedFormState, batch: FactBatch
+    ) -> BatchTarget:
+        """What the edited layers are to say of a batch; arguments as in `edit`."""
         edited, facts = self.edited(model), self._rows(batch)
-        real = _counted(batch)
         lowest, top = min(edited), max(edited)
         read = partial(at_subjects, model.config, model.with_kernels(kernels))
         source = model.kernels() if self.source == "unedited" else kernels
@@ -344,17 +350,23 @@ class ClosedForm(StreamEditor):
                 return wanted
             return goal - read(facts, below, bare, changes, stream)[0][:, 0]
 
+        weights = key_weights(self.key, facts.subject[:, asked].shape[1], wanted.dtype)
+        inputs = partial(read, facts, below, asked)
+        return BatchTarget(tuple(edited.values()), rest, inputs, weights, counted(batch))
+
+    def solve(
+        self, target: BatchTarget, state: ClosedFormState, mask: Float[Array, " M"] | None = None
+    ) -> tuple[Changes, ClosedFormState]:
+        """The changes that reach a target, by those layers that a mask lets change (`share`), and
+        the state after them."""
         changes, remembered = share(
-            tuple(edited.values()),
+            target,
             state.preconditioners,
-            rest,
-            partial(read, facts, below, asked),
-            self._key_weights(facts.subject[:, asked].shape[1], wanted.dtype),
             self.ridge,
-            real,
             evenly=self.sharing == "even",
             remembers=self.history,
             released=self.key == "released",
+            mask=mask,
         )
         return changes, replace(state, preconditioners=remembered)
 
@@ -364,18 +376,11 @@ class ClosedForm(StreamEditor):
         """The values of a batch in the network with some kernels."""
         edited, facts = self.edited(model), self._rows(batch)
         lowest, top = min(edited), max(edited)
-        return edit_values(
-            model,
-            source,
-            facts,
-            _counted(batch),
-            top,
-            self.values,
-            self.answer,
-            self.window,
-            below=(lowest, rows_before(model, model.params, facts, lowest)),
-            start=writer,
-        ).delta
+        below = (lowest, rows_before(model, model.params, facts, lowest))
+        room = (self.answer, self.window)
+        real = counted(batch)
+        found = edit_values(model, source, facts, real, top, self.values, *room, below, writer)
+        return found.delta
 
     def _rows(self, batch: FactBatch) -> ContextBatch:
         """The rows of a batch that the method reads."""
@@ -383,17 +388,6 @@ class ClosedForm(StreamEditor):
         if batch.contexts is None or not self.contexts:
             return bare_rows(batch.edit, batch.subject_last)
         return batch.contexts.first(self.contexts)
-
-    def _key_weights(self, rows: int, dtype: jnp.dtype) -> Array:
-        """Of the rows of a fact in its key."""
-        if self.key != "halves" or rows == 1:
-            return jnp.full(rows, 1 / rows, dtype)
-        return jnp.full(rows, 0.5 / (rows - 1), dtype).at[0].set(0.5)
-
-
-def _counted(batch: FactBatch) -> Bool[Array, " n"]:
-    """Facts that say what they are about."""
-    return batch.real & (batch.subject_last >= 0)
 
 
 def _contexts(batch: FactBatch) -> int:

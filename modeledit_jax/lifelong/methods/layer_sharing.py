@@ -9,10 +9,16 @@ so up to what those in between make of an addition, the changes have to add up: 
   at once, whose solution is ``Δ_l = H_l K_lᵀ (cI + Σ_m K_m H_m K_mᵀ)⁻¹ R``. A layer does the more,
   the less its inputs at these subjects resemble those of text and of earlier edits. After every
   layer the rest is measured and shared anew among the layers left.
+
+Layers may be left out by a mask (`routed_closed_form`): the others share all of R. A layer that is
+left out remembers the keys of the batch none the less: what it says at these subjects, though not
+changed, is part of what the stream there adds up to, and a later change of this layer would take
+the batch from where the other layers brought it.
 """
 
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import jax.numpy as jnp
 from jaxtyping import Bool, Float
@@ -20,10 +26,51 @@ from jaxtyping import Bool, Float
 from modeledit_jax.language.hooked_linear import Hook
 from modeledit_jax.lifelong.low_rank import preconditioned_shift, remember, room
 from modeledit_jax.lifelong.model import Changes, EditableModel
+from modeledit_jax.lifelong.token_gradients import Rows
 from modeledit_jax.types import Array
 
 Preconditioners: TypeAlias = dict[str, Array]
 """H ``[d_in, d_in]`` of every edited module."""
+
+
+KeyMean: TypeAlias = Literal["halves", "mean", "bare", "released"]
+"""How the rows of a fact make its key (`ClosedForm.key`)."""
+
+
+def key_weights(kind: KeyMean, rows: int, dtype: jnp.dtype) -> Float[Array, " r"]:
+    """Of the rows of a fact in its key; the first is the prompt alone."""
+    if kind != "halves" or rows == 1:
+        return jnp.full(rows, 1 / rows, dtype)
+    return jnp.full(rows, 0.5 / (rows - 1), dtype).at[0].set(0.5)
+
+
+@dataclass(frozen=True)
+class BatchTarget:
+    """What is to be said about the subjects of a batch, and what the edited layers see of them.
+
+    Attributes:
+      modules: in the order of their layers.
+      rest: what is still to be added at the subjects once some modules are changed ``[n, d_out]``.
+      read: inputs of modules at the rows of every fact once some are changed ``[n, r, d_in]``.
+      weights: of the rows in a fact's key ``[r]``.
+      real: facts that count ``[n]``.
+    """
+
+    modules: tuple[str, ...]
+    rest: Callable[[Changes], Float[Array, "n d_out"]]
+    read: Callable[[Changes, Sequence[str]], Sequence[Float[Array, "n r d_in"]]]
+    weights: Float[Array, " r"]
+    real: Bool[Array, " n"]
+
+    def rows(self) -> Rows:
+        """What is known before the edit: of every layer its keys, and what is to be added."""
+        read = self.read({}, self.modules)
+        keys = {name: self.key(rows) for name, rows in zip(self.modules, read, strict=True)}
+        return Rows(keys, dict.fromkeys(self.modules, self.rest({})), self.real)
+
+    def key(self, rows: Float[Array, "n r d_in"]) -> Float[Array, "n d_in"]:
+        """The key of every fact, of the inputs of a module at its rows."""
+        return (self.weights[:, None] * rows).sum(1)
 
 
 def edited_layers(model: EditableModel, layers: tuple[int, ...] | None) -> dict[int, str]:
@@ -62,51 +109,50 @@ def edited_layers(model: EditableModel, layers: tuple[int, ...] | None) -> dict[
 
 
 def share(
-    modules: Sequence[str],
+    target: BatchTarget,
     preconditioners: Preconditioners,
-    rest: Callable[[Changes], Float[Array, "n d_out"]],
-    read: Callable[[Changes, Sequence[str]], Sequence[Float[Array, "n r d_in"]]],
-    weights: Float[Array, " r"],
     ridge: float,
-    real: Bool[Array, " n"],
     *,
     evenly: bool = True,
     remembers: bool = False,
     released: bool = False,
+    mask: Float[Array, " M"] | None = None,
 ) -> tuple[Changes, Preconditioners]:
     """Changes of all modules, and H after the batch.
 
     Args:
-      modules: in the order of their layers.
+      target: what they are to say together.
       preconditioners: H before the batch.
-      rest: what is still to be added at the subjects once some modules are changed.
-      read: inputs of modules at the rows of every fact once some are changed.
-      weights: of the rows in a fact's key.
       ridge: c.
-      real: facts that count.
       evenly: MEMIT's division; False: that of least cost.
       remembers: the keys of this batch cost later changes.
       released: targets are meant at the keys of the first row alone (ROME's code).
+      mask: 1 for modules that may change, 0 for those that stay as they are, which is what the
+        masks of the changes then say; None: all may.
     """
     changes: Changes = {}
     remembered = dict(preconditioners)
-    for index, module in enumerate(modules):
-        left = modules[index:]
+    for index, module in enumerate(target.modules):
+        left = target.modules[index:]
         # Unless layers are weighed against each other, those above are not even run.
-        asked = read(changes, left[:1] if evenly else left)
-        keys = [(weights[:, None] * rows).sum(1) for rows in asked]
-        above = [room(own, preconditioners[name], real)
+        asked = target.read(changes, left[:1] if evenly else left)
+        keys = [target.key(rows) for rows in asked]
+        above = [room(own, preconditioners[name], target.real)
                  for name, own in zip(left[1:], keys[1:], strict=False)]  # fmt: skip
+        if mask is not None:
+            above = [size * mask[index + 1 + place] for place, size in enumerate(above)]
+        parts = len(left) if mask is None else jnp.maximum(mask[index:].sum(), 1)
         update = preconditioned_shift(
             keys[0],
-            rest(changes) / (len(left) if evenly else 1),
+            target.rest(changes) / (parts if evenly else 1),
             preconditioners[module],
             ridge,
-            real,
+            target.real,
             asked=asked[0][:, 0] if released else None,
             others=jnp.stack(above).sum(0) if above else None,
         )
-        changes[module] = Hook(keys=update.keys, values=update.values)
+        own_mask = None if mask is None else mask[index]
+        changes[module] = Hook(keys=update.keys, values=update.values, mask=own_mask)
         if remembers:
-            remembered[module] = remember(preconditioners[module], keys[0], ridge, real)
+            remembered[module] = remember(preconditioners[module], keys[0], ridge, target.real)
     return changes, remembered

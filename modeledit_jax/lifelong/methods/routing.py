@@ -20,6 +20,7 @@ from jaxtyping import Float
 
 from modeledit_jax.lifelong.methods.router import Router, RouterConfig, apply_router, init_router
 from modeledit_jax.lifelong.methods.subset_policy import (
+    Subset,
     SubsetPolicy,
     dense_mask,
     fixed_mask,
@@ -137,8 +138,15 @@ class Routing:
         value = loss(chosen)
         dense = loss(jax.lax.stop_gradient(changes))
         advantage = jax.lax.stop_gradient(dense - value)  # r(ω) − r(1)
-        surrogate = -advantage * policy.log_prob(action) - self.entropy * policy.entropy(action)
+        surrogate = self.surrogate(policy, action, advantage)
         return value + surrogate, chosen, {"loss": value, "advantage": advantage}
+
+    def surrogate(
+        self, policy: SubsetPolicy, action: Subset, advantage: Float[Array, ""]
+    ) -> Float[Array, ""]:
+        """What to minimize in place of the expected advantage, with the bonus of entropy: the
+        gradient is that of REINFORCE."""
+        return -advantage * policy.log_prob(action) - self.entropy * policy.entropy(action)
 
 
 def masked(changes: Changes, model: EditableModel, mask: Float[Array, " M"]) -> Changes:

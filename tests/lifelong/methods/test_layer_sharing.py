@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from modeledit_jax.lifelong.methods.layer_sharing import share
+from modeledit_jax.lifelong.methods.layer_sharing import BatchTarget, share
+from modeledit_jax.lifelong.model import dense_change
 
 NAMES = ("low", "middle", "top")
 FACTS, WIDTH = 4, 6
@@ -20,26 +21,30 @@ def layers(rng):
     return keys, {name: root @ root.T for name, root in roots.items()}, rng.normal(size=(4, WIDTH))
 
 
-def found(layers, real=(True,) * FACTS, names=NAMES, **how):
+def found(layers, real=(True,) * FACTS, names=NAMES, mask=None, **how):
     """Of `share`, in float64: dense changes and H after the batch."""
     with jax.enable_x64(True):
         keys, preconditioners, wanted = jax.tree.map(jnp.asarray, layers)
 
         def rest(changes):
-            done = [keys[name][:, 0] @ hook.keys.T @ hook.values for name, hook in changes.items()]
+            done = [keys[name][:, 0] @ dense_change(hook) for name, hook in changes.items()]
             return wanted - sum(done, jnp.zeros_like(wanted))
 
-        changes, after = share(
-            names,
-            {name: preconditioners[name] for name in names},
+        target = BatchTarget(
+            tuple(names),
             rest,
             lambda _, asked: tuple(keys[name] for name in asked),
             jnp.ones(1),
-            0.5,
             jnp.asarray(real),
+        )
+        changes, after = share(
+            target,
+            {name: preconditioners[name] for name in names},
+            0.5,
+            mask=None if mask is None else jnp.asarray(mask, jnp.float64),
             **how,
         )
-        dense = {name: np.asarray(hook.keys.T @ hook.values) for name, hook in changes.items()}
+        dense = {name: np.asarray(dense_change(hook)) for name, hook in changes.items()}
         return dense, jax.tree.map(np.asarray, after)
 
 
@@ -134,3 +139,44 @@ def test_every_layer_remembers_its_keys(layers, evenly):
     _, same = found(layers, evenly=evenly)
     for name in NAMES:
         np.testing.assert_array_equal(same[name], preconditioners[name])
+
+
+@pytest.mark.parametrize("evenly", [True, False])
+@pytest.mark.parametrize("chosen", [NAMES, ("low", "top"), ("middle", "top"), ("middle",)])
+def test_masked_layers_share_as_if_the_others_were_not_there(layers, evenly, chosen):
+    mask = [float(name in chosen) for name in NAMES]
+    changes, _ = found(layers, mask=mask, evenly=evenly)
+    expected, _ = found(layers, names=chosen, evenly=evenly)
+    for name in NAMES:
+        if name in chosen:
+            np.testing.assert_allclose(changes[name], expected[name], rtol=1e-10, atol=1e-14)
+        else:
+            assert not changes[name].any()
+
+
+@pytest.mark.parametrize("evenly", [True, False])
+def test_no_layer_may_change(layers, evenly):
+    changes, _ = found(layers, mask=[0.0] * 3, evenly=evenly)
+    assert all(not change.any() and np.isfinite(change).all() for change in changes.values())
+
+
+@pytest.mark.parametrize("evenly", [True, False])
+def test_a_layer_left_out_spares_the_batch_later(layers, rng, evenly):
+    """The lowest layer takes the first batch, the next one the second: its change is the one that
+    minimizes the cost of both batches together, what the other layer did to the first included."""
+    keys, preconditioners, wanted = layers
+    _, after = found(layers, mask=[1, 0, 0], evenly=evenly, remembers=True)
+    other = {name: rng.normal(size=rows.shape) for name, rows in keys.items()}
+    asked = rng.normal(size=wanted.shape)
+    changes, _ = found((other, after, asked), mask=[0, 1, 0], evenly=evenly, remembers=True)
+    first, second = keys["middle"][:, 0], other["middle"][:, 0]
+
+    # ‖K₂Δ − R₂‖² + ‖K₁Δ‖² + c tr(Δᵀ H⁻¹ Δ), whose second part is what Δ does to the first batch.
+    left = first.T @ first + second.T @ second + 0.5 * np.linalg.inv(preconditioners["middle"])
+    expected = np.linalg.solve(left, second.T @ asked)
+    np.testing.assert_allclose(changes["middle"], expected, rtol=1e-6, atol=1e-9)
+    forgetful, _ = found((other, preconditioners, asked), mask=[0, 1, 0], evenly=evenly)
+    moved, moved_without = (
+        np.linalg.norm(first @ change["middle"]) for change in (changes, forgetful)
+    )
+    assert moved < 0.9 * moved_without
