@@ -10,6 +10,8 @@ endif
 ifdef PIP_INDEX_URL
 export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
 endif
+# Where a shell forbids it to write bytecode, every run would compile every module again: two seconds.
+unexport PYTHONDONTWRITEBYTECODE
 ARGS ?=
 WORKERS ?= 2
 

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from modeledit_jax.agents.config import PPOConfig
 from modeledit_jax.agents.loss import Batch, loss
 from modeledit_jax.agents.networks import Network, parameter_labels, parameter_name
+from modeledit_jax.agents.shuffling import permutation
 from modeledit_jax.types import Array, Key, Params
 
 
@@ -63,7 +64,7 @@ def optimize(
 
 def minibatches(config: PPOConfig, key: Key) -> Int[Array, "steps minibatch"]:
     """Sample indices of every minibatch; each epoch goes through all samples in a new order."""
-    shuffle = partial(jax.random.permutation, x=config.batch_size)
+    shuffle = partial(permutation, size=config.batch_size)
     epochs = jax.vmap(shuffle)(jax.random.split(key, config.num_epochs))
     return epochs.reshape(-1, config.minibatch_size)
 

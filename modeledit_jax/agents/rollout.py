@@ -11,6 +11,7 @@ in one state: policy and value are computed once for all, and nothing after a st
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeAlias
 
 import jax
@@ -49,8 +50,8 @@ class Transition:
     action: Field  # [T, E, *action], as sampled, before any clipping
     log_prob: Field  # [T, E] float32
     value: Field  # [T, E] float32, V of `observation`
-    next_value: Field  # [T, E] float32, V of the next observation before automatic reset; of
-    #   `one_state` that of the start, which no one asks for: the step has terminated the episode
+    next_value: Field  # [T, E] float32, V of the next observation before automatic reset; where the
+    #   step has terminated the episode, any value: no one asks for it
     reward: Field  # [T, E] float32
     terminated: Field  # [T, E] bool
     truncated: Field  # [T, E] bool
@@ -125,6 +126,8 @@ def rollout(
         action = policy.sample(key)
         return action, policy.log_prob(action), value
 
+    values = jax.vmap(lambda observation: actor_critic(observation)[1])
+
     def step(state: RolloutState, key: Key) -> tuple[RolloutState, tuple]:
         act_keys, env_keys = jax.random.split(key, (2, state.episode_return.shape[0]))
         seen = state.observation
@@ -134,23 +137,28 @@ def rollout(
         )
         if one:  # what follows a step is another episode, which starts as this one did
             next_value, observation, env_state = value, seen, state.env_state
-        else:
-            next_value = jax.vmap(lambda x: actor_critic(x)[1])(info["final_observation"])
-        reward = reward.astype(jnp.float32)
-        terminated, truncated = terminated.astype(bool), truncated.astype(bool)
-        done = terminated | truncated
+        else:  # seldom asked for: elsewhere it is the value that the next step computes
+            final = partial(values, info["final_observation"])
+            next_value = jax.lax.cond(truncated.any(), final, lambda: jnp.zeros_like(value))
         returns = state.episode_return + reward
-        observed = None if one else seen
-        outcome = (reward, terminated, truncated, one)
-        transition = Transition(observed, action, log_prob, value, next_value, *outcome)
-        state = RolloutState(env_state, observation, jnp.where(done, 0.0, returns), one)
-        return state, (transition, returns, _scalars(info))
+        outcome = (next_value, reward, terminated, truncated, one)
+        transition = Transition(None if one else seen, action, log_prob, value, *outcome)
+        under_way = jnp.where(terminated | truncated, 0.0, returns)
+        after = RolloutState(env_state, observation, under_way, one)
+        return after, (transition, returns, _scalars(info))
 
     keys = jax.random.split(key, num_steps)
     state, (transitions, returns, info) = jax.lax.scan(step, state, keys)
+    summary = _summary(transitions, returns, info)
     if one:
-        transitions = replace(transitions, observation=state.observation)
-    return state, transitions, _summary(transitions, returns, info)
+        return state, replace(transitions, observation=state.observation), summary
+    return state, _with_values_that_follow(transitions, values(state.observation)), summary
+
+
+def _with_values_that_follow(steps: Transition, last: Float[Array, " E"]) -> Transition:
+    """Of a step that was not truncated, the next value is that of the observation after it."""
+    following = jnp.append(steps.value[1:], last[None], axis=0)
+    return replace(steps, next_value=jnp.where(steps.truncated, steps.next_value, following))
 
 
 def _step_all(
@@ -164,13 +172,17 @@ def _step_all(
     """The environments' answers to their actions."""
     action = to_action_space(env.action_space(env_params), action)
     if state.one_state:
-        return map_candidates(
+        answers = map_candidates(
             lambda xs: env.step(xs[0], state.env_state, xs[1], env_params),
             (keys, action),
             batch_size,
         )
-    inputs = (keys, state.env_state, action)
-    return map_candidates(lambda xs: env.step(*xs, env_params), inputs, batch_size)
+    else:
+        inputs = (keys, state.env_state, action)
+        answers = map_candidates(lambda xs: env.step(*xs, env_params), inputs, batch_size)
+    observation, env_state, reward, terminated, truncated, info = answers
+    ends = terminated.astype(bool), truncated.astype(bool)
+    return observation, env_state, reward.astype(jnp.float32), *ends, info
 
 
 def _scalars(info: dict[str, PyTree]) -> dict[str, Float[Array, " E"]]:
