@@ -10,11 +10,21 @@ import numpy as np
 
 from experiments.common.options import run_folder
 from experiments.common.reporting import figure_lines
-from experiments.lifelong_editing.config import Config
+from experiments.lifelong_editing.claims import claim_lines, of_ours, of_papers
+from experiments.lifelong_editing.config import (
+    ALL_METHODS,
+    AMORTIZED,
+    CHOSEN_LAYERS,
+    CLOSED_FORM,
+    JOINT,
+    LONG_TRAINING,
+    PRECONDITIONED,
+    Config,
+)
 from experiments.lifelong_editing.setup import Setup
 from modeledit_jax.evaluation.knowledge_cards import METRIC_CARDS
 from modeledit_jax.evaluation.statistics import stratified_bootstrap
-from modeledit_jax.lifelong.scoring import HEADLINE
+from modeledit_jax.lifelong.scoring import HEADLINE, OVERALL
 from modeledit_jax.presets.preset import Preset, Style
 from modeledit_jax.report.aggregates import paired
 from modeledit_jax.report.interval_plot import interval_plot
@@ -87,12 +97,16 @@ def write_report(
     rows = [outcome.row(config.task) for outcome in outcomes]
     write_metrics_csv(run_dir, rows)
     styles = {preset.name: preset.style for preset in presets if preset.style is not None}
-    write_figures(run_dir / "figures", outcomes, styles)
+    overall = "overall" if config.model is None else OF_GIVEN_MODELS[0]
+    write_figures(run_dir / "figures", outcomes, styles, overall)
     table = markdown_table(rows, _columns(config, rows))
     lines = [
         *_introduction(config, setup),
         *_method_lines(setup, table),
-        *comparison_lines(rows, [outcome.method for outcome in outcomes if outcome.is_routed]),
+        *comparison_lines(
+            rows, [outcome.method for outcome in outcomes if outcome.is_routed], overall
+        ),
+        *claims_lines(outcomes, overall),
         *figure_lines(run_dir),
         *_settings_lines(presets, rows, outcomes),
         *_card_lines(rows),
@@ -116,8 +130,13 @@ def _columns(config: Config, rows: Sequence[Row]) -> list[Column]:
     return [*(Column(name, digits=1) for name in shares), *others]
 
 
-def write_figures(folder: Path, outcomes: Sequence[Outcome], styles: Mapping[str, Style]) -> None:
-    """All methods beside each other, trajectories, retention by age, where routed ones edited."""
+def write_figures(
+    folder: Path, outcomes: Sequence[Outcome], styles: Mapping[str, Style], overall: str
+) -> None:
+    """All methods beside each other, trajectories, retention by age, where routed ones edited.
+
+    ``overall`` is a key of `OVERALL`, whose metrics are shown.
+    """
     runs: dict[str, list[FactRun]] = {}
     for outcome in outcomes:
         runs.setdefault(outcome.method, []).append(outcome.run)
@@ -126,7 +145,7 @@ def write_figures(folder: Path, outcomes: Sequence[Outcome], styles: Mapping[str
         metric: {
             name: np.stack([run.curves[metric] for run in group]) for name, group in runs.items()
         }
-        for metric in HEADLINE
+        for metric in OVERALL[overall]
     }
     edit_trajectories(curves, first.edits, folder / "trajectories.png", styles=styles)
     final = {
@@ -134,7 +153,7 @@ def write_figures(folder: Path, outcomes: Sequence[Outcome], styles: Mapping[str
             name: np.array([100 * run.metrics[metric] for run in group])
             for name, group in runs.items()
         }
-        for metric in ("overall", *HEADLINE)
+        for metric in (overall, *OVERALL[overall])
     }
     interval_plot(final, folder / "methods.png", title="After all edits", styles=styles)
     by_age = {name: np.stack([run.retention for run in group]) for name, group in runs.items()}
@@ -148,18 +167,28 @@ def write_figures(folder: Path, outcomes: Sequence[Outcome], styles: Mapping[str
         selection_heatmap(masks, first.modules, first.edits, folder / "selection.png")
 
 
-def comparison_lines(rows: Sequence[Row], routed: Sequence[str]) -> list[str]:
+def claims_lines(outcomes: Sequence[Outcome], overall: str) -> list[str]:
+    """What the papers claim, and what is ours above what is published."""
+    runs: dict[str, dict[int, FactRun]] = {}
+    for outcome in outcomes:
+        runs.setdefault(outcome.method, {})[outcome.seed] = outcome.run
+    ours = {*AMORTIZED, *JOINT, *CHOSEN_LAYERS, *PRECONDITIONED} & runs.keys()
+    published = {*ALL_METHODS, *CLOSED_FORM, *LONG_TRAINING} & runs.keys() - {"original"}
+    return claim_lines(runs, (*of_papers(), *of_ours(sorted(ours), sorted(published))), overall)
+
+
+def comparison_lines(rows: Sequence[Row], routed: Sequence[str], overall: str) -> list[str]:
     """The questions the experiment was made for, as paired differences over seeds.
 
     RLEdit beside every method that changes all modules, HiEdit beside every one that changes some.
     """
     by_name = group_by(rows, "method")
     others = [name for name in by_name if name not in ("original", "rledit", *routed)]
-    pairs = [("rledit", other, "overall") for other in others if "rledit" in by_name]
+    pairs = [("rledit", other, overall) for other in others if "rledit" in by_name]
     pairs += [
         ("hiedit", other, metric)
         for other in ("rledit", *dict.fromkeys(routed))
-        for metric in ("retention", "specificity")
+        for metric in ("retention", OVERALL[overall][2])
         if "hiedit" in by_name and other in by_name and other != "hiedit"
     ]
     lines = []
