@@ -34,6 +34,9 @@ REAL_COMPARED = (
 )
 """The same on real comments with contexts of their own."""
 REWARDS = ("fairness", "fidelity", "rates", "fped")
+LANGUAGE_MODEL = "language_model"
+"""Begins the path of what belongs to the language model, ``language_model/down/kernel``
+(`subjects.state_classifier`)."""
 PUBLISHED = ("jigsaw", "wikipedia_toxicity")
 """Data sets that contexts are made of."""
 
@@ -92,6 +95,11 @@ class CommentOptions(SubjectOptions):
         """Whether counterfactuals are real contexts."""
         return self.contexts == "real"
 
+    @property
+    def edits_model(self) -> bool:
+        """Whether the site is, in part at least, in the language model under the classifier."""
+        return any(pattern.startswith(LANGUAGE_MODEL) for pattern in self.site)
+
     def check(self) -> None:
         """As `SubjectOptions.check`."""
         if self.dataset == "synthetic" and self.size != CommentOptions.size:
@@ -110,6 +118,11 @@ class CommentOptions(SubjectOptions):
             raise ValueError("--subject hidden reads whole texts: use it with --contexts real")
         of_hidden = ("model", "layer", "pooling", "tokens")
         _refuse_unread(self, self.subject != "hidden", "--subject hidden", of_hidden)
+        if self.edits_model and (self.subject != "hidden" or not self.layer):
+            raise ValueError(
+                f"--site {' '.join(self.site)}: a classifier on hidden states has a language model "
+                "under it (--subject hidden, --layer 1 or more)"
+            )
         super().check()
 
     def _check_reward(self) -> None:

@@ -14,13 +14,15 @@ from experiments.common.networks import CachedTraining
 from experiments.common.options import ActionOptions, open_mesh
 from experiments.common.sizes import check_search_memory, site_shapes
 from modeledit_jax.data.comments.comments import CommentData
-from modeledit_jax.data.comments.views import texts_of, with_features, with_words
+from modeledit_jax.data.comments.views import texts_of, with_features, with_layer, with_words
 from modeledit_jax.data.folders import default_cache_dir
 from modeledit_jax.editors.editor import Cost
 from modeledit_jax.editors.search.search import SearchEditor
 from modeledit_jax.run.named_models import model_folder
 from modeledit_jax.run.text_features import TextFeatures
+from modeledit_jax.subjects.fixed_array import FixedArray
 from modeledit_jax.subjects.image_classifiers import MLP
+from modeledit_jax.subjects.state_classifier import StateClassifier
 from modeledit_jax.subjects.subject import Subject, flax_apply
 from modeledit_jax.subjects.text_classifiers import LEARNED, TRAINING, make_text_classifier
 from modeledit_jax.subjects.tfidf import tfidf_scores
@@ -104,7 +106,8 @@ def prepare_real(
         balanced=config.balanced,
         folds=config.folds,
     )
-    data, module, training = _seen(config, numbered, features)
+    seen = _seen(config, numbered, features)
+    data, module, training = seen.data, seen.module, seen.training
     train = data[0].roles["train"]
     shapes = site_shapes(module, train.tokens, config.site)
     seeds = list(range(config.seed, config.seed + config.seeds))
@@ -117,8 +120,9 @@ def prepare_real(
     kept.train_ahead(
         open_mesh(config), [key_of(seed) for seed in seeds], [{"seed": seed} for seed in seeds]
     )
+    apply = flax_apply(seen.edited)
     subjects = [
-        Subject(params=kept.network(key_of(seed), seed=seed), apply=flax_apply(module))
+        Subject(params=kept.network(key_of(seed), seed=seed), apply=apply)
         for seed in tqdm(seeds, desc="train subjects")
     ]
     folds = []
@@ -151,22 +155,38 @@ def text_features(config: CommentOptions) -> TextFeatures:
     return found
 
 
+@dataclass(frozen=True)
+class _Seen:
+    """What the classifiers see."""
+
+    data: list[CommentData]  # of all folds
+    module: nn.Module  # as it is trained
+    edited: nn.Module  # as it is edited; of the same parameters
+    training: TrainingConfig
+
+
 def _seen(
     config: CommentOptions, numbered: list[CommentData], features: TextFeatures | None
-) -> tuple[list[CommentData], nn.Module, TrainingConfig]:
-    """The data of all folds as the classifier sees them, the classifier, and its recipe."""
-    if features is not None:
-        states = features(texts_of(numbered[0])).pooled
-        data = [with_features(own, states) for own in numbered]
-        module: nn.Module = MLP(num_classes=1)
-        training = HIDDEN
-    else:
+) -> _Seen:
+    training = HIDDEN
+    if features is None:
         data = [with_words(own) for own in numbered]
-        module = make_text_classifier(str(config.subject), len(data[0].vocabulary))
+        module = edited = make_text_classifier(str(config.subject), len(data[0].vocabulary))
         training = replace(TRAINING[str(config.subject)], **LEARNED, balanced=True)
+    elif config.edits_model:
+        states = features(texts_of(numbered[0]), inputs=True)
+        parts = states.pooled, states.inputs, features.kernel
+        views = [with_layer(own, *parts) for own in numbered]
+        data, scale = [own for own, _ in views], views[0][1]
+        edited = StateClassifier(FixedArray(features.kernel), FixedArray(scale))
+        module = edited.clone(trains_model=False)
+    else:
+        states = features(texts_of(numbered[0]))
+        data = [with_features(own, states.pooled) for own in numbered]
+        module = edited = MLP(num_classes=1)
     if config.epochs is not None:
         training = replace(training, epochs=config.epochs)
-    return data, module, training
+    return _Seen(data, module, edited, training)
 
 
 def tfidf_on_words(setup: RealSetup) -> Result:

@@ -20,6 +20,7 @@ from experiments.bias_mitigation.config import (
     reward_weights,
 )
 from experiments.bias_mitigation.oracle import threshold_oracle
+from experiments.bias_mitigation.other_classifiers import under_other_classifiers
 from experiments.bias_mitigation.real import prepare_real, tfidf_on_words
 from experiments.bias_mitigation.report import write_report
 from experiments.bias_mitigation.suite_report import write_suite_report
@@ -102,6 +103,7 @@ def _run_real(config: Config) -> Path:
     evaluation = replace(fairness_evaluation(setup.tasks[0]), measure=suite_curves)
     chosen = [method for method in methods if method.name != "original"]
     results, notes = run_all(config, setup.tasks, setup.task_seeds, chosen, evaluation)
+    results += under_other_classifiers(setup, results, evaluation)
     write_suite_report(config, setup, [*results, tfidf_on_words(setup)], methods, notes)
     return run_folder(config) / "report.md"
 

@@ -111,9 +111,19 @@ class TextFeatures:
 
     @property
     def kernel(self) -> Float32[np.ndarray, "mlp_width width"]:
-        """Of ``mlp/down`` of the last layer that is run."""
+        """Of ``mlp/down`` of the last layer that is run.
+
+        Raises:
+          ValueError: what the kernel says does not go into the stream as it is.
+        """
+        config, params = self.model
+        if config.post_norms:
+            raise ValueError(
+                f"{self.folder} normalizes what its MLPs add, so that states are no sums with "
+                "mlp/down's: edit the classifier, or take a model without norms after its MLPs"
+            )
         return np.asarray(
-            self.model[1]["layers"][str(self.layer - 1)]["mlp"]["down"]["kernel"], np.float32
+            params["layers"][str(self.layer - 1)]["mlp"]["down"]["kernel"], np.float32
         )
 
     def __call__(self, texts: Sequence[str], inputs: bool = False) -> TextStates:

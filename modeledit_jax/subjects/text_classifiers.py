@@ -4,9 +4,7 @@ They give one logit, positive for toxic. Tokens are padded with `PAD`, which has
 comment scores the same whatever the padding, and a comment without words gets a finite score.
 """
 
-import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import flax.linen as nn
@@ -16,6 +14,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Int
 
 from modeledit_jax.data.comments.comments import PAD
+from modeledit_jax.subjects.fixed_array import FixedArray
 from modeledit_jax.subjects.image_classifiers import dense_layers
 from modeledit_jax.subjects.training import TrainingConfig
 from modeledit_jax.types import Array
@@ -30,23 +29,6 @@ LEARNED: dict[str, Any] = {"epochs": 5, "batch_size": 64}
 """What changes where a network has to learn its word vectors from a few thousand comments."""
 
 
-@dataclass(frozen=True, eq=False)
-class WordVectors:
-    """Pretrained vectors of a vocabulary; equal by content, as a part of a module has to be."""
-
-    table: Float32[np.ndarray, "words features"]
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, WordVectors) and np.array_equal(self.table, other.table)
-
-    def __hash__(self) -> int:
-        return hash(self.table.tobytes())
-
-    def __repr__(self) -> str:  # part of the key of a cache on disk: content, not an address
-        digest = hashlib.sha256(self.table.tobytes()).hexdigest()
-        return f"WordVectors({self.table.shape}, {digest[:16]})"
-
-
 class BagOfEmbeddings(nn.Module):
     """Mean of the ``embedding`` of a comment's words, then ``fc1``, ``fc2``, …, ``head``.
 
@@ -56,7 +38,7 @@ class BagOfEmbeddings(nn.Module):
     vocab_size: int
     features: int = 64
     hidden: tuple[int, ...] = (128, 32)
-    vectors: WordVectors | None = None
+    vectors: FixedArray | None = None
 
     @nn.compact
     def __call__(self, tokens: Int[Array, "n length"]) -> Float[Array, "n 1"]:
@@ -78,7 +60,7 @@ class TextCNN(nn.Module):
     channels: int = 64
     width: int = 5
     hidden: tuple[int, ...] = (128, 32)
-    vectors: WordVectors | None = None
+    vectors: FixedArray | None = None
 
     @nn.compact
     def __call__(self, tokens: Int[Array, "n length"]) -> Float[Array, "n 1"]:
@@ -94,14 +76,14 @@ class TextCNN(nn.Module):
         return dense_layers(pooled, self.hidden, 1)
 
 
-def _embed(vocab_size: int, features: int, vectors: WordVectors | None, tokens: Array) -> Array:
+def _embed(vocab_size: int, features: int, vectors: FixedArray | None, tokens: Array) -> Array:
     """Vectors ``[n, length, features]`` of a table ``embedding``; zeros at the padded places."""
     # A small start: training decides what a rare word does, not the draw of its vector, and a word
     # that never occurs does next to nothing.
     start = nn.initializers.normal(0.05)
     if vectors is not None:
-        features = vectors.table.shape[1]
-        start = nn.initializers.constant(jnp.asarray(vectors.table))
+        features = vectors.values.shape[1]
+        start = nn.initializers.constant(jnp.asarray(vectors.values))
     table = nn.Embed(vocab_size, features, embedding_init=start, name="embedding")
     words = table(tokens) if vectors is None else jax.lax.stop_gradient(table(tokens))
     return words * (tokens != PAD)[..., None]
@@ -129,5 +111,5 @@ def make_text_classifier(
         raise ValueError(
             f"{len(vectors)} word vectors for {vocab_size} token ids: give one vector for each"
         )
-    table = None if vectors is None else WordVectors(vectors)
+    table = None if vectors is None else FixedArray(vectors)
     return _CLASSIFIERS[name](vocab_size, vectors=table)

@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 
 from modeledit_jax.data.arrays import check_examples
 from modeledit_jax.mesh import Spread
+from modeledit_jax.subjects.state_classifier import MODEL
 from modeledit_jax.subjects.subject import Subject, flax_apply
 from modeledit_jax.types import Array, Examples, Key, Params
 
@@ -27,8 +28,8 @@ class TrainingConfig:
       epochs: passes over the examples; a last incomplete batch of an epoch is left out.
       batch_size: examples of one gradient step.
       learning_rate: peak step size.
-      weight_decay: decoupled, on every parameter but embedding tables: most words are in few
-        batches, decay would be in all.
+      weight_decay: decoupled, on every parameter but embedding tables (most words are in few
+        batches, decay would be in all) and what belongs to a language model (`state_classifier`).
       balanced: weigh the examples so that each class weighs the same in the loss.
     """
 
@@ -117,9 +118,12 @@ def class_weights(
 
 def _decayed(params: Params) -> Params:
     """Which leaves decay."""
-    return jax.tree_util.tree_map_with_path(
-        lambda path, _: not jax.tree_util.keystr(path).endswith("['embedding']"), params
-    )
+
+    def decays(path: tuple[Any, ...], _: Array) -> bool:
+        name = jax.tree_util.keystr(path)
+        return not (name.endswith("['embedding']") or name.startswith(f"['{MODEL}']"))
+
+    return jax.tree_util.tree_map_with_path(decays, params)
 
 
 @partial(jax.jit, static_argnames=("module", "config", "at_once", "spread"))

@@ -27,6 +27,9 @@ ROWS = [
     | {"methods": " ".join(preset_names("bias_real")), "seeds": "2", "budget": "80", "layer": "1",
        "reward": "fidelity",
        "folds": "0 2"},
+    HIDDEN
+    | {"methods": " ".join({*preset_names("bias_real")} - {"leace"}), "seeds": "2",
+       "budget": "80", "layer": "2", "folds": "1", "site": "language_model/down/kernel"},
     HIDDEN | {"subject": "hidden", "pooling": "last", "layer": "0", "reward": "fairness",
               "tokens": "8", "folds": "1"},
     {"dataset": "wikipedia_toxicity", "subject": "boe", "balanced": FLAG, "pairing": "3",
@@ -67,3 +70,17 @@ def test_it_runs_to_the_report(row, tmp_path, monkeypatch):
     run = run_row(command, SMALL | row, tmp_path, tmp_path / "cache")
     found = {entry.method for entry in read_summary(run).rows}
     assert found >= {*(SMALL | row)["methods"].split(), "original", "tfidf"}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--dataset", "jigsaw", "--layer", "0"],
+        ["--dataset", "jigsaw", "--subject", "boe"],
+        [],
+    ],
+)
+def test_a_site_in_a_language_model_that_is_not_there_is_refused(options, capsys):
+    with pytest.raises(SystemExit):
+        command(["--site", "language_model/down/kernel", *options])
+    assert "--subject hidden, --layer 1 or more" in capsys.readouterr().err

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 
 from modeledit_jax.data.comments.comments import PAD, UNKNOWN, CommentData, Comments
 from modeledit_jax.data.comments.text import Vocabulary
@@ -49,6 +49,30 @@ def with_features(data: CommentData, features: Float[np.ndarray, "texts f"]) -> 
     """
     mean, scale = scaling(data, features)
     return replace(_seen(data, ((features - mean) * scale).astype(np.float32)), vocabulary=())
+
+
+def with_layer(
+    data: CommentData,
+    states: Float[np.ndarray, "texts f"],
+    inputs: Float[np.ndarray, "texts d"],
+    kernel: Float[np.ndarray, "d f"],
+) -> tuple[CommentData, Float32[np.ndarray, " f"]]:
+    """The data set as ``[r, a]`` (`subjects.state_classifier`), and the scale of the states.
+
+    Args:
+      data: as `with_features`.
+      states: of `texts_of`, with what the layer has added, ``a W``.
+      inputs: ``a``.
+      kernel: ``W``.
+
+    Returns:
+      Features ``[N, F + D]`` float32: the states without ``a W``, so shifted and scaled that the
+      states are standardized as by `with_features`, and ``a``.
+    """
+    mean, scale = scaling(data, states)
+    below = (states.astype(np.float64) - inputs.astype(np.float64) @ kernel - mean) * scale
+    table = np.concatenate([below.astype(np.float32), inputs.astype(np.float32)], axis=1)
+    return replace(_seen(data, table), vocabulary=()), scale.astype(np.float32)
 
 
 def scaling(
