@@ -29,7 +29,10 @@ TASKS, TASKS_IN_TURN = 16, 8
 ORDERS = 6
 """Training episodes for every network, in which one request follows another."""
 Part = Literal["zero-shot", "adaptation", "sequence", "cost"]
-SHAPE = "kind-widths, e.g. mlp-128x32, cnn-128x32 or resnet-128x32; then, if you like, -gelu or -tanh, and -20ep"
+SHAPE = (
+    "kind-widths, e.g. mlp-128x32, cnn-128x32 or resnet-128x32; then, if you like, -gelu or -tanh, "
+    "and -20ep"
+)
 
 
 @dataclass(frozen=True)
@@ -111,7 +114,7 @@ class Config(MemoryOptions, MeshOptions):
 
 @dataclass(frozen=True)
 class Shape:
-    """A kind of network: ``"mlp"``, ``"cnn"`` or ``"resnet"``, and how it is trained (None: by its recipe)."""
+    """A kind of network, ``"mlp"``, ``"cnn"`` or ``"resnet"``; its epochs (None: by its recipe)."""
 
     kind: str
     hidden: tuple[int, ...]

@@ -78,7 +78,7 @@ def test_every_value_is_in_a_row():
 @pytest.mark.parametrize(
     "row",
     [*(SMALL | row for row in ROWS), RANDOM],
-    ids=lambda row: "-".join(row.values()).replace(" ", "-"),
+    ids=lambda row: row.get("scenario", "classes"),
 )
 def test_it_runs_to_the_report(row, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

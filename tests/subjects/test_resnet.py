@@ -163,6 +163,6 @@ def test_digits_are_learned_and_a_class_of_weight_zero_is_never_predicted(name):
     y = splits.test.y
     for index, kept in ((0, y >= 0), (1, y != 7)):
         one = jax.tree.map(lambda leaf, i=index: leaf[i], params)
-        predicted = np.asarray(module.apply({"params": one}, splits.test.x)).argmax(-1)
+        predicted = np.asarray(module.apply({"params": one}, jnp.asarray(splits.test.x))).argmax(-1)
         assert (predicted == y)[kept].mean() > 0.96
         assert index == 0 or not np.any(predicted == 7)
