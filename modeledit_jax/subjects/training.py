@@ -105,7 +105,8 @@ def train_classifier(
 
     keys = jax.random.split(order_key, config.epochs)
     (params, _), _ = jax.lax.scan(epoch, (params, optimizer.init(params)), keys)
-    return evaluation_mode(forward, params, examples.x, presence, batches(keys[-1]))
+    rows = batches(jax.random.fold_in(order_key, config.epochs))
+    return evaluation_mode(forward, params, examples.x, presence, rows)
 
 
 def class_weights(
