@@ -18,7 +18,7 @@ ROWS = [
     {"dataset": "mnist", "parts": "adaptation", "worlds": "mask", "seeds": "2"},
     {"dataset": "fashion_mnist", "parts": "zero-shot sequence cost", "other_data": "digits",
      "networks": "cnn-16x8-tanh-1ep", "pairs": "2"},
-    {"dataset": "cifar10", "parts": "zero-shot", "networks": "resnet-16x8-1ep"},
+    {"dataset": "cifar10", "parts": "adaptation", "networks": "resnet-16x8-1ep"},
     {"held_out": "all", "parts": "cost", "networks": "mlp-16x8-gelu-1ep", "pairs": "45"},
     {"mesh": "tasks=4,population=2", "parts": "adaptation sequence", "training_networks": "2"},
     {"mesh": "tasks=8", "parts": "zero-shot adaptation sequence cost", "training_networks": "2",
