@@ -35,7 +35,7 @@ from modeledit_jax.run.edit_facts import edit_facts
 from modeledit_jax.run.edit_many import edit_many
 from modeledit_jax.run.named_models import load_language_model
 from modeledit_jax.run.programs import keep_compiled_programs
-from modeledit_jax.subjects.image_classifiers import CNN, MLP
+from modeledit_jax.subjects.image_classifiers import CNN, MLP, ResNet
 from modeledit_jax.subjects.subject import Subject, flax_apply
 from modeledit_jax.subjects.training import train_subject
 from modeledit_jax.tasks.debiasing import mitigate_bias
@@ -63,6 +63,7 @@ __all__ = [
     "PerRow",
     "PerWeight",
     "RandomSearch",
+    "ResNet",
     "ShiftWorld",
     "StreamEditor",
     "StreamWorld",

@@ -22,14 +22,17 @@ from experiments.common.options import (
     open_mesh,
 )
 
-Data = Literal["digits", "mnist", "fashion_mnist"]
+Data = Literal["digits", "mnist", "fashion_mnist", "cifar10"]
 CLASSES = 10  # of all these data
 TASKS, TASKS_IN_TURN = 16, 8
 """Tasks of one update of a policy, if there are so many: single requests, and requests in turn."""
 ORDERS = 6
 """Training episodes for every network, in which one request follows another."""
 Part = Literal["zero-shot", "adaptation", "sequence", "cost"]
-SHAPE = "kind-widths, e.g. mlp-128x32 or cnn-128x32; then, if you like, -gelu or -tanh, and -20ep"
+SHAPE = (
+    "kind-widths, e.g. mlp-128x32, cnn-128x32 or resnet-128x32; then, if you like, -gelu or -tanh, "
+    "and -20ep"
+)
 
 
 @dataclass(frozen=True)
@@ -111,7 +114,7 @@ class Config(MemoryOptions, MeshOptions):
 
 @dataclass(frozen=True)
 class Shape:
-    """A kind of network: ``"mlp"`` or ``"cnn"``, and how it is trained (None: by its recipe)."""
+    """A kind of network, ``"mlp"``, ``"cnn"`` or ``"resnet"``; its epochs (None: by its recipe)."""
 
     kind: str
     hidden: tuple[int, ...]
@@ -139,7 +142,9 @@ def read_shape(text: str) -> Shape:
       ValueError: it is no such text, or there are fewer than two widths.
     """
     found = re.fullmatch(
-        r"(mlp|cnn)-([1-9]\d*(?:x[1-9]\d*)+)(?:-(gelu|tanh))?(?:-([1-9]\d*)ep)?", text, re.ASCII
+        r"(mlp|cnn|resnet)-([1-9]\d*(?:x[1-9]\d*)+)(?:-(gelu|tanh))?(?:-([1-9]\d*)ep)?",
+        text,
+        re.ASCII,
     )
     if found is None:
         raise ValueError(f"the shape {text!r} is not understood: give {SHAPE}; two widths or more")

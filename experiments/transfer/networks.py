@@ -16,7 +16,7 @@ from experiments.transfer.config import CLASSES, Config, Shape, read_classes, re
 from modeledit_jax.data.folders import default_cache_dir
 from modeledit_jax.data.images.datasets import ImageData, load_images
 from modeledit_jax.data.images.splits import Splits, split_images
-from modeledit_jax.subjects.image_classifiers import CNN, MLP
+from modeledit_jax.subjects.image_classifiers import CNN, MLP, ResNet
 from modeledit_jax.subjects.subject import Subject
 from modeledit_jax.subjects.training import image_recipe
 from modeledit_jax.tasks.task import Task
@@ -107,7 +107,7 @@ def _data(name: str, config: Config) -> tuple[ImageData, Splits]:
 
 def make_module(shape: Shape, num_classes: int) -> nn.Module:
     """The network of a shape; its layers are ``fc1``, ``fc2``, …, ``head``."""
-    kind = {"mlp": MLP, "cnn": CNN}[shape.kind]
+    kind = {"mlp": MLP, "cnn": CNN, "resnet": ResNet}[shape.kind]
     return kind(num_classes=num_classes, hidden=shape.hidden, activation=shape.activation)
 
 

@@ -29,12 +29,12 @@ class ForgetOptions(SubjectOptions):
 
     default_class: ClassVar[str] = "7"  # of `forget_class`
 
-    dataset: Literal["digits", "mnist", "fashion_mnist", "npz"] = "digits"
+    dataset: Literal["digits", "mnist", "fashion_mnist", "cifar10", "npz"] = "digits"
     """Data set; digits is embedded, the others are downloaded or read from MODELEDIT_DATA_DIR."""
     npz_path: Path | None = None
     """With --dataset npz: your arrays x, y and optionally x_test, y_test."""
-    subject: Literal["mlp", "cnn"] = "mlp"
-    """Network to edit: … → 128 → 32 → classes."""
+    subject: Literal["mlp", "cnn", "resnet", "resnet-batchnorm"] = "mlp"
+    """Network to edit: … → 128 → 32 → classes. A resnet has group normalization."""
     forget_class: str | None = None
     """A class; several joined by commas, forgotten together; or 'all': every class in turn.
     Default, without --forget-samples: 7."""

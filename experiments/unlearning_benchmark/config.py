@@ -32,7 +32,7 @@ class BenchmarkConfig(EditorOptions):
         "methods",  # each is kept apart
     )
 
-    dataset: Literal["digits", "mnist", "fashion_mnist", "npz"] = "mnist"
+    dataset: Literal["digits", "mnist", "fashion_mnist", "cifar10", "npz"] = "mnist"
     """Data set; digits is embedded, the others are downloaded or read from MODELEDIT_DATA_DIR."""
     forget_class: str | None = None
     """As in the experiment; default, without --forget-samples: all."""

@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 
 from modeledit_jax.data.arrays import check_examples
 from modeledit_jax.mesh import Spread
+from modeledit_jax.subjects.batch_norm import evaluation_mode, training_mode
 from modeledit_jax.subjects.state_classifier import MODEL
 from modeledit_jax.subjects.subject import Subject, flax_apply
 from modeledit_jax.types import Array, Examples, Key, Params
@@ -58,7 +59,9 @@ def train_classifier(
     """Minimizes the weighted cross-entropy from a random start.
 
     Args:
-      module: maps ``x [B, ...]`` to logits ``[B, C]``, or to one logit ``[B, 1]``.
+      module: maps ``x [B, ...]`` to logits ``[B, C]``, or to one logit ``[B, 1]``. One that is
+        batch-normalized (`modeledit_jax.subjects.batch_norm`) is trained with statistics of
+        batches, of the examples whose weight is not 0, and returned in evaluation mode.
       examples: ``x [N, ...]``, ``y [N]`` int; 0 or 1 if there is one logit.
       config: static.
       key: seeds the initial weights and the order of the examples.
@@ -78,9 +81,11 @@ def train_classifier(
         weights = weights * class_weights(examples.y, weights, max(outputs.shape[-1], 2))
     schedule = optax.cosine_decay_schedule(config.learning_rate, config.epochs * steps_per_epoch)
     optimizer = optax.adamw(schedule, weight_decay=config.weight_decay, mask=_decayed)
+    forward = training_mode(module)
+    presence = (weights > 0).astype(jnp.float32)
 
     def loss(params: Params, index: Array) -> Array:
-        logits: Any = module.apply({"params": params}, examples.x[index])
+        logits, _ = forward(params, examples.x[index], presence[index])
         losses = cross_entropy(logits, examples.y[index])
         total = weights[index].sum()
         # A batch that happens to hold no example of weight must not divide by zero.
@@ -92,13 +97,17 @@ def train_classifier(
         updates, optimizer_state = optimizer.update(gradient, optimizer_state, params)
         return (optax.apply_updates(params, updates), optimizer_state), None
 
-    def epoch(carry: Any, key: Key) -> tuple[Any, None]:
+    def batches(key: Key) -> Array:
         order = jax.random.permutation(key, len(examples))[: steps_per_epoch * batch_size]
-        return jax.lax.scan(step, carry, order.reshape(steps_per_epoch, batch_size))
+        return order.reshape(steps_per_epoch, batch_size)
+
+    def epoch(carry: Any, key: Key) -> tuple[Any, None]:
+        return jax.lax.scan(step, carry, batches(key))
 
     keys = jax.random.split(order_key, config.epochs)
     (params, _), _ = jax.lax.scan(epoch, (params, optimizer.init(params)), keys)
-    return params
+    rows = batches(jax.random.fold_in(order_key, config.epochs))
+    return evaluation_mode(forward, params, examples.x, presence, rows)
 
 
 def class_weights(
@@ -260,6 +269,7 @@ SMALL = TrainingConfig(epochs=60, batch_size=64)
 LARGE = {
     "MLP": TrainingConfig(epochs=5, batch_size=128),
     "CNN": TrainingConfig(epochs=3, batch_size=128, learning_rate=3e-3),
+    "ResNet": TrainingConfig(epochs=3, batch_size=128, learning_rate=3e-3),
 }
 
 

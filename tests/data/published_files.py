@@ -2,9 +2,12 @@
 
 import gzip
 import hashlib
+import io
 import re
 import struct
+import tarfile
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +16,7 @@ from tensorflow_datasets.core.download.checksums import UrlInfo
 from modeledit_jax.data.comments import builders as comment_builders
 from modeledit_jax.data.comments.terms import CIVIL_TERMS
 from modeledit_jax.data.images import builders as image_builders
+from modeledit_jax.data.images import cifar
 from tests.data.comment_files import comment_rows, csv_text, jigsaw
 
 NOWHERE = "http://127.0.0.1:9/"  # nothing listens on the port named "discard"
@@ -31,7 +35,10 @@ def publish(monkeypatch, builder, paths, url=NOWHERE):
 
 
 def write_images(monkeypatch, folder: Path, name: str, train: int = 400, test: int = 100) -> None:
-    """Four gzip-compressed IDX files of noise, labels in turn."""
+    """The files of a data set, of noise, labels in turn."""
+    if name == "cifar10":
+        _write_noise_cifar(monkeypatch, folder, train, test)
+        return
     rng = np.random.default_rng(0)
     paths = []
     (folder / name).mkdir(parents=True)
@@ -47,6 +54,33 @@ def write_images(monkeypatch, folder: Path, name: str, train: int = 400, test: i
             path.write_bytes(gzip.compress(header + array.tobytes(), mtime=0))
             paths.append(path)
     publish(monkeypatch, image_builders.BUILDERS[name], paths)
+
+
+def _write_noise_cifar(monkeypatch, folder: Path, train: int, test: int) -> None:
+    rng = np.random.default_rng(0)
+    members, first = {}, 0
+    names = cifar.FILES["train"]
+    sizes = [len(part) for part in np.array_split(np.arange(train), len(names))]
+    for name, count in zip((*names, *cifar.FILES["test"]), (*sizes, test), strict=True):
+        records = rng.integers(0, 256, (count, 3073), np.uint8)
+        records[:, 0] = (first + np.arange(count)) % 10
+        members[name] = records.tobytes()
+        first += count
+    path = folder / "cifar10" / "cifar-10-binary.tar.gz"
+    path.parent.mkdir(parents=True)
+    write_cifar(path, members)
+    publish(monkeypatch, cifar.BinaryCifar10, [path], NOWHERE + path.name)
+
+
+def write_cifar(path: Path, members: Mapping[str, bytes | None]) -> None:
+    """A gzip-compressed tar archive of files; None: a folder of that name."""
+    with tarfile.open(path, "w:gz") as archive:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            if content is None:
+                info.type = tarfile.DIRTYPE
+            info.size = len(content or b"")
+            archive.addfile(info, io.BytesIO(content or b""))
 
 
 def write_comments(monkeypatch, folder: Path, name: str, number: int = 480) -> None:

@@ -20,7 +20,8 @@ ROWS = [
         "reward": "unseen",
     },
     {"dataset": "npz", "npz_path": "own.npz", "parametrization": "per-column"},
-    {"forget_class": "all", "reward": "accuracy", "worlds": "mask"},
+    {"dataset": "cifar10", "subject": "resnet"},
+    {"forget_class": "all", "reward": "accuracy", "subject": "resnet-batchnorm", "worlds": "mask"},
 ]
 
 
@@ -37,7 +38,7 @@ def test_it_runs_to_the_report(row, tmp_path, monkeypatch):
     monkeypatch.setattr(ablation, "VARIANTS", {name: ablation.VARIANTS[name] for name in names})
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MODELEDIT_DATA_DIR", str(tmp_path / "data"))
-    for name in ("mnist", "fashion_mnist"):
+    for name in ("mnist", "fashion_mnist", "cifar10"):
         write_images(monkeypatch, tmp_path / "data", name)
     np.savez("own.npz", x=np.random.default_rng(0).random((200, 30)), y=np.arange(200) % 4)
     run = run_row(command, SMALL | row, tmp_path, tmp_path / "cache")

@@ -22,7 +22,7 @@ from modeledit_jax.editors.editor import Cost
 from modeledit_jax.editors.policy.learned import load_editor
 from modeledit_jax.report.summary import read_summary
 from modeledit_jax.report.table import Row, group_by, select
-from modeledit_jax.subjects.image_classifiers import CNN, MLP
+from modeledit_jax.subjects.image_classifiers import CNN, MLP, ResNet
 
 
 def test_shapes_are_read():
@@ -75,6 +75,7 @@ def test_shapes_say_what_is_built_and_how_it_is_trained():
     plain, other = networks.family("mlp-16x8"), networks.family("cnn-16x8-tanh-2ep")
     assert plain.recipe.module == MLP(10, (16, 8)) and plain.recipe.training.epochs == 60
     assert other.recipe.module == CNN(10, hidden=(16, 8), activation="tanh")
+    assert networks.family("resnet-16x8").recipe.module == ResNet(10, hidden=(16, 8))
     assert other.recipe.training == replace(plain.recipe.training, epochs=2)
 
 

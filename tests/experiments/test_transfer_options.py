@@ -14,10 +14,11 @@ SMALL = {
     "other_networks": "mlp-8x4-1ep", "worlds": "shift",
 }  # fmt: skip
 ROWS = [
-    {"dataset": "digits", "parts": "zero-shot", "other_data": "mnist fashion_mnist"},
+    {"dataset": "digits", "parts": "zero-shot", "other_data": "mnist fashion_mnist cifar10"},
     {"dataset": "mnist", "parts": "adaptation", "worlds": "mask", "seeds": "2"},
     {"dataset": "fashion_mnist", "parts": "zero-shot sequence cost", "other_data": "digits",
      "networks": "cnn-16x8-tanh-1ep", "pairs": "2"},
+    {"dataset": "cifar10", "parts": "adaptation", "networks": "resnet-16x8-1ep"},
     {"held_out": "all", "parts": "cost", "networks": "mlp-16x8-gelu-1ep", "pairs": "45"},
     {"mesh": "tasks=4,population=2", "parts": "adaptation sequence", "training_networks": "2"},
     {"mesh": "tasks=8", "parts": "zero-shot adaptation sequence cost", "training_networks": "2",
@@ -36,7 +37,7 @@ def test_every_value_is_in_a_row():
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: "-".join(row.values()))
 def test_it_runs_to_the_report(row, tmp_path, monkeypatch):
     monkeypatch.setenv("MODELEDIT_DATA_DIR", str(tmp_path / "data"))
-    for name in ("mnist", "fashion_mnist"):
+    for name in ("mnist", "fashion_mnist", "cifar10"):
         write_images(monkeypatch, tmp_path / "data", name)
     run = run_row(command, SMALL | row, tmp_path, tmp_path / "cache")
     rows = read_summary(run).rows

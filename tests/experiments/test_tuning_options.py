@@ -37,7 +37,8 @@ FORGET = [
      "precision": "tf32", "reward": "unseen"},
     {"dataset": "npz", "npz_path": "own.npz", "parametrization": "per-column",
      "observation": "weights", "methods": "ppo-shift", "precision": "bfloat16"},
-    {"forget_class": "all", "reward": "accuracy"},
+    {"forget_class": "all", "reward": "accuracy", "subject": "resnet"},
+    {"dataset": "cifar10", "subject": "resnet-batchnorm", "forget_class": "3"},
     {"methods": " ".join(OTHERS), "forget_class": "7", "budget": "160"},
 ]  # fmt: skip
 MITIGATE = [
@@ -101,7 +102,7 @@ def test_unlearning(row, tmp_path, monkeypatch):
     monkeypatch.setattr(unlearning, "GRIDS", cut)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MODELEDIT_DATA_DIR", str(tmp_path / "data"))
-    for name in ("mnist", "fashion_mnist"):
+    for name in ("mnist", "fashion_mnist", "cifar10"):
         write_images(monkeypatch, tmp_path / "data", name)
     np.savez("own.npz", x=np.random.default_rng(0).random((200, 30)), y=np.arange(200) % 4)
     tuned(tune_unlearning, SMALL | row, tmp_path)

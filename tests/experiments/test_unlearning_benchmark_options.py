@@ -47,6 +47,8 @@ ROWS = [
         "scenario": "confusion",
         "forget_class": "1,2",
     },
+    {"dataset": "cifar10", "subject": "resnet", "methods": "ppo-shift scrub"},
+    {"subject": "resnet-batchnorm", "methods": "ppo-mask eu"},
     {
         "methods": "ft ssd cf-1",
         "scope": "network",
@@ -74,12 +76,14 @@ def test_every_value_is_in_a_row():
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
-    "row", [*(SMALL | row for row in ROWS), RANDOM], ids=lambda row: row.get("scenario", "classes")
+    "row",
+    [*(SMALL | row for row in ROWS), RANDOM],
+    ids=lambda row: row.get("scenario", "classes"),
 )
 def test_it_runs_to_the_report(row, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MODELEDIT_DATA_DIR", str(tmp_path / "data"))
-    for name in ("mnist", "fashion_mnist"):
+    for name in ("mnist", "fashion_mnist", "cifar10"):
         write_images(monkeypatch, tmp_path / "data", name)
     rng = np.random.default_rng(0)
     np.savez("own.npz", x=rng.random((300, 6, 5)).astype(np.float32), y=np.arange(300) % 4)

@@ -14,7 +14,7 @@ from tests.data.published_files import write_images
 from tests.experiments.option_rows import FLAG, run_row, untried
 
 SMALL = {"seeds": "1", "epochs": "1", "retrains": "1", "budget": "20", "methods": "ppo-shift"}
-IMAGES = ("mnist", "fashion_mnist")
+IMAGES = ("mnist", "fashion_mnist", "cifar10")
 ALL = " ".join(preset_names("unlearning"))
 ROWS = [
     {"methods": ALL, "forget_class": "7", "retrains": "2", "budget": "160"},
@@ -38,6 +38,13 @@ ROWS = [
         "tensorboard": FLAG,
         "precision": "bfloat16",
     },
+    {
+        "dataset": "cifar10",
+        "subject": "resnet",
+        "methods": "ppo-mask ridge",
+        "site": "stage3_block1/conv2/kernel",
+    },
+    {"subject": "resnet-batchnorm", "methods": "ft ssd fisher ppo-shift", "scope": "network"},
     {"forget_class": "all", "methods": "ridge original logit-mask", "edit_size_penalty": "0.1"},
     {
         "prototype_penalty": "1",

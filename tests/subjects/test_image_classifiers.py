@@ -6,7 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modeledit_jax.edits.site import leaf_paths
-from modeledit_jax.subjects.image_classifiers import CNN, MLP, make_classifier, unfold
+from modeledit_jax.subjects.image_classifiers import (
+    CNN,
+    MLP,
+    ResNet,
+    make_classifier,
+    unfold,
+)
 
 
 def _dense(params, x):
@@ -143,12 +149,23 @@ def test_layer_names():
     )
 
 
-@pytest.mark.parametrize(("name", "kind"), [("mlp", MLP), ("cnn", CNN)])
-def test_make_classifier(name, kind):
+@pytest.mark.parametrize(
+    ("name", "norm", "kind"),
+    [
+        ("mlp", None, MLP),
+        ("cnn", None, CNN),
+        ("resnet", "group", ResNet),
+        ("resnet-batchnorm", "batch", ResNet),
+    ],
+)
+def test_make_classifier(name, norm, kind):
     module = make_classifier(name, 7)
     assert isinstance(module, kind) and module.num_classes == 7
+    assert getattr(module, "norm", None) == norm
 
 
 def test_unknown_classifier_names_the_known_ones():
-    with pytest.raises(ValueError, match="unknown subject 'vit'; choose one of mlp, cnn"):
+    with pytest.raises(
+        ValueError, match="unknown subject 'vit'; choose one of mlp, cnn, resnet, resnet-batchnorm"
+    ):
         make_classifier("vit", 10)

@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST as TFDS builders that need no TensorFlow.
+"""Published images as TFDS builders that need no TensorFlow: MNIST, Fashion-MNIST and CIFAR-10.
 
 The builders that come with `tensorflow_datasets` decode and write through TensorFlow. These write
 NumPy arrays as ArrayRecord, under names of their own. Importing this module takes seconds, for it
@@ -18,14 +18,15 @@ import numpy as np
 import tensorflow_datasets as tfds
 from jaxtyping import UInt8
 
-from modeledit_jax.data.published import PublishedBuilder, prepare
+from modeledit_jax.data.images.blocks import ImageBlocks, blocks
+from modeledit_jax.data.images.cifar import BinaryCifar10
+from modeledit_jax.data.published import prepare
 
 _FILES = {
     "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
     "test": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
 }
 _UBYTE = 0x08  # the IDX type code of unsigned bytes
-_BLOCK = 1_000  # images of a record: one for each image takes TFDS twenty seconds
 
 
 def read_idx(path: Path) -> UInt8[np.ndarray, "..."]:
@@ -58,32 +59,16 @@ def read_idx(path: Path) -> UInt8[np.ndarray, "..."]:
     return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
 
 
-class _IdxImages(PublishedBuilder):
-    """28×28 gray images with labels 0…9, published as four IDX files under `URL`.
-
-    An example is a block of consecutive images.
-    """
+class _IdxImages(ImageBlocks):
+    """28×28 gray images with labels 0…9, published as four IDX files under `URL`."""
 
     VERSION = tfds.core.Version("2.0.0")  # 1.0.0: an example was an image
+    SHAPE = (28, 28, 1)
 
     @classmethod
     def urls(cls) -> list[str]:
         """Addresses of the four files."""
         return [cls.URL + file for pair in _FILES.values() for file in pair]
-
-    def _info(self) -> tfds.core.DatasetInfo:
-        return self.dataset_info_from_configs(
-            features=tfds.features.FeaturesDict(
-                {
-                    "images": tfds.features.Tensor(
-                        shape=(None, 28, 28, 1), dtype=np.uint8, encoding="bytes"
-                    ),
-                    "labels": tfds.features.Tensor(shape=(None,), dtype=np.uint8, encoding="bytes"),
-                }
-            ),
-            homepage=self.HOMEPAGE,
-            disable_shuffling=True,  # images keep the order of the original file
-        )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
         paths = dl_manager.download(
@@ -99,9 +84,7 @@ class _IdxImages(PublishedBuilder):
             raise ValueError(
                 f"{image_path} has {len(images)} images, {label_path} {len(labels)} labels"
             )
-        for begin in range(0, len(images), _BLOCK):
-            rows = slice(begin, begin + _BLOCK)
-            yield begin, {"images": images[rows, :, :, None], "labels": labels[rows]}
+        yield from blocks(images[..., None], labels)
 
 
 class IdxMnist(_IdxImages):
@@ -118,9 +101,10 @@ class IdxFashionMnist(_IdxImages):
     HOMEPAGE = "https://github.com/zalandoresearch/fashion-mnist"
 
 
-BUILDERS: dict[str, type[_IdxImages]] = {
+BUILDERS: dict[str, type[ImageBlocks]] = {
     "mnist": IdxMnist,
     "fashion_mnist": IdxFashionMnist,
+    "cifar10": BinaryCifar10,
 }
 """Builder classes by the data set names of `modeledit_jax.data.images.datasets.load_images`."""
 
@@ -137,8 +121,8 @@ def read_arrays(
       cache_dir: where TFDS keeps downloads and the prepared records.
 
     Returns:
-      ``x`` [N, 28, 28, 1], ``y`` [N], ``x_test`` [M, 28, 28, 1], ``y_test`` [M], all uint8, in the
-      order of the original files.
+      ``x`` [N, height, width, channels], ``y`` [N], ``x_test`` [M, height, width, channels],
+      ``y_test`` [M], all uint8, in the order of the original files.
 
     Raises:
       ValueError: a file does not have the published checksum or content.

@@ -20,7 +20,7 @@ from modeledit_jax.types import Examples
 
 _ARRAYS = ("x", "y", "x_test", "y_test")
 
-IMAGE_DATASETS = ("digits", "mnist", "fashion_mnist", "npz")
+IMAGE_DATASETS = ("digits", "mnist", "fashion_mnist", "cifar10", "npz")
 """Names that `load_images` knows."""
 
 
@@ -71,7 +71,8 @@ def load_images(
 
     Args:
       name: ``"digits"`` (1,797 8×8 digits that scikit-learn carries, no download), ``"mnist"``,
-        ``"fashion_mnist"`` (28×28, both with a test set), or ``"npz"``, the user's own arrays:
+        ``"fashion_mnist"`` (28×28), ``"cifar10"`` (32×32 in color; the three have a test set), or
+        ``"npz"``, the user's own arrays:
         ``x`` [N, height, width], [N, height, width, channels] or [N, features] (kept as images of
         height 1), uint8 in 0…255 or floating in 0…1,
         channels last; ``y`` [N] integers 0…C−1 with every class
@@ -236,7 +237,9 @@ ROUNDING = 1e-5
 def _brightness(raw: np.ndarray, label: str) -> Float32[np.ndarray, "..."]:
     """The values as floats in 0…1."""
     if raw.dtype == np.uint8:
-        return raw.astype(np.float32) / np.float32(255)
+        x = raw.astype(np.float32)
+        x /= np.float32(255)  # in place: a second array would take CIFAR-10 600 MB
+        return x
     if not np.issubdtype(raw.dtype, np.floating):
         raise ValueError(
             f"{label} has dtype {raw.dtype}; it must be uint8 or floating: convert it, e.g. with "

@@ -38,11 +38,14 @@ def sum_over_examples(
     chunk = min(chunk, len(weight))
     count = -(-len(weight) // chunk)
 
-    def chunks(values: Array) -> Array:
+    def chunks(values: Array, mode: str) -> Array:
         padding = [(0, count * chunk - len(values))] + [(0, 0)] * (values.ndim - 1)
-        return jnp.pad(values, padding).reshape(count, chunk, *values.shape[1:])
+        return jnp.pad(values, padding, mode).reshape(count, chunk, *values.shape[1:])
 
-    given = jax.tree.map(chunks, (arrays, weight))
+    # With the last example again: one of zeros has no variance, and the slope of normalizations
+    # there may be so large that even 0 times it is no number.
+    filled = partial(chunks, mode="edge")
+    given = jax.tree.map(filled, arrays), chunks(weight, mode="constant")
     shapes = jax.eval_shape(function, *jax.tree.map(lambda values: values[0], given))
     zero = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
 

@@ -32,6 +32,13 @@ def test_chunks_add_up_and_what_fills_them_counts_nothing(chunk):
     np.testing.assert_allclose(found["count"], weight.sum(), rtol=1e-6)
 
 
+def test_what_fills_a_chunk_is_an_example():
+    """At an example of zeros a function may be no number, and so is 0 times that."""
+    x = jnp.arange(1.0, 8.0)
+    found = sum_over_examples(lambda x, weight: (weight / x).sum(), x, jnp.ones(7), 4)
+    np.testing.assert_allclose(found, (1 / np.arange(1.0, 8.0)).sum(), rtol=1e-6)
+
+
 def _given():
     """Arguments of both functions, and the gradient of every example by hand."""
     subject, train = tiny.subject(), tiny.splits().train
