@@ -44,7 +44,7 @@ ROWS = [
         "methods": "ppo-mask ridge",
         "site": "stage3_block1/conv2/kernel",
     },
-    {"subject": "resnet-batchnorm", "methods": "ft ssd fisher ppo-shift", "scope": "network"},
+    {"subject": "resnet-batchnorm", "methods": "ssd fisher ppo-shift", "scope": "network"},
     {"forget_class": "all", "methods": "ridge original logit-mask", "edit_size_penalty": "0.1"},
     {
         "prototype_penalty": "1",
