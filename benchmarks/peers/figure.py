@@ -6,6 +6,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from modeledit_jax.report.style import DPI
 from modeledit_jax.run.files import atomic_write_bytes
@@ -53,9 +54,11 @@ def _bars(axes: Axes, rates: dict[str, dict[str, float]]) -> None:
     axes.barh([_NAMES[n] for n in shown], middle, xerr=(below, above), color=colors, capsize=3)
     if max(middle) > 5 * min(middle):
         axes.set_xscale("log")
-        axes.set_xlim(min(middle) / 3, 3 * max(middle))
+        axes.set_xlim(min(middle) / 3, 8 * max(middle))
     else:
-        axes.set_xlim(0, 1.3 * max(middle))
+        axes.set_xlim(0, 1.5 * max(middle))
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     for row, value in enumerate(middle):
         text = f"{value:,.0f}"
         axes.annotate(text, (value, row), (22, 0), textcoords="offset points", va="center")
