@@ -1,8 +1,8 @@
 """Random orders of many samples, without sorting them.
 
-`jax.random.permutation` sorts random numbers, which is a third of an update of PPO on 65,536
-samples on a CPU. A block cipher of as many bits as an index has is a permutation already, and costs
-a few operations for each index.
+`jax.random.permutation` sorts random numbers, which on a CPU takes PPO a good part of an update on
+many samples. A block cipher of as many bits as an index has is a permutation already, and costs a
+few operations for each index.
 """
 
 import jax
