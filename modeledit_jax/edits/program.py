@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Literal
 from jaxtyping import Float
 
+from modeledit_jax.edits.column_product import column_product
 from modeledit_jax.edits.parametrization import Factors
 from modeledit_jax.edits.precision import Precision, is_product, prepared
 from modeledit_jax.types import Array
@@ -192,7 +193,7 @@ class Program:
             axes = (((read.ndim - 1,), (0,)), ((), ()))
             return jax.lax.dot_general(read, kernel, axes, **options)
         columns = read.reshape(read.shape[-2:])
-        product = jax.lax.dot_general(kernel, columns, (((0,), (0,)), ((), ())), **options)
+        product = column_product(kernel, columns, **options)
         return product.reshape(*read.shape[:-2], *product.shape)
 
     def _call(

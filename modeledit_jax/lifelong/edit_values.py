@@ -26,6 +26,7 @@ from modeledit_jax.language.model import apply, embed
 from modeledit_jax.language.parameters import layer_parameters
 from modeledit_jax.language.past import captures, past_of
 from modeledit_jax.lifelong.model import EditableModel, Kernels
+from modeledit_jax.lifelong.parts_of_rows import by_parts
 from modeledit_jax.types import Array, Field, Params
 
 
@@ -164,7 +165,7 @@ def edit_values(
     below: tuple[int, Float[Array, "n r l width"]] | None = None,
     start: Callable[[ValueProblem], Float[Array, "n width"]] | None = None,
 ) -> EditValues:
-    """Optimizes δ of every fact of a batch.
+    """Optimizes δ of every fact of a batch, of `EditableModel.rows_at_once` facts at a time.
 
     Args:
       model: the network.
@@ -179,16 +180,23 @@ def edit_values(
       below: a layer up to ``layer``, static, and the residual stream before it, if that is known.
       start: gives the δ that the search begins with; None: zero.
     """
-    problem = ValueProblem.of(model, kernels, facts, layer, search, answer, window, below)
-    first = jnp.zeros_like(problem.prompts.reached)
-    if start is not None:
-        first = jnp.where(real[:, None], start(problem), first)
+    hidden = None if below is None else below[1]
 
-    def loss(delta: Array) -> tuple[Array, tuple[Array, Array]]:
-        each, said = problem.losses(delta)
-        return each.sum(), (each, said)  # a fact's loss depends on its own δ alone
+    def of_facts(part: tuple[ContextBatch, Array, Array | None]) -> EditValues:
+        facts, real, hidden = part
+        known = None if below is None or hidden is None else (below[0], hidden)
+        problem = ValueProblem.of(model, kernels, facts, layer, search, answer, window, known)
+        first = jnp.zeros_like(problem.prompts.reached)
+        if start is not None:
+            first = jnp.where(real[:, None], start(problem), first)
 
-    return _minimize(loss, first, real, problem.bound, search)
+        def loss(delta: Array) -> tuple[Array, tuple[Array, Array]]:
+            each, said = problem.losses(delta)
+            return each.sum(), (each, said)  # a fact's loss depends on its own δ alone
+
+        return _minimize(loss, first, real, problem.bound, search)
+
+    return by_parts(of_facts, (facts, real, hidden), model.rows_at_once)
 
 
 def _last_rows(scores: Float[Array, "rows p v"], count: int) -> Float[Array, "n v"]:

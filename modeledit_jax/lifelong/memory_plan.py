@@ -21,7 +21,7 @@ from modeledit_jax.evaluation.edit_scores import score_rows
 from modeledit_jax.evaluation.knowledge import exact_match, mean_log_probability
 from modeledit_jax.lifelong.model import EditableModel, Kernels
 from modeledit_jax.lifelong.parts_of_rows import part_size
-from modeledit_jax.lifelong.stream import StreamEditor
+from modeledit_jax.lifelong.stream import StreamEditor, StreamState, compiled_stream
 from modeledit_jax.memory import (
     default_budget,
     device_bytes,
@@ -213,18 +213,112 @@ def plan_facts(
     if train is None:
         return FactPlan(scoring)
     batch = train.real.shape[1]
+
+    def taken(facts: int | None) -> int:
+        return method.training_bytes(replace(model, rows_at_once=facts), train)
+
+    facts, needed = _facts_that_fit(taken, batch, scoring, "the training of the method")
+    return FactPlan(scoring, needed, batch, facts)
+
+
+@dataclass(frozen=True)
+class EditingPlan:
+    """How batches are edited in; `str` of it is the line that is printed.
+
+    Attributes:
+      scoring: of what is asked.
+      editing: bytes of a call that edits, the method's state among them.
+      batch: facts of a batch.
+      facts: of those, read at a time where what they take grows with them; None: all.
+    """
+
+    scoring: ScoringPlan
+    editing: int
+    batch: int
+    facts: int | None
+
+    def __str__(self) -> str:
+        budget = self.scoring.budget
+        needed = memory_text(budget.stored + self.editing)
+        return (
+            f"memory: at most {needed} of {memory_text(budget.total)}: "
+            f"{self.facts or self.batch} of {self.batch} facts of a batch in editing"
+        )
+
+
+def plan_editing(
+    method: StreamEditor,
+    model: EditableModel,
+    start: StreamState,
+    stream: FactBatch,
+    scoring: ScoringPlan,
+) -> EditingPlan:
+    """Chooses how many facts of a batch are read at a time while it is edited in.
+
+    Args:
+      method: sized for its streams.
+      model: that is edited.
+      start: the state before the first batch, or its shapes.
+      stream: ``[S, n, ...]``.
+      scoring: of `prepared`.
+
+    Raises:
+      ValueError: the stated budget holds an edit by no number of facts.
+    """
+    place = jax.ShapeDtypeStruct((), jnp.int32)
+    kept = device_bytes(start.editor)
+
+    def taken(facts: int | None) -> int:
+        own = replace(model, rows_at_once=facts)
+        # As `run_facts` calls it, so that it is traced once.
+        return kept + live_bytes(partial(compiled_stream, method), own, start, stream, place, place)
+
+    batch = stream.real.shape[1]
+    facts, needed = _facts_that_fit(taken, batch, scoring, "an edit of a batch")
+    return EditingPlan(scoring, needed, batch, facts)
+
+
+def facts_ahead(
+    find: Callable[[EditableModel, FactBatch], Array],
+    model: EditableModel,
+    batch: FactBatch,
+    scoring: ScoringPlan,
+) -> int | None:
+    """Facts that are read at a time where something is found ahead of a stream; None: all.
+
+    Args:
+      find: `StreamEditor.find_ahead`, as it will be called.
+      model, batch: its arguments, or their shapes.
+      scoring: of `prepared`.
+
+    Raises:
+      ValueError: the stated budget holds no number of facts.
+    """
+
+    def taken(facts: int | None) -> int:
+        return live_bytes(find, replace(model, rows_at_once=facts), batch)
+
+    return _facts_that_fit(taken, len(batch.real), scoring, "what is found ahead of a batch")[0]
+
+
+def _facts_that_fit(
+    taken: Callable[[int | None], int], batch: int, scoring: ScoringPlan, what: str
+) -> tuple[int | None, int]:
+    """How many facts of a batch to read at a time, None for all, and the bytes that they take.
+
+    Raises ValueError, which names ``what``, if a stated budget holds no number of them.
+    """
     facts: int | None = None
-    sizes: dict[int | None, int] = {None: method.training_bytes(model, train)}
+    sizes: dict[int | None, int] = {None: taken(None)}
     while sizes[facts] > scoring.budget.free and facts != 1:
         facts = part_size(batch, (facts or batch) // 2 or 1)
-        sizes[facts] = method.training_bytes(replace(model, rows_at_once=facts), train)
+        sizes[facts] = taken(facts)
     if sizes[facts] > scoring.budget.free:
         facts = min(sizes, key=lambda tried: sizes[tried])  # loops have needs of their own
         # With so much more, what the lower layers say might be kept as well.
         hidden = scoring.hidden if HIDDEN_SHARE * scoring.hidden <= sizes[facts] else 0
-        least = scoring.budget.stored + hidden + sizes[facts]
-        scoring.budget.check("the training of the method", least)
-    return FactPlan(scoring, sizes[facts], batch, facts)
+        scoring.budget.check(what, scoring.budget.stored + hidden + sizes[facts])
+    return facts, sizes[facts]
 
 
 def _rows_of(tree: PyTree, rows: int) -> PyTree:

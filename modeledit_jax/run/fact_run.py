@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 from modeledit_jax.editors.editor import Cost
 from modeledit_jax.evaluation.edit_scores import retention_by_age
 from modeledit_jax.lifelong.fact_task import FactTask, spread_task
-from modeledit_jax.lifelong.memory_plan import FactPlan, plan_facts
+from modeledit_jax.lifelong.memory_plan import FactPlan, plan_editing, plan_facts
 from modeledit_jax.lifelong.model import EditableModel, Kernels
 from modeledit_jax.lifelong.prepared import prepared
 from modeledit_jax.lifelong.scoring import (
@@ -142,6 +142,11 @@ def run_fact_task(
     start = start_stream(
         model, state, jax.random.fold_in(key, 2), model.dtype if dtype is None else dtype
     )
+    assert task.scoring is not None
+    editing_plan = plan_editing(method, task.model, start, task.edits, task.scoring)
+    if announce is not None:
+        announce(str(editing_plan))
+    model = replace(task.model, rows_at_once=editing_plan.facts)
     report = shown(f"{prefix}editing")
     bounds = points(task.edits.batches, asked)
     editing = _edit(method, model, task, start, bounds, folder and folder / "stream", report)

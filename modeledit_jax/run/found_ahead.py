@@ -15,6 +15,7 @@ import numpy as np
 from modeledit_jax.data.facts.records import FactBatch
 from modeledit_jax.data.folders import default_cache_dir
 from modeledit_jax.lifelong.fact_task import FactTask
+from modeledit_jax.lifelong.memory_plan import facts_ahead
 from modeledit_jax.lifelong.model import EditableModel
 from modeledit_jax.lifelong.prepared import prepared
 from modeledit_jax.lifelong.stream import StreamEditor
@@ -102,27 +103,31 @@ def _found(
     method: StreamEditor, task: FactTask, folder: Path | None, report: Report | None
 ) -> dict[str, Any]:
     """Of all facts, those of like length side by side: every row is padded to the longest."""
-    model, size = task.model, task.edits.real.shape[1]
+    scoring, size = task.scoring, task.edits.real.shape[1]
+    assert scoring is not None
     facts = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), task.edits)
-    batches: list[tuple[StreamEditor, np.ndarray]] = []
+    batches: list[tuple[StreamEditor, EditableModel, np.ndarray]] = []
     for group in _by_length(facts, size):
         stream = jax.tree.map(lambda leaf, group=group: leaf[group], facts)
-        sized = method.sized_for(model, (stream,))
-        batches += [(sized, places) for places in group]
-    shape = jax.eval_shape(batches[0][0].find_ahead, model, _rows(facts, batches[0][1]))
+        sized = method.sized_for(task.model, (stream,))
+        few = facts_ahead(partial(_find, sized), task.model, _rows(facts, group[0]), scoring)
+        model = replace(task.model, rows_at_once=few)
+        batches += [(sized, model, places) for places in group]
+    sized, model, places = batches[0]
+    shape = jax.eval_shape(sized.find_ahead, model, _rows(facts, places))
     record = {"values": np.zeros((len(batches), *shape.shape), shape.dtype)}
 
     def advance(state: Array, done: int, steps: int) -> tuple[Array, Mapping[str, Any]]:
         found = [
             _find(sized, model, _rows(facts, places))
-            for sized, places in batches[done : done + steps]
+            for sized, model, places in batches[done : done + steps]
         ]
         return state + steps, {"values": np.asarray(jnp.stack(found))}
 
     start = jnp.zeros((), jnp.int32)
     run = run_chunks(start, record, advance, chunk=1, folder=folder, report=report)
     values = np.zeros((len(facts.subject_last), *shape.shape[1:]), shape.dtype)
-    for (_, places), found in zip(batches, run.record["values"], strict=True):
+    for (*_, places), found in zip(batches, run.record["values"], strict=True):
         values[places] = found
     values = values.reshape(*task.edits.real.shape, *shape.shape[1:])
     return {"values": values, "seconds": np.float32(run.seconds)}

@@ -11,7 +11,7 @@ import pytest
 from modeledit_jax.data.facts.contexts import ContextBatch, bare_rows
 from modeledit_jax.data.facts.tokens import IGNORED
 from modeledit_jax.language.hooked_linear import Hook
-from modeledit_jax.language.model import apply, stack_layers
+from modeledit_jax.language.model import apply, embed, stack_layers
 from modeledit_jax.lifelong.edit_values import ValueSearch, edit_values, mlp_output
 from tests.language.tiny_models import GPT2, random_params
 
@@ -159,6 +159,25 @@ def test_every_fact_ends_on_its_own_and_stays_in_its_ball(model, batch):
     for row, one in enumerate(alone):
         np.testing.assert_allclose(one.delta[row], found.delta[row], rtol=1e-3, atol=1e-4)
         assert one.updates[row] == found.updates[row]
+
+
+@pytest.mark.slow
+def test_facts_searched_one_at_a_time_have_the_same_values(model, batch):
+    search = ValueSearch(steps=1, learning_rate=0.1)
+    all_real = np.array([True, True, True])
+    first = find(model, model.kernels(), bare(batch), all_real, LAYER, search, 2)
+    search = replace(search, steps=12, floor=float(np.sort(first.loss)[1]))  # ends differ
+    facts, kernels = bare(batch), model.kernels()
+    below = (0, embed(model.config, model.params, facts.rows.tokens[:, 0])[:, None])
+    whole = find(model, kernels, facts, all_real, LAYER, search, 2)
+    assert len(set(whole.updates.tolist())) > 1
+    few = model.replace(rows_at_once=1)
+    for given in (None, below):
+        function = jax.jit(partial(edit_values, layer=LAYER, search=search, answer=2, below=given))
+        parts = function(few, kernels, facts, all_real)
+        np.testing.assert_array_equal(parts.updates, whole.updates)
+        np.testing.assert_allclose(parts.delta, whole.delta, rtol=1e-3, atol=1e-5)
+        np.testing.assert_allclose(parts.loss, whole.loss, rtol=1e-4)
 
 
 @pytest.mark.slow

@@ -12,13 +12,15 @@ import pytest
 from modeledit_jax.data.facts.records import FactBatch
 from modeledit_jax.data.facts.tokens import TokenBatch
 from modeledit_jax.language.model import init_params, tiny_llama
+from modeledit_jax.lifelong.edit_values import ValueSearch
 from modeledit_jax.lifelong.fact_task import FactTask
-from modeledit_jax.lifelong.memory_plan import plan_facts
+from modeledit_jax.lifelong.memory_plan import facts_ahead, plan_editing, plan_facts
 from modeledit_jax.lifelong.methods import meta_training
 from modeledit_jax.lifelong.methods.closed_form import ClosedForm
 from modeledit_jax.lifelong.methods.dafnet import DAFNet
 from modeledit_jax.lifelong.methods.dafnet_network import DAFNetConfig
 from modeledit_jax.lifelong.methods.dafnet_training import SequenceTraining
+from modeledit_jax.lifelong.methods.fine_tuning import FineTune
 from modeledit_jax.lifelong.methods.hypernetwork import HypernetworkConfig
 from modeledit_jax.lifelong.methods.hypernetwork_editor import HypernetworkEditor
 from modeledit_jax.lifelong.methods.meta_training import MetaTraining
@@ -27,7 +29,9 @@ from modeledit_jax.lifelong.methods.unedited import Unedited
 from modeledit_jax.lifelong.model import EditableModel
 from modeledit_jax.lifelong.prepared import prepared
 from modeledit_jax.lifelong.scoring import score_besides, score_stream, unedited_answers
+from modeledit_jax.lifelong.stream import start_stream
 from modeledit_jax.lifelong.value_writer import WriterTraining
+from modeledit_jax.memory import live_bytes
 
 RLEDIT = HypernetworkEditor(
     "malmen", network=HypernetworkConfig(rank=2, num_blocks=1), training=MetaTraining(updates=4)
@@ -161,6 +165,56 @@ def test_what_was_planned_is_not_traced_again(ready, monkeypatch):
     assert plan_facts(method, ready.model, ready.train, ready.scoring).facts is None
     method.train(ready.model, ready.train, jax.random.key(0))
     assert len(traced) == 1
+
+
+EDITING = {
+    "ft-m": FineTune(steps=3),
+    "values": ClosedForm("nothing", layers=(1,), contexts=0),
+    "rledit": replace(RLEDIT, training=None),
+}
+
+
+def plan_edits(method, ready, scoring):
+    own = method.sized_for(ready.model, (ready.edits,))
+    start = start_stream(ready.model, own.init(ready.model, jax.random.key(0)), jax.random.key(1))
+    return plan_editing(own, ready.model, start, ready.edits, scoring)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EDITING)
+def test_a_batch_is_edited_in_by_fewer_facts_at_a_time(name, ready):
+    method = EDITING[name]
+    whole = plan_edits(method, ready, ready.scoring)
+    assert whole.facts is None and str(whole).endswith(
+        "of 1 GB: 3 of 3 facts of a batch in editing"
+    )
+    total = ready.scoring.budget.stored + whole.editing
+    tight = replace(ready.scoring, budget=replace(ready.scoring.budget, total=total - 1))
+    one = plan_edits(method, ready, tight)
+    assert one.facts == 1 and one.editing < whole.editing
+    least = replace(
+        tight, budget=replace(tight.budget, total=tight.budget.stored + one.editing - 1)
+    )
+    with pytest.raises(ValueError, match="too small for an edit of a batch, which") as error:
+        plan_edits(method, ready, least)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.slow
+def test_what_is_found_ahead_is_found_of_fewer_facts_at_a_time(ready):
+    # Nothing reads the subjects above the last layer: of the essence only rounding would be left.
+    values = ValueSearch(essence=0.0)
+    method = ClosedForm("nothing", layers=(1,), contexts=0, source="unedited", values=values)
+    method = sized(method, ready)
+    batch = jax.tree.map(lambda leaf: leaf[0], ready.edits)
+    given = (jax.jit(method.find_ahead), ready.model, batch)
+    assert facts_ahead(*given, ready.scoring) is None
+    budget = ready.scoring.budget
+    needed = live_bytes(*given)
+    tight = replace(ready.scoring, budget=replace(budget, total=budget.stored + needed - 1))
+    assert facts_ahead(*given, tight) == 1
+    found = method.find_ahead(ready.model.replace(rows_at_once=1), batch)
+    np.testing.assert_allclose(found, method.find_ahead(ready.model, batch), rtol=1e-3, atol=1e-5)
 
 
 def batches(count, size, length):

@@ -22,6 +22,9 @@ METHODS = {
     "rledit": lambda: preset("lifelong/rledit", meta_updates=6, judged_batches=2),
     "hiedit": lambda: preset("lifelong/hiedit", meta_updates=4, judged_batches=1),
     "ultraedit": lambda: preset("lifelong/ultraedit"),
+    "prune": lambda: preset("lifelong/prune", contexts=0),
+    "alphaedit": lambda: preset("lifelong/alphaedit", contexts=0),
+    "memit-joint": lambda: preset("lifelong/memit-joint", contexts=0),
 }
 SHARES = ("efficacy", "generalization", "specificity", "retention")
 

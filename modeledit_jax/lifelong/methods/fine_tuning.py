@@ -14,10 +14,12 @@ import optax
 from jaxtyping import Float, Int
 
 from modeledit_jax.data.facts.records import FactBatch
-from modeledit_jax.data.facts.tokens import IGNORED
+from modeledit_jax.data.facts.tokens import IGNORED, TokenBatch
+from modeledit_jax.evaluation.knowledge import mean_log_probability
 from modeledit_jax.language.hooked_linear import Hook
 from modeledit_jax.lifelong.model import Changes, EditableModel, Kernels
-from modeledit_jax.lifelong.objective import answer_loss
+from modeledit_jax.lifelong.objective import token_mean
+from modeledit_jax.lifelong.parts_of_rows import by_parts
 from modeledit_jax.lifelong.stream import StreamEditor
 from modeledit_jax.types import Array, Key
 
@@ -51,12 +53,19 @@ class FineTune(StreamEditor):
         optimizer = optax.adam(self.learning_rate)
         deltas = {name: jnp.zeros(shape) for name, shape in model.shapes.items()}
 
+        last = self.loss == "last"
+        of_row, over_rows = (
+            (at_last_token, row_mean) if last else (mean_log_probability, token_mean)
+        )
+
         def loss(deltas: dict[str, Array]) -> Array:
             changes = {name: Hook(delta=delta) for name, delta in deltas.items()}
-            logits = model.answer_logits(kernels, batch.edit, changes)
-            if self.loss == "last":
-                return last_token_loss(logits, batch.edit.answers)
-            return answer_loss(logits, batch.edit.answers)
+
+            def of_rows(rows: TokenBatch) -> Array:
+                return of_row(model.answer_logits(kernels, rows, changes), rows.answers)
+
+            per_row = by_parts(of_rows, batch.edit, model.rows_at_once)
+            return -over_rows(per_row, batch.edit.answers)
 
         def step(
             carry: tuple[dict[str, Array], optax.OptState], _: None
@@ -77,15 +86,18 @@ class FineTune(StreamEditor):
         return {name: Hook(delta=delta) for name, delta in deltas.items()}, None
 
 
-def last_token_loss(logits: Float[Array, "n p v"], labels: Int[Array, "n p"]) -> Float[Array, ""]:
-    """Mean over rows of the mean negative log-probability of the answer's tokens, all of them
-    predicted at the last token of the prompt."""
+def at_last_token(logits: Float[Array, "n p v"], labels: Int[Array, "n p"]) -> Float[Array, " n"]:
+    """Of every row the mean log-probability of its answer's tokens, all of them predicted at the
+    last token of the prompt; 0 where there are none."""
     scored = labels != IGNORED
     last = scored.argmax(-1)  # the first labeled position is the prompt's last token
     log_p = jax.nn.log_softmax(logits.astype(jnp.float32))
     there = jnp.take_along_axis(log_p, last[:, None, None], axis=1)  # [n, 1, v]
     targets = jnp.where(scored, labels, 0)
     per_token = jnp.take_along_axis(there[:, 0], targets, axis=-1)
-    mean = jnp.where(scored, per_token, 0.0).sum(-1) / jnp.maximum(scored.sum(-1), 1)
-    real = scored.any(-1)
-    return -jnp.where(real, mean, 0.0).sum() / jnp.maximum(real.sum(), 1)
+    return jnp.where(scored, per_token, 0.0).sum(-1) / jnp.maximum(scored.sum(-1), 1)
+
+
+def row_mean(per_row: Float[Array, " n"], labels: Int[Array, "n p"]) -> Float[Array, ""]:
+    """Mean over the rows that have labels, all alike; 0 if there is none."""
+    return per_row.sum() / jnp.maximum((labels != IGNORED).any(-1).sum(), 1)

@@ -7,7 +7,7 @@ import optax
 import pytest
 from scipy.special import log_softmax
 
-from modeledit_jax.lifelong.methods.fine_tuning import FineTune, last_token_loss
+from modeledit_jax.lifelong.methods.fine_tuning import FineTune, at_last_token, row_mean
 from modeledit_jax.lifelong.model import commit
 from modeledit_jax.lifelong.objective import answer_loss
 
@@ -46,10 +46,10 @@ def test_tuning_lowers_its_own_loss(model, batch, loss):
     kernels = edited(FineTune(loss, learning_rate=2e-2, steps=20), model, batch)
 
     def value(kernels):
-        logits = model.logits(kernels, batch.edit)
+        logits, labels = model.logits(kernels, batch.edit), batch.edit.labels
         if loss == "last":
-            return last_token_loss(logits, batch.edit.labels)
-        return answer_loss(logits, batch.edit.labels)
+            return -row_mean(at_last_token(logits, labels), labels)
+        return answer_loss(logits, labels)
 
     assert value(kernels) < 0.5 * value(model.kernels())
 
@@ -60,12 +60,23 @@ def test_bound_holds_for_every_weight(model, batch):
     assert max(moved) <= 5e-4 * 1.001 and min(moved) > 4e-4
 
 
-def test_last_token_loss_reads_every_answer_token_at_the_prompts_end():
+def test_the_loss_at_the_last_token_reads_every_answer_token_at_the_prompts_end():
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(3, 4, 6)).astype(np.float32)
     labels = np.full((3, 4), -100)
     labels[0, 1:3], labels[1, 2] = (4, 2), 5  # the third row is empty
     log_p = log_softmax(logits, -1)
     expected = -np.mean([(log_p[0, 1, 4] + log_p[0, 1, 2]) / 2, log_p[1, 2, 5]])
-    found = last_token_loss(jnp.asarray(logits), jnp.asarray(labels))
+    logits, labels = jnp.asarray(logits), jnp.asarray(labels)
+    found = -row_mean(at_last_token(logits, labels), labels)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loss", ["last", "teacher"])
+def test_facts_read_one_at_a_time_make_the_same_change(model, batch, loss):
+    editor = FineTune(loss, learning_rate=1e-2, steps=3)
+    whole = edited(editor, model, batch)
+    parts = edited(editor, model.replace(rows_at_once=1), batch)
+    for name in model.modules:
+        np.testing.assert_allclose(parts[name], whole[name], atol=2e-5)
