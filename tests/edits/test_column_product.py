@@ -50,11 +50,14 @@ def test_mapped_products(name):
 
 
 def test_a_shared_kernel_meets_every_candidate_apart():
-    kernel, columns = arrays((), (E,))
-    program = jax.make_jaxpr(jax.vmap(column_product, (None, 0)))(kernel, columns)
-    products = [e for e in flattened(program.jaxpr) if e.primitive.name == "dot_general"]
-    (product,) = products
-    assert product.params["dimension_numbers"][1] == ((0,), (0,))  # batched, on both sides
+    """Of every task as well."""
+    function = column_product
+    for leading in ((E,), (T, E)):
+        function = jax.vmap(function, (None, 0))
+        program = jax.make_jaxpr(function)(*arrays((), leading))
+        (product,) = [e for e in flattened(program.jaxpr) if e.primitive.name == "dot_general"]
+        axes = tuple(range(len(leading)))
+        assert product.params["dimension_numbers"][1] == (axes, axes)  # on both sides
 
 
 def test_a_kernel_that_is_no_smaller_than_the_columns_is_not_repeated(monkeypatch):

@@ -107,7 +107,7 @@ def _terms(name: str) -> dict[str, str]:
 def _encoder(name: str, vocabulary: Vocabulary, length: int) -> CommentEncoder:
     terms = tuple(_terms(name).values())
     columns = tuple(column for column, term in enumerate(terms) if term in vocabulary)
-    return CommentEncoder(vocabulary, terms, columns, length)
+    return CommentEncoder(terms, columns, length, vocabulary)
 
 
 def _encode_roles(

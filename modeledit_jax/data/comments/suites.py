@@ -22,7 +22,7 @@ from modeledit_jax.data.comments.files import (
     read_labeled,
     read_rows,
 )
-from modeledit_jax.data.comments.text import CommentEncoder, TextEncoder, mentions, tokenize
+from modeledit_jax.data.comments.text import Encoder, mentions, tokenize
 
 PER_CELL = 16
 """Rows of every frame, label and term in the suite ``madlibs``: at most 5 · 2 · 16 · 50 = 8,000."""
@@ -36,7 +36,7 @@ _Sentence = tuple[str, int, str, str]  # frame, label, words before the identity
 
 def load_suites(
     data_dir: Path | None,
-    encoder: CommentEncoder | TextEncoder,
+    encoder: Encoder,
     used: Collection[str],
     *,
     seed: int = 0,
@@ -75,7 +75,7 @@ def load_suites(
 
 
 def read_madlibs(
-    path: Path, encoder: CommentEncoder | TextEncoder, *, seed: int = 0
+    path: Path, encoder: Encoder, *, seed: int = 0
 ) -> tuple[Comments, tuple[str, ...]]:
     """Reads Dixon's templates so that every sentence frame weighs the same.
 
@@ -118,7 +118,7 @@ def read_madlibs(
 
 
 def _read_sentences(
-    path: Path, encoder: CommentEncoder | TextEncoder
+    path: Path, encoder: Encoder
 ) -> tuple[dict[_Sentence, dict[int, str]], int, int]:
     """Text by sentence and scored term; number of rows, and of those with no scored term."""
     sentences: dict[_Sentence, dict[int, str]] = defaultdict(dict)
@@ -151,7 +151,7 @@ def _draw_sentences(keys: list[_Sentence], seed: int) -> list[_Sentence]:
 
 
 def _about_madlibs(
-    encoder: CommentEncoder | TextEncoder, keys: list[_Sentence], present: list[int]
+    encoder: Encoder, keys: list[_Sentence], present: list[int]
 ) -> Iterator[str]:
     absent = [encoder.terms[term] for term in encoder.columns if term not in present]
     if absent:
@@ -169,7 +169,7 @@ def _about_madlibs(
 
 
 def read_fuzzed(
-    folder: Path, encoder: CommentEncoder | TextEncoder, used: Collection[str]
+    folder: Path, encoder: Encoder, used: Collection[str]
 ) -> tuple[dict[str, Comments], tuple[str, ...]]:
     """Reads the pair of real test comments, original and with exchanged identity terms.
 

@@ -1,6 +1,7 @@
 """Words, vocabulary and identity mentions of comments; no dependency but NumPy."""
 
 import re
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -166,22 +167,31 @@ def _mentions(words: Sequence[str], table: _Table) -> list[tuple[int, int, int]]
 
 
 @dataclass(frozen=True)
-class CommentEncoder:
-    """Turns texts into `Comments`; the same for every role and suite of a data set."""
+class Encoder(ABC):
+    """Turns texts into `Comments`; the same for every role and suite of a data set.
 
-    vocabulary: Vocabulary
-    terms: tuple[str, ...]  # all that are looked for, also those outside the vocabulary
-    columns: tuple[int, ...]  # those of `terms` that are scored: the columns of `Comments.groups`
-    length: int  # tokens per comment
+    Attributes:
+      terms: all that are looked for, also those outside a vocabulary.
+      columns: those of `terms` that are scored: the columns of `Comments.groups`.
+      length: words in which terms are looked for.
+    """
+
+    terms: tuple[str, ...]
+    columns: tuple[int, ...]
+    length: int
 
     @property
     def scored(self) -> tuple[str, ...]:
         """The terms that are scored."""
         return tuple(self.terms[column] for column in self.columns)
 
+    @abstractmethod
     def knows(self, word: str) -> bool:
         """Whether what is read of a text holds this word."""
-        return word in self.vocabulary
+
+    @abstractmethod
+    def tokens(self, texts: Sequence[str]) -> Int32[np.ndarray, "n l"]:
+        """What a network reads of every text."""
 
     def __call__(
         self,
@@ -195,12 +205,12 @@ class CommentEncoder:
           texts: the comments.
           label: 1 = toxic.
           identities: of each comment, its annotated identities in the order of ``terms``. None:
-            those it mentions within the first ``length`` words, which is all a network sees.
+            those it mentions within the first ``length`` words.
         """
         if identities is None:
             identities = find_identities([tokenize(t)[: self.length] for t in texts], self.terms)
         return Comments(
-            tokens=self.vocabulary.encode(texts, self.length),
+            tokens=self.tokens(texts),
             label=label,
             groups=identities[:, list(self.columns)],
             blocks=no_blocks(),
@@ -208,22 +218,30 @@ class CommentEncoder:
 
 
 @dataclass(frozen=True)
-class TextEncoder:
-    """Turns texts into `Comments` of one token each: the number of the whole text.
+class CommentEncoder(Encoder):
+    """A token for each of the first ``length`` words, which is all that a network sees."""
+
+    vocabulary: Vocabulary
+
+    def knows(self, word: str) -> bool:
+        """See `Encoder.knows`."""
+        return word in self.vocabulary
+
+    def tokens(self, texts: Sequence[str]) -> Int32[np.ndarray, "n l"]:
+        """See `Encoder.tokens`."""
+        return self.vocabulary.encode(texts, self.length)
+
+
+@dataclass(frozen=True)
+class TextEncoder(Encoder):
+    """One token for a text: the number of the whole text.
 
     What a network is to see of a text, its words or features, is put in the place of the number
-    later (`views.with_words`, `views.with_features`). Of the same use as `CommentEncoder`.
+    later (`views.with_words`, `views.with_features`).
     """
 
-    terms: tuple[str, ...]  # as of `CommentEncoder`
-    columns: tuple[int, ...]
-    length: int = 200  # words in which terms are looked for
+    length: int = 200
     numbers: dict[str, int] = field(default_factory=dict)  # of the texts so far
-
-    @property
-    def scored(self) -> tuple[str, ...]:
-        """The terms that are scored."""
-        return tuple(self.terms[column] for column in self.columns)
 
     @property
     def vocabulary(self) -> tuple[str, ...]:
@@ -231,23 +249,11 @@ class TextEncoder:
         return ("<pad>", "<unknown>", *self.numbers)
 
     def knows(self, word: str) -> bool:
-        """Whether what is read of a text holds this word."""
+        """See `Encoder.knows`: all of it."""
         return True
 
-    def __call__(
-        self,
-        texts: Sequence[str],
-        label: Int32[np.ndarray, " n"],
-        identities: Float32[np.ndarray, "n all"] | None = None,
-    ) -> Comments:
-        """Encodes texts, without blocks; arguments as of `CommentEncoder`."""
-        if identities is None:
-            identities = find_identities([tokenize(t)[: self.length] for t in texts], self.terms)
+    def tokens(self, texts: Sequence[str]) -> Int32[np.ndarray, "n l"]:
+        """See `Encoder.tokens`."""
         first = UNKNOWN + 1
         ids = [first + self.numbers.setdefault(text, len(self.numbers)) for text in texts]
-        return Comments(
-            tokens=np.array(ids, np.int32).reshape(len(texts), 1),
-            label=label,
-            groups=identities[:, list(self.columns)],
-            blocks=no_blocks(),
-        )
+        return np.array(ids, np.int32).reshape(len(texts), 1)

@@ -39,7 +39,7 @@ def _madlibs(terms: tuple[str, ...]) -> list[list[str]]:
 def encoder() -> CommentEncoder:
     vocabulary = Vocabulary.build(["i am hate is a nice nasty gay african american old"] * 2)
     terms = ("gay", "african", "african american", "american", "latina", "old")
-    return CommentEncoder(vocabulary, terms, columns=(0, 1, 2, 3, 5), length=12)
+    return CommentEncoder(terms, (0, 1, 2, 3, 5), 12, vocabulary)
 
 
 def test_madlibs_weigh_frames_labels_and_terms_alike(encoder, tmp_path):

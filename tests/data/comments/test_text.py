@@ -116,7 +116,7 @@ def test_identities_equal_a_regular_expression_with_alternatives(words):
 def test_encoder_scores_columns_but_looks_for_all_terms():
     vocabulary = Vocabulary.build(["gay american gay american man man"])
     terms = ("african american", "american", "gay")
-    encoder = CommentEncoder(vocabulary, terms, columns=(1, 2), length=3)
+    encoder = CommentEncoder(terms, (1, 2), 3, vocabulary)
     assert encoder.scored == ("american", "gay")
     label = np.array([1, 0, 1], np.int32)
     comments = encoder(["African American", "an American gay", "a b c gay"], label)

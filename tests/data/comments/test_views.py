@@ -31,7 +31,7 @@ def test_words_are_those_of_the_vocabulary_of_train(data):
     words = with_words(data, 3)
     vocabulary = Vocabulary.build(TEXTS["train"])
     assert words.vocabulary == vocabulary.words
-    encoder = CommentEncoder(vocabulary, TERMS, (0, 1), 3)
+    encoder = CommentEncoder(TERMS, (0, 1), 3, vocabulary)
     for role, texts in TEXTS.items():
         expected = encoder(texts, LABEL[: len(texts)]).tokens
         np.testing.assert_array_equal(words.roles[role].tokens, expected)
