@@ -29,9 +29,9 @@ from modeledit_jax.lifelong.methods.unedited import Unedited
 from modeledit_jax.lifelong.model import EditableModel
 from modeledit_jax.lifelong.prepared import prepared
 from modeledit_jax.lifelong.scoring import score_besides, score_stream, unedited_answers
-from modeledit_jax.lifelong.stream import start_stream
+from modeledit_jax.lifelong.stream import compiled_stream, start_stream
 from modeledit_jax.lifelong.value_writer import WriterTraining
-from modeledit_jax.memory import live_bytes
+from modeledit_jax.memory import live_bytes, tree_bytes
 
 RLEDIT = HypernetworkEditor(
     "malmen", network=HypernetworkConfig(rank=2, num_blocks=1), training=MetaTraining(updates=4)
@@ -185,9 +185,13 @@ def plan_edits(method, ready, scoring):
 def test_a_batch_is_edited_in_by_fewer_facts_at_a_time(name, ready):
     method = EDITING[name]
     whole = plan_edits(method, ready, ready.scoring)
-    assert whole.facts is None and str(whole).endswith(
-        "of 1 GB: 3 of 3 facts of a batch in editing"
-    )
+    assert whole.facts is None
+    assert str(whole).endswith("of 1 GB: 3 of 3 facts of a batch in editing")
+    own = method.sized_for(ready.model, (ready.edits,))
+    start = start_stream(ready.model, own.init(ready.model, jax.random.key(0)), jax.random.key(1))
+    places = (jnp.int32(0), jnp.int32(1))
+    passing = live_bytes(partial(compiled_stream, own), ready.model, start, ready.edits, *places)
+    assert whole.editing == passing + tree_bytes(start.editor)
     total = ready.scoring.budget.stored + whole.editing
     tight = replace(ready.scoring, budget=replace(ready.scoring.budget, total=total - 1))
     one = plan_edits(method, ready, tight)

@@ -150,9 +150,7 @@ def _draw_sentences(keys: list[_Sentence], seed: int) -> list[_Sentence]:
     ]
 
 
-def _about_madlibs(
-    encoder: Encoder, keys: list[_Sentence], present: list[int]
-) -> Iterator[str]:
+def _about_madlibs(encoder: Encoder, keys: list[_Sentence], present: list[int]) -> Iterator[str]:
     absent = [encoder.terms[term] for term in encoder.columns if term not in present]
     if absent:
         yield f"madlibs: no sentence with {', '.join(absent)}"
