@@ -2,9 +2,7 @@
 
 import gzip
 import hashlib
-import os
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +12,7 @@ from modeledit_jax.data.comments.comments import CommentData
 from modeledit_jax.data.comments.datasets import load_comments
 from modeledit_jax.data.comments.text import Vocabulary, decode, tokenize
 from tests.data.comment_files import HEADER, TERMS, comment_rows, csv_text, jigsaw
+from tests.data.published import require_published
 
 
 @pytest.fixture(scope="module")
@@ -240,11 +239,7 @@ def test_missing_file_and_wrong_arguments(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_real_jigsaw():
-    folder = Path(os.environ.get("MODELEDIT_DATA_DIR", ""))
-    if not (folder / "jigsaw" / "train.csv.gz").exists():
-        pytest.skip("needs Jigsaw's train.csv.gz in $MODELEDIT_DATA_DIR/jigsaw")
-    if not (folder / "dixon" / "bias_madlibs_77k.csv").exists():
-        pytest.skip("needs Dixon's files in $MODELEDIT_DATA_DIR/dixon")
+    require_published("jigsaw/train.csv.gz", "dixon/bias_madlibs_77k.csv")
     data = load_comments("jigsaw")
     for role, share in (("train", 0.7), ("reward", 0.075), ("select", 0.075), ("test", 0.15)):
         label = data.roles[role].label

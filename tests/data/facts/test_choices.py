@@ -1,8 +1,6 @@
 """Questions with answers to choose from: what is drawn of ParaRel, and how it is encoded."""
 
-import os
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +11,7 @@ from modeledit_jax.data.facts.load import load_facts
 from modeledit_jax.data.facts.pararel import Fact, ParaRel, load_pararel
 from modeledit_jax.data.facts.records import EditRecord, Probe
 from modeledit_jax.data.facts.tokenization import word_tokenizer
+from tests.data.published import require_published
 
 CITIES = ("Rome", "Oslo", "Bern", "Lima", "Riga")
 
@@ -113,10 +112,7 @@ def test_questions_that_cannot_be_judged_are_refused(choices, part):
 
 @pytest.mark.slow
 def test_the_published_files():
-    folder = Path(os.environ.get("MODELEDIT_DATA_DIR", ""))
-    needed = ("counterfact/counterfact-edit.json", "counterfact/counterfact-train.json", "pararel")
-    if not os.environ.get("MODELEDIT_DATA_DIR") or not all((folder / n).exists() for n in needed):
-        pytest.skip(f"needs {', '.join(needed)} in $MODELEDIT_DATA_DIR")
+    require_published("counterfact/counterfact-edit.json", "counterfact/counterfact-train.json", "pararel")
     edits, train = load_facts("counterfact", edits=1000, train=600)
     used = (*edits.records, *train.records)
     pararel = load_pararel()

@@ -1,14 +1,13 @@
 """Both layouts of CounterFact on hand-written records, and the published files."""
 
 import json
-import os
-from pathlib import Path
 
 import pytest
 
 from modeledit_jax.data.facts.counterfact import load_counterfact
 from modeledit_jax.data.facts.records import NEIGHBOUR, Probe, encode_edits
 from modeledit_jax.data.facts.tokenization import byte_pair_tokenizer
+from tests.data.published import require_published
 
 SUBJECTS = ("Ada Lovelace", "Bo", "Côte d'Or", "D. E. Fox", "Eve")
 EASYEDIT = [
@@ -114,9 +113,7 @@ def test_a_subject_that_the_prompt_lacks_is_an_error(tmp_path):
     ],
 )
 def test_the_published_files(name, size, probes):
-    folder = Path(os.environ.get("MODELEDIT_DATA_DIR", ""))
-    if not os.environ.get("MODELEDIT_DATA_DIR") or not (folder / "counterfact" / name).exists():
-        pytest.skip(f"needs {name} in $MODELEDIT_DATA_DIR/counterfact")
+    require_published(f"counterfact/{name}")
     records = load_counterfact(name).records
     assert len(records) == size
     assert all(record.subject in record.prompt for record in records)

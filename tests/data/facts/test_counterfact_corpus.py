@@ -1,13 +1,12 @@
 """The corpus that teaches what CounterFact edits, from hand-written files and published ones."""
 
 import json
-import os
-from pathlib import Path
 
 import pytest
 
 from modeledit_jax.data.facts.counterfact_corpus import counterfact_corpus, true_sentences
 from modeledit_jax.data.facts.records import encode_edits
+from tests.data.published import require_published
 
 NAMES = [f"Person {letter}{digit}" for letter in "ABCDEF" for digit in range(10)]
 CITIES = ("Rome", "Oslo", "Bern")
@@ -84,10 +83,7 @@ def test_more_than_there_is_cannot_be_drawn(folder):
 
 @pytest.mark.slow
 def test_the_published_files():
-    folder = Path(os.environ.get("MODELEDIT_DATA_DIR", ""))
-    needed = ("counterfact/counterfact-edit.json", "counterfact/counterfact-train.json", "pararel")
-    if not os.environ.get("MODELEDIT_DATA_DIR") or not all((folder / n).exists() for n in needed):
-        pytest.skip(f"needs {', '.join(needed)} in $MODELEDIT_DATA_DIR")
+    require_published("counterfact/counterfact-edit.json", "counterfact/counterfact-train.json", "pararel")
     corpus = counterfact_corpus()
     assert (len(corpus.edits), len(corpus.train), len(corpus.untouched)) == (200, 200, 400)
     assert "9365 of 10000 records covered" in corpus.edits.notes[0]

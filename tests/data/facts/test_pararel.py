@@ -1,12 +1,11 @@
 """ParaRel's layout on hand-written files, and the published ones."""
 
 import json
-import os
-from pathlib import Path
 
 import pytest
 
 from modeledit_jax.data.facts.pararel import Fact, load_pararel
+from tests.data.published import require_published
 
 FACTS = {
     "P37": [("Peru", "Spanish"), ("Chad", "French"), ("Chad", "Arabic"), ("Chad", "French")],
@@ -73,9 +72,7 @@ def test_an_empty_folder_is_an_error(tmp_path):
 
 @pytest.mark.slow
 def test_the_published_files():
-    folder = Path(os.environ.get("MODELEDIT_DATA_DIR", "")) / "pararel"
-    if not os.environ.get("MODELEDIT_DATA_DIR") or not folder.exists():
-        pytest.skip("needs ParaRel in $MODELEDIT_DATA_DIR/pararel")
+    require_published("pararel")
     pararel = load_pararel()
     assert len(pararel.facts) == 29_394
     assert sum(map(len, pararel.phrasings.values())) == 214

@@ -1,14 +1,13 @@
 """ZsRE: three conventions of what the new answer is, on hand-written records and real ones."""
 
 import json
-import os
-from pathlib import Path
 
 import pytest
 
 from modeledit_jax.data.facts.records import UNRELATED, Probe, encode_edits
 from modeledit_jax.data.facts.tokenization import byte_pair_tokenizer
 from modeledit_jax.data.facts.zsre import load_zsre
+from tests.data.published import require_published
 
 MEND = [
     {
@@ -99,9 +98,7 @@ def test_no_counterfactual_at_all_and_an_unknown_target_are_errors(tmp_path):
 @pytest.mark.parametrize(("name", "size", "kept"), [("eval", 1_037, 1_037), ("train", 1_000, 998)])
 def test_the_published_files(name, size, kept):
     file = f"zsre_mend_{name}.json"
-    folder = Path(os.environ.get("MODELEDIT_DATA_DIR", ""))
-    if not os.environ.get("MODELEDIT_DATA_DIR") or not (folder / "zsre" / file).exists():
-        pytest.skip(f"needs {file} in $MODELEDIT_DATA_DIR/zsre")
+    require_published(f"zsre/{file}")
     assert len(load_zsre(file, target="true")) == size
     records = load_zsre(file).records
     assert len(records) == kept

@@ -17,6 +17,7 @@ from tensorflow_datasets.core.download.checksums import UrlInfo
 from modeledit_jax.data.images import builders
 from modeledit_jax.data.images.datasets import load_images
 from modeledit_jax.data.images.splits import ROLES, split_images
+from tests.data.published import require_published
 
 UNREACHABLE = "http://127.0.0.1:9/"  # nothing listens on the port named "discard"
 
@@ -197,9 +198,7 @@ def test_load_images_through_the_builder(originals, arrays, tmp_path):
 
 @pytest.mark.slow
 def test_real_mnist(tmp_path):
-    folder = Path(os.environ.get("MODELEDIT_DATA_DIR", "")) / "mnist"
-    if not (folder / "train-images-idx3-ubyte.gz").exists():
-        pytest.skip("needs MNIST in $MODELEDIT_DATA_DIR/mnist")
+    require_published("mnist/train-images-idx3-ubyte.gz")
     data = load_images("mnist", cache_dir=tmp_path)
     again = load_images("mnist", cache_dir=tmp_path, data_dir=Path("/nowhere"))
     assert data.fingerprint == again.fingerprint
