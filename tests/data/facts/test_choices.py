@@ -112,7 +112,8 @@ def test_questions_that_cannot_be_judged_are_refused(choices, part):
 
 @pytest.mark.slow
 def test_the_published_files():
-    require_published("counterfact/counterfact-edit.json", "counterfact/counterfact-train.json", "pararel")
+    names = ("counterfact-edit.json", "counterfact-train.json")
+    require_published("pararel", *(f"counterfact/{name}" for name in names))
     edits, train = load_facts("counterfact", edits=1000, train=600)
     used = (*edits.records, *train.records)
     pararel = load_pararel()

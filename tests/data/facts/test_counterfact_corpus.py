@@ -83,7 +83,8 @@ def test_more_than_there_is_cannot_be_drawn(folder):
 
 @pytest.mark.slow
 def test_the_published_files():
-    require_published("counterfact/counterfact-edit.json", "counterfact/counterfact-train.json", "pararel")
+    names = ("counterfact-edit.json", "counterfact-train.json")
+    require_published("pararel", *(f"counterfact/{name}" for name in names))
     corpus = counterfact_corpus()
     assert (len(corpus.edits), len(corpus.train), len(corpus.untouched)) == (200, 200, 400)
     assert "9365 of 10000 records covered" in corpus.edits.notes[0]
