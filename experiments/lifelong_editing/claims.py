@@ -14,6 +14,9 @@ from modeledit_jax.run.fact_run import FactRun
 Runs: TypeAlias = Mapping[str, Mapping[int, FactRun]]
 """``{method: {seed: run}}``."""
 
+Question: TypeAlias = tuple[str, str, str]
+"""The terms of a difference, and the metric."""
+
 EARLY = 0.1
 """Share of the edits after which scores count as early."""
 
@@ -61,6 +64,10 @@ class Claim:
     other: Term
     metric: str | None = None
     more_than: float = 0.0
+
+    def asks(self, overall: str) -> Question:
+        """What it compares, in a run whose mean of four is this one."""
+        return str(self.one), str(self.other), self.metric or overall
 
     def differences(self, runs: Runs, overall: str) -> Float[np.ndarray, " s"]:
         """On every stream that has both."""
