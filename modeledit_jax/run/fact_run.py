@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 from modeledit_jax.editors.editor import Cost
 from modeledit_jax.evaluation.edit_scores import retention_by_age
 from modeledit_jax.lifelong.fact_task import FactTask, spread_task
-from modeledit_jax.lifelong.memory_plan import FactPlan, plan_editing, plan_facts
+from modeledit_jax.lifelong.memory_plan import EditingPlan, FactPlan, plan_editing, plan_facts
 from modeledit_jax.lifelong.model import EditableModel, Kernels
 from modeledit_jax.lifelong.prepared import prepared
 from modeledit_jax.lifelong.scoring import (
@@ -134,18 +134,16 @@ def run_fact_task(
     method = method.sized_for(task.model, task.streams)
     training_folder = training_folder or (folder and folder / "training")
     loop = _SavedLoop(training_folder, partial(shown, f"{prefix}training"), mesh)
+    announce = announce or _unsaid
     plan = planned(method, task)
-    if announce is not None:
-        announce(str(plan))
+    announce(str(plan))
     model = replace(task.model, rows_at_once=plan.facts)
     state = method.train(model, task.train, jax.random.fold_in(key, 1), loop)
     start = start_stream(
         model, state, jax.random.fold_in(key, 2), model.dtype if dtype is None else dtype
     )
-    assert task.scoring is not None
-    editing_plan = plan_editing(method, task.model, start, task.edits, task.scoring)
-    if announce is not None:
-        announce(str(editing_plan))
+    editing_plan = _planned_editing(method, task, start)
+    announce(str(editing_plan))
     model = replace(task.model, rows_at_once=editing_plan.facts)
     report = shown(f"{prefix}editing")
     bounds = points(task.edits.batches, asked)
@@ -216,6 +214,15 @@ def planned(method: StreamEditor, task: FactTask) -> FactPlan:
     assert task.scoring is not None
     sized = method.sized_for(task.model, task.streams)
     return plan_facts(sized, task.model, task.train, task.scoring)
+
+
+def _planned_editing(method: StreamEditor, task: FactTask, start: StreamState) -> EditingPlan:
+    assert task.scoring is not None
+    return plan_editing(method, task.model, start, task.edits, task.scoring)
+
+
+def _unsaid(line: str) -> None:
+    """Where nobody wants to know how a method fits into the memory."""
 
 
 def _edit(
