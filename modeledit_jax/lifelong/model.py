@@ -36,7 +36,7 @@ class EditableModel:
     modules: tuple[str, ...] = struct.field(pytree_node=False)
     statistics: Field = None  # KeyStatistics of what the modules read on a text; None: not known
     rows_at_once: int | None = struct.field(pytree_node=False, default=None)
-    """Rows of a batch at most that one pass reads where a loss is differentiated, for memory
+    """Facts of a batch at most that one pass reads where a loss is differentiated, for memory
     (`parts_of_rows`); None: all."""
 
     @classmethod
