@@ -3,8 +3,8 @@
 Candidates of a search share the layers above the edited one. Mapped over candidates, a product of a
 shared kernel and columns of each, ``[H, D] · [E, D, N]``, is by default one product of
 ``[H, D] · [D, E N]``, for which XLA moves the columns of all candidates together and the results
-apart again. On a CPU, ``E`` products of contiguous columns are faster (docs/performance.md), if they
-contract the last axis of their left operand: such products alone go to XLA's library YNN.
+apart again. On a CPU, ``E`` products of contiguous columns are faster (docs/performance.md), if
+they contract the last axis of their left operand: such products alone go to XLA's library YNN.
 """
 
 from functools import partial

@@ -270,7 +270,7 @@ def plan_editing(
 
     def taken(facts: int | None) -> int:
         own = replace(model, rows_at_once=facts)
-        # As `run_facts` calls it, so that it is traced once.
+        # As `run_fact_task` calls it, so that it is traced once.
         return kept + live_bytes(partial(compiled_stream, method), own, start, stream, place, place)
 
     batch = stream.real.shape[1]
