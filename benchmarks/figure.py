@@ -57,7 +57,7 @@ def _draw_candidates(axes: Axes, results: dict[str, Any]) -> None:
         label="ShiftWorld, soft reward",
     )
     peak = section["peak_flops_per_second"]["median"] / section["flops_per_evaluation"]
-    axes.axhline(peak, color="#000000", label="matrix-product peak of the device")
+    axes.axhline(peak, color="#000000", label="peak of products, the layer multiplied out")
     axes.axhline(peak / 2, color="#000000", linestyle=":", label="half of it")
     for name, (label, color) in _BASELINES.items():
         if name in rates:
