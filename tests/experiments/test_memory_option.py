@@ -83,8 +83,9 @@ def test_lifelong_editing_says_how_each_method_fits(tmp_path, capsys):
     )  # fmt: skip
     code, rows, lines = said(lifelong_editing, config, None, tmp_path, capsys)
     assert code == 0 and "original, seed 0: memory: at most" in lines
-    (line,) = [line for line in lines.splitlines() if line.startswith("malmen, seed 0: memory")]
-    assert line.endswith("100 questions at a time, 12 of 12 facts of a batch in training")
+    assert "malmen, seed 0: memory: at most" in lines
+    assert "100 questions at a time, 12 of 12 facts of a batch in training" in lines
+    assert "12 of 12 facts of a batch in editing" in lines
     few = said(lifelong_editing, config, "1.2MB", tmp_path, capsys)
     assert few[0] == 0 and "50 questions at a time, 6 of 12 facts of a batch" in few[2]
     assert_alike(few[1], rows)

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import chex
 import jax
@@ -25,7 +25,7 @@ from modeledit_jax.lifelong.methods.meta_training import MetaTraining
 from modeledit_jax.lifelong.methods.unedited import Unedited
 from modeledit_jax.lifelong.scoring import predict_with
 from modeledit_jax.presets.preset import preset
-from modeledit_jax.run import resumable
+from modeledit_jax.run import fact_run, resumable
 from modeledit_jax.run.edit_facts import edit_facts
 from modeledit_jax.run.fact_run import run_fact_task
 from modeledit_jax.run.known_facts import known_facts
@@ -208,12 +208,38 @@ def test_a_small_memory_gives_the_same_edits(model, facts):
         )  # fmt: skip
 
     whole, few = run(), run(memory=420_000)
-    assert "100 questions at a time, 6 of 6 facts of a batch" in lines[0]
-    assert "6 questions at a time, 3 of 6 facts of a batch" in lines[1]
+    training, editing, few_training, few_editing = lines
+    assert "100 questions at a time, 6 of 6 facts of a batch in training" in training
+    assert "6 questions at a time, 3 of 6 facts of a batch in training" in few_training
+    assert editing.endswith("6 of 6 facts of a batch in editing")
+    assert few_editing.endswith("of 420 KB: 6 of 6 facts of a batch in editing")
     for module, kernel in whole.kernels.items():
         np.testing.assert_allclose(few.kernels[module], kernel, rtol=1e-3, atol=1e-4)
     for metric, curve in whole.curves.items():
         np.testing.assert_allclose(few.curves[metric], curve, rtol=1e-2, atol=1e-2)
+
+
+@dataclass(frozen=True)
+class Observed(FineTune):
+    """Fine-tuning that says how many facts it may read at a time."""
+
+    rows: list[int | None] = field(default_factory=list, hash=False, compare=False)
+
+    def edit(self, model, kernels, state, batch, key):
+        self.rows.append(model.rows_at_once)
+        return super().edit(model, kernels, state, batch, key)
+
+
+@pytest.mark.slow
+def test_a_stream_is_edited_as_it_was_planned(model, facts, monkeypatch):
+    method, plan = Observed(learning_rate=1e-2, steps=2), fact_run.plan_editing
+    whole = edit(method, model, facts)
+    assert set(method.rows) == {None}
+    monkeypatch.setattr(fact_run, "plan_editing", lambda *given: replace(plan(*given), facts=1))
+    few = edit(method, model, facts)
+    assert method.rows[-1] == 1
+    for module, kernel in whole.kernels.items():
+        np.testing.assert_allclose(few.kernels[module], kernel, rtol=1e-3, atol=1e-5)
 
 
 def test_a_memory_that_holds_no_question_is_refused_before_it_claims_the_folder(
