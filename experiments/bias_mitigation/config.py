@@ -74,7 +74,7 @@ class CommentOptions(SubjectOptions):
     """fairness, fidelity, rates or fped (two examples of what goes wrong), or module:name of a
     function; default: fidelity with real contexts, otherwise fairness."""
     pairing: Annotated[float, Range(0, 1_000_000)] | None = None
-    """Of the reward fidelity: weight of the spread that terms cause; default: its own, 5."""
+    """Of the reward fidelity: weight of the spread that terms cause; default: its own, 3."""
 
     def completed(self: "Comments") -> "Comments":
         """The options with the defaults that depend on others."""

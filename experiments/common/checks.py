@@ -41,6 +41,8 @@ Evaluations = Annotated[int, Range(1, 100_000_000, "reward evaluation")]
 """Of a search."""
 Networks = Annotated[int, Range(1, 10_000)]
 """How many networks are trained."""
+Penalty = Annotated[float, Range(0, 1_000_000)]
+"""Weight in a reward of what counts against an edit."""
 Seed = Annotated[int, Range(0, 4_000_000_000)]
 """Of the first network; JAX would silently take seeds from 2³² on for smaller ones."""
 

@@ -1,11 +1,11 @@
 """Variants of PPO on the same tasks: each is run, evaluated on test, and put in a table."""
 
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -14,6 +14,7 @@ from tqdm import tqdm
 from experiments.common.methods import method_context
 from experiments.common.options import run_folder
 from experiments.ppo_ablation.config import AblationConfig
+from experiments.ppo_ablation.variants import DEFAULT, QUESTIONS, Variant
 from experiments.unlearning.run import Setup, prepare
 from modeledit_jax.editors.search.ppo import PPO, editing_config
 from modeledit_jax.evaluation.targets import first_met, forgotten, quantiles_of_needed
@@ -28,37 +29,15 @@ from modeledit_jax.run.folder import as_json
 from modeledit_jax.run.plan_evaluation import PlanEvaluator
 from modeledit_jax.tasks.network import NonFiniteError
 
-ADAM = {  # the settings of a one-step Gaussian PPO tuned with Adam
-    "search_optimizer": "adam",
-    "action_learning_rate": 0.03,
-    "num_envs": 20,
-    "num_epochs": 4,
-    "schedule": "constant",
-    "max_grad_norm": float("inf"),
-}
-VARIANTS: dict[str, dict[str, Any]] = {
-    "default": {},
-    "Adam instead of the natural gradient": ADAM,
-    "4 epochs": {"num_epochs": 4},
-    "constant step size": {"schedule": "constant"},
-    "population 4": {"num_envs": 4},
-    "population 20": {"num_envs": 20},
-    "learned spread": {"std_learning_rate": 0.1},
-    "weights observed": {"observation": "weights"},
-    "horizon 2": {"horizon": 2},
-    "horizon 2, time alone observed": {"horizon": 2, "observation": "time"},
-    "horizon 4": {"horizon": 4},
-    "horizon 4, time alone observed": {"horizon": 4, "observation": "time"},
-}
-
 
 def run(config: AblationConfig) -> Path:
     """Runs the ablation and writes its tables."""
     folder = run_folder(config)
     rows, notes = ablate(config)
     text = "\n\n".join(
-        f"### {world}\n\n{variant_table(select(rows, method=f'ppo-{world}'))}"
+        f"### {world}: {question}\n\n{variant_table(_of(rows, world, question))}"
         for world in config.worlds
+        for question in config.questions
     )
     text += "".join(f"\n\n- {note}" for note in notes)
     atomic_write_text(folder / "report.md", text + "\n")
@@ -66,6 +45,20 @@ def run(config: AblationConfig) -> Path:
     write_summary(folder, "ppo-ablation", as_json(config), rows)
     print(text)
     return folder / "report.md"
+
+
+def _of(rows: Sequence[Row], world: str, question: str) -> list[Row]:
+    """The default in a world, and the variants that a question is about."""
+    about = (DEFAULT, *QUESTIONS[question])
+    return [row for row in select(rows, method=f"ppo-{world}") if row.factors["variant"] in about]
+
+
+def chosen_variants(config: AblationConfig) -> dict[str, Variant]:
+    """The default and what is compared with it, by name."""
+    found = {DEFAULT: Variant()}
+    for question in config.questions:
+        found |= QUESTIONS[question]
+    return found
 
 
 def ablate(config: AblationConfig) -> tuple[list[Row], list[str]]:
@@ -77,17 +70,23 @@ def ablate(config: AblationConfig) -> tuple[list[Row], list[str]]:
     Raises:
       ValueError: all diverged.
     """
-    searches = [variant_search(config, world, name) for world in config.worlds for name in VARIANTS]
+    variants = chosen_variants(config)
+    searches = [
+        variant_search(config, world, variant)
+        for world in config.worlds
+        for variant in variants.values()
+    ]
     for search in searches:
         _ = search.updates  # raises at once what would show only after other variants
     setup = prepare(config, searches)
     rows: list[Row] = []
     notes = []
     for world in config.worlds:
-        for index, name in enumerate(tqdm(VARIANTS, desc=f"variants in {world}")):
-            path = run_folder(config) / "variants" / f"{world}-{index}.json"
+        for name, variant in tqdm(variants.items(), desc=f"variants in {world}"):
+            path = run_folder(config) / "variants" / f"{world}-{file_name(name)}.json"
+            build = partial(variant_rows, config, setup, world, name, variant)
             try:
-                rows += cached_rows(path, partial(variant_rows, config, setup, world, name))
+                rows += cached_rows(path, build)
             except NonFiniteError as error:
                 notes.append(f"{name} in {world} was left out, it diverged: {error}")
                 tqdm.write(notes[-1], file=sys.stderr)
@@ -96,25 +95,28 @@ def ablate(config: AblationConfig) -> tuple[list[Row], list[str]]:
     return rows, notes
 
 
-def variant_search(config: AblationConfig, world: str, name: str) -> PPO:
+def file_name(variant: str) -> str:
+    """A variant's name as a part of a file's."""
+    return re.sub(r"[^a-z0-9]+", "-", variant.lower()).strip("-")
+
+
+def variant_search(config: AblationConfig, world: str, variant: Variant) -> PPO:
     """PPO as a variant has it."""
-    options = dict(VARIANTS[name])
-    horizon = options.pop("horizon", 1)
-    observation = options.pop("observation", None)
+    horizon = variant.search.get("horizon", 1)
     base = editing_config(config.budget, horizon, world)
-    size = options.get("num_envs", base.num_envs) * horizon
-    settings = replace(base, **options, num_updates=config.budget // size)
-    return load_preset(f"ppo-{world}", "unlearning").build(
-        **(method_context(config) | {"horizon": horizon, "observation": observation}),
-        config=settings,
-    )
+    size = variant.ppo.get("num_envs", base.num_envs) * horizon
+    settings = replace(base, **variant.ppo, num_updates=config.budget // size)
+    context = method_context(config) | {"horizon": 1, "observation": None} | dict(variant.search)
+    return load_preset(f"ppo-{world}", "unlearning").build(**context, config=settings)
 
 
-def variant_rows(config: AblationConfig, setup: Setup, world: str, name: str) -> list[Row]:
-    """Runs one variant; returns a row for every task, with curves."""
-    search = variant_search(config, world, name)
-    keys = jax.random.split(jax.random.key(config.seed), len(setup.tasks))
-    found = edit_many(search, setup.tasks, keys)
+def variant_rows(
+    config: AblationConfig, setup: Setup, world: str, name: str, variant: Variant
+) -> list[Row]:
+    """Runs one variant; returns a row for every task, with curves on its test examples."""
+    search = variant_search(config, world, variant)
+    tasks = [variant.task(task, seed) for task, seed in zip(setup.tasks, setup.seeds, strict=True)]
+    found = edit_many(search, tasks, jax.random.split(jax.random.key(config.seed), len(tasks)))
     plans = np.stack([result.trace.plans for result in found])
     evaluator = PlanEvaluator(search.make_world(setup.tasks[0]), setup.tasks)
     evaluations = search.evaluations_per_update * np.arange(1, plans.shape[1] + 1)

@@ -10,6 +10,7 @@ from experiments.common.checks import (
     Count,
     Evaluations,
     Networks,
+    Penalty,
     Range,
     check_distinct,
 )
@@ -22,7 +23,7 @@ from experiments.common.options import (
     open_mesh,
 )
 
-Data = Literal["digits", "mnist", "fashion_mnist", "cifar10"]
+Data = Literal["digits", "shapes", "textures", "mnist", "fashion_mnist", "cifar10"]
 CLASSES = 10  # of all these data
 TASKS, TASKS_IN_TURN = 16, 8
 """Tasks of one update of a policy, if there are so many: single requests, and requests in turn."""
@@ -43,7 +44,9 @@ class Config(MemoryOptions, MeshOptions):
     may_change_on_resume: ClassVar[tuple[str, ...]] = ("mesh", "memory")
 
     dataset: Data = "digits"
-    """Data of the networks; digits is embedded."""
+    """Data of the networks; digits is embedded, shapes and textures are drawn by rule."""
+    training_data: Annotated[tuple[Data, ...], MAY_BE_EMPTY] = ()
+    """Further data sets, on which networks to train on are trained as well."""
     worlds: tuple[World, ...] = ("shift", "mask")
     """Policies to train."""
     parts: tuple[Part, ...] = ("zero-shot", "adaptation", "sequence", "cost")
@@ -65,6 +68,8 @@ class Config(MemoryOptions, MeshOptions):
     """Data sets whose networks (of the first shape) are edited only."""
     pairs: Annotated[int, Range(0, CLASSES * (CLASSES - 1) // 2)] = 0
     """Pairs of classes that each network to train on is asked to forget, beside single classes."""
+    prototype_penalty: Penalty = 0.0
+    """Weight in the reward of what the last layer reads that still tells a class apart."""
     training_networks: Networks = 16
     """Networks of each shape to train on."""
     seeds: Networks = 5
@@ -80,8 +85,14 @@ class Config(MemoryOptions, MeshOptions):
 
     def check(self) -> None:
         """As `RunOptions.check`."""
-        if self.dataset in self.other_data:
-            raise ValueError(f"--other-data {self.dataset} is --dataset itself: name other data")
+        for option in ("training_data", "other_data"):
+            if self.dataset in getattr(self, option):
+                name = f"--{option.replace('_', '-')}"
+                raise ValueError(f"{name} {self.dataset} is --dataset itself: name other data")
+        if self.prototype_penalty and "sequence" in self.parts:
+            raise ValueError(
+                "--prototype-penalty is about single requests: leave sequence out of --parts"
+            )
         for shape in (*self.networks, *self.other_networks):
             check_size(read_shape(shape))
         if self.held_out != "all":

@@ -19,8 +19,8 @@ from modeledit_jax.data.images.splits import Splits, split_images
 from modeledit_jax.subjects.image_classifiers import CNN, MLP, ResNet
 from modeledit_jax.subjects.subject import Subject
 from modeledit_jax.subjects.training import image_recipe
-from modeledit_jax.tasks.task import Task
-from modeledit_jax.tasks.unlearning import forget_classes, unlearning_reward
+from modeledit_jax.tasks.deep_reward import deep_reward
+from modeledit_jax.tasks.unlearning import UnlearningTask, forget_classes, unlearning_reward
 
 REWARD = unlearning_reward()  # one object, so that all worlds are compiled for the same function
 
@@ -32,6 +32,7 @@ class Family:
     recipe: Recipe
     name: str
     mesh: Mesh | None = None
+    prototype_penalty: float = 0.0
 
     @property
     def splits(self) -> Splits:
@@ -48,13 +49,16 @@ class Family:
 
     def tasks(
         self, subjects: Sequence[Subject], requests: Sequence[int] | Sequence[tuple[int, ...]]
-    ) -> list[Task]:
+    ) -> list[UnlearningTask]:
         """To forget each class, or the classes of each tuple, network by network."""
-        return [
+        tasks = [
             forget_classes(subject, self.splits, request, reward=REWARD)
             for subject in subjects
             for request in requests
         ]
+        if not (weight := self.prototype_penalty):
+            return tasks
+        return [replace(task, reward=deep_reward(task, prototypes=weight)) for task in tasks]
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,13 @@ class Networks:
             training = replace(training, epochs=described.epochs)
         recipe = Recipe(module, training, splits, data.fingerprint, folder)
         name = shape if dataset == self.config.dataset else f"{dataset}-{shape}"
-        return Family(recipe, name, open_mesh(self.config))
+        return Family(recipe, name, open_mesh(self.config), self.config.prototype_penalty)
+
+    @property
+    def training_families(self) -> list[Family]:
+        """The networks to train on: of every shape and data set."""
+        data = (self.config.dataset, *self.config.training_data)
+        return [self.family(shape, name) for name in data for shape in self.config.networks]
 
     @cached_property
     def held_out(self) -> list[int]:

@@ -53,8 +53,7 @@ class Policies:
         config, networks = self.config, self.networks
         classes = networks.seen(held_out)
         groups = []
-        for shape in config.networks:
-            family = networks.family(shape)
+        for family in networks.training_families:
             subjects = family.subjects(networks.training_seeds)
             pairs = draw_pairs(config.seed, classes, config.pairs)
             groups.append(family.tasks(subjects, classes) + family.tasks(subjects, pairs))
@@ -69,9 +68,8 @@ class Policies:
         config, networks = self.config, self.networks
         rng = np.random.default_rng(config.seed)
         groups: list[list[Task]] = []
-        for shape in config.networks:
-            family = networks.family(shape)
-            classes = networks.seen(None)
+        classes = networks.seen(None)
+        for family in networks.training_families:
             groups.append(
                 [
                     forget_in_turn(subject, family.splits, order, reward=REWARD)

@@ -61,9 +61,10 @@ def report_text(config: Config, rows: Sequence[Row]) -> str:
         f"# Learning to edit ({config.dataset})",
         "",
         f"Policies trained on {config.training_networks} networks of each shape "
-        f"({', '.join(config.networks)}); edited: `fc2/kernel` of {config.seeds} new networks of "
-        "each shape. Every number is on test examples that neither a network's training nor any "
-        "reward has seen.",
+        f"({', '.join(config.networks)}) on each data set "
+        f"({', '.join((config.dataset, *config.training_data))}); edited: `fc2/kernel` of "
+        f"{config.seeds} new networks of each shape. Every number is on test examples that neither "
+        "a network's training nor any reward has seen.",
         "",
     ]
     if zero_shot := select(rows, part="zero-shot"):

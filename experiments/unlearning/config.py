@@ -5,12 +5,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from experiments.common.checks import MAY_BE_EMPTY, Range, check_distinct
+from experiments.common.checks import MAY_BE_EMPTY, Penalty, Range, check_distinct
 from experiments.common.options import SearchOptions, SubjectOptions
 from experiments.common.rewards import import_reward
 
 REWARDS = ("soft", "accuracy", "unseen")
-LARGEST_PENALTY = 1_000_000
 
 SHARES = {"random": 0.1, "backdoor": 0.05, "confusion": 0.5}
 """Of the training samples that are forgotten, in the scenarios that have one."""
@@ -29,8 +28,11 @@ class ForgetOptions(SubjectOptions):
 
     default_class: ClassVar[str] = "7"  # of `forget_class`
 
-    dataset: Literal["digits", "mnist", "fashion_mnist", "cifar10", "npz"] = "digits"
-    """Data set; digits is embedded, the others are downloaded or read from MODELEDIT_DATA_DIR."""
+    dataset: Literal["digits", "shapes", "textures", "mnist", "fashion_mnist", "cifar10", "npz"] = (
+        "digits"
+    )
+    """Data set; digits is embedded, shapes and textures are drawn by rule, the others are
+    downloaded or read from MODELEDIT_DATA_DIR."""
     npz_path: Path | None = None
     """With --dataset npz: your arrays x, y and optionally x_test, y_test."""
     subject: Literal["mlp", "cnn", "resnet", "resnet-batchnorm"] = "mlp"
@@ -45,7 +47,7 @@ class ForgetOptions(SubjectOptions):
     reward: str = "soft"
     """soft (probabilities), accuracy, unseen (to know what is forgotten as well as held-out
     examples, for single samples), or a function f(sets, edit) of yours as module:name."""
-    edit_size_penalty: Annotated[float, Range(0, LARGEST_PENALTY)] = 0.0
+    edit_size_penalty: Penalty = 0.0
     """Weight of the relative edit size in the built-in rewards."""
 
     def check(self) -> None:
@@ -120,9 +122,9 @@ class EditorOptions(SearchOptions, ForgetOptions):
     confusion (0.5)."""
     retrains: Annotated[int, Range(1, 1_000)] = 2
     """Networks retrained without what is to be forgotten, per task; 2 show the noise floor."""
-    prototype_penalty: Annotated[float, Range(0, LARGEST_PENALTY)] = 0.0
+    prototype_penalty: Penalty = 0.0
     """Weight in the reward of what the last layer reads that still tells a class apart."""
-    relearning_penalty: Annotated[float, Range(0, LARGEST_PENALTY)] = 0.0
+    relearning_penalty: Penalty = 0.0
     """Weight in the reward of what a gradient step on a class would bring back of it."""
     toward_retrain: bool = False
     """Reward searches for being as the last of the retrained networks is, and take its inside as

@@ -28,7 +28,7 @@ of their spread and ``gradient [D, H]`` of the reward by them, in units of its o
 used at several positions, with its mean activity: positions are not told apart)."""
 
 Neurons: TypeAlias = dict[str, Array | tuple[Layer, ...]]
-"""``layers``, one entry for every edited leaf, and ``context [2 S + 2]``."""
+"""``layers``, one entry for every edited leaf, and ``context [2 S]``."""
 
 Tapped: TypeAlias = Callable[[Leaves], tuple[Array, Leaves]]
 """``taps {path: [N, H]} -> outputs [N, C], inputs {path: [N, Q, D]}`` (`SplitApply.tapped`)."""
@@ -89,9 +89,7 @@ def observe_neurons(
             "gradient": gradient / (_root(jnp.mean(gradient**2)) + TINY),
         }
 
-    sizes = [jnp.log2(jnp.array(leaf.shape, jnp.float32)) for leaf in leaves.values()]
-    state = [active @ margin / confidence, active @ probability, sum(sizes) / len(sizes) / 10]
-    context = jnp.concatenate(state)
+    context = jnp.concatenate([active @ margin / confidence, active @ probability])
     seen = {"context": context, "layers": tuple(layer(path) for path in leaves)}
     return jax.tree.map(lambda x: jnp.nan_to_num(jnp.clip(x, -BOUND, BOUND)), seen)
 

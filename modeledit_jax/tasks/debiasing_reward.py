@@ -46,8 +46,9 @@ WEIGHTS: dict[str, float] = {
     "fned": 1.0,
     "distillation": 1.0,
     "block_mean": 1.0,
-    "pairing": 5.0,
+    "pairing": 3.0,
     "rate_shift": 40.0,
+    "term_rates": 20.0,
 }
 """Weight of every part; where a part is a loss or a difference it counts negatively."""
 
@@ -57,7 +58,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     ),
     "rates": ("fped", "fned", "auc_loss", "accuracy_loss"),
     "fped": ("fped",),
-    "fidelity": ("distillation", "block_mean", "pairing", "rate_shift"),
+    "fidelity": ("distillation", "block_mean", "pairing", "rate_shift", "term_rates"),
 }  # fmt: skip
 """Parts of each kind of reward."""
 
@@ -145,6 +146,7 @@ class DebiasingReward(Reward):
             "block_mean": -level / unit,
             "pairing": -spread / unit,
             "rate_shift": self._rate_shift(scores, original, targets),
+            "term_rates": self._term_rates(scores, targets),
         }
 
     def _rate_shift(self, scores: Array, original: Array, targets: Any) -> Array:
@@ -159,6 +161,27 @@ class DebiasingReward(Reward):
         cells = jax.nn.one_hot(2 * targets.kind + targets.label, 2 * self.kinds) * named[:, None]
         change = (after - before) @ cells / jnp.maximum(cells.sum(axis=0), 1.0)
         return -jnp.square(change).sum() / self.kinds
+
+    def _term_rates(self, scores: Array, targets: Any) -> Array:
+        """Squared difference of a term's share called toxic from that of its contexts' terms.
+
+        What FPED and FNED are made of, but smooth, and within contexts, of which each shows some
+        terms alone. Summed over labels, mean over the terms there are.
+        """
+        blocks, width = targets.blocks, SOFTNESS * jnp.sqrt(self.baseline.variance)
+        called = jax.nn.sigmoid((scores - self.baseline.threshold) / width)[blocks]
+        shown = targets.groups[blocks]  # [K, V, I]
+        named = shown.any(axis=2).astype(jnp.float32)
+        mean, _ = _moments(called, named)
+        excess = (called - mean[:, None]) * named
+        total = jnp.zeros(())
+        toxic = targets.label[blocks[:, 0]].astype(jnp.float32)
+        for of_label in (toxic, 1.0 - toxic):
+            number = jnp.einsum("k,kvi->i", of_label, shown)
+            sums = jnp.einsum("k,kv,kvi->i", of_label, excess, shown)
+            difference = sums / jnp.maximum(number, 1.0)
+            total += jnp.square(difference).sum() / jnp.maximum((number > 0).sum(), 1)
+        return -total
 
 
 def _moments(
@@ -190,11 +213,13 @@ def debiasing_reward(
         ``"fped"``: FPED at the frozen threshold and nothing else. An edit that calls nothing toxic
         earns its maximum; it is here to show that, not to be used.
         ``"fidelity"``: with logits ``z`` before and ``z′`` after,
-        ``− (E(z′−z)² + E(block mean of z′−z)² + 5·E Var_t z′) / Var z − 40·E_k Σ_y (E_ky s(z′)
-        − E_ky s(z))²``; the first mean and ``Var z`` are over comments, the next over blocks. Mean
-        and variance of a block are those of its texts with an identity term, plus those of its
-        texts with other words. ``E_ky`` is over texts with a term of one kind of context and label,
-        ``s`` a step at the threshold that is `SOFTNESS` wide: error rates stay. Smooth.
+        ``− (E(z′−z)² + E(block mean of z′−z)² + 3·E Var_t z′) / Var z − 40·E_k Σ_y (E_ky s(z′)
+        − E_ky s(z))² − 20·E_t Σ_y (E_ty (s(z′) − block mean of s(z′)))²``; the first mean and
+        ``Var z`` are over comments, the next over blocks. Mean and variance of a block are those
+        of its texts with an identity term, plus those of its texts with other words. ``E_ky`` is
+        over texts with a term of one kind of context and label, ``E_ty`` over those with one term
+        and label, ``s`` a step at the threshold that is `SOFTNESS` wide: error rates stay, and
+        those of terms come together. Smooth.
       weights: of parts, in place of `WEIGHTS`.
 
     Raises:

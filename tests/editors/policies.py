@@ -11,8 +11,11 @@ from modeledit_jax.editors.policy.learned import WORLD_ACTIONS, LearnedEditor
 
 
 @lru_cache
-def untrained(world="shift", sets=2):
-    """A policy whose parameters are drawn; it reads tasks with so many evaluation sets."""
+def untrained(world="shift", sets=2, more=0):
+    """A policy whose parameters are drawn; it reads tasks with so many evaluation sets.
+
+    ``more``: numbers that its context has beside those of such tasks.
+    """
     network = EquivariantPolicy(WORLD_ACTIONS[world], rank=2, hidden=5, rounds=1, start_scale=0.25)
     layer = {
         "inputs": jnp.zeros((3, 3 * sets)),
@@ -20,7 +23,7 @@ def untrained(world="shift", sets=2):
         "weights": jnp.zeros((3, 2)),
         "gradient": jnp.zeros((3, 2)),
     }
-    seen = {"layers": (layer,), "context": jnp.zeros(2 * sets + 2)}
+    seen = {"layers": (layer,), "context": jnp.zeros(2 * sets + more)}
     rng = np.random.default_rng(3)
     params = jax.tree.map(
         lambda leaf: jnp.asarray(0.3 * rng.normal(size=leaf.shape), jnp.float32),

@@ -8,8 +8,10 @@ import pytest
 from experiments.ppo_ablation import run as ablation
 from experiments.ppo_ablation.__main__ import command
 from experiments.ppo_ablation.config import AblationConfig
+from experiments.ppo_ablation.variants import QUESTIONS, Variant, some_examples
 from modeledit_jax.agents.config import PPOConfig
 from modeledit_jax.editors.editor import Cost
+from modeledit_jax.editors.search.ppo import PPO
 from modeledit_jax.edits.parametrization import PerRow
 from modeledit_jax.envs.worlds import ShiftWorld
 from modeledit_jax.report.summary import read_summary
@@ -33,10 +35,44 @@ def config(tmp_path):
     )
 
 
-def test_variants_change_what_ppo_has():
-    fields = PPOConfig.__dataclass_fields__.keys() | {"horizon", "observation"}
-    assert all(set(changes) <= fields for changes in ablation.VARIANTS.values())
-    assert ablation.VARIANTS["default"] == {}
+def test_every_variant_differs_in_one_way_and_has_a_file_of_its_own(config):
+    every = ablation.chosen_variants(config)
+    assert len(every) == 1 + sum(map(len, QUESTIONS.values()))
+    default, *others = every.values()
+    assert default == Variant()
+    for variant in others:
+        assert set(variant.ppo) <= PPOConfig.__dataclass_fields__.keys()
+        assert set(variant.search) <= PPO.__dataclass_fields__.keys()
+        changed = (variant.ppo, variant.search, variant.reward, variant.share < 1)
+        assert sum(map(bool, changed)) == 1
+        ablation.variant_search(config, "shift", variant)
+    assert len({ablation.file_name(name) for name in every}) == len(every)
+
+
+def test_some_examples_keep_every_class():
+    sets = tiny.task(0).roles["reward"]
+    few = some_examples(sets, 0.25, 3)
+    label, chosen = np.asarray(sets.label), np.asarray(few.label)
+    for index in np.unique(label):
+        assert (chosen == index).sum() == max(round(0.25 * (label == index).sum()), 1)
+    rows = [np.flatnonzero((np.asarray(sets.x) == x).all(axis=-1))[0] for x in np.asarray(few.x)]
+    assert rows == sorted(set(rows))
+    np.testing.assert_array_equal(label[rows], chosen)
+    for name, weight in sets.weights.items():
+        np.testing.assert_array_equal(np.asarray(weight)[rows], few.weights[name])
+    again, other = (some_examples(sets, 0.25, seed).x for seed in (3, 4))
+    np.testing.assert_array_equal(again, few.x)
+    assert not np.array_equal(other, few.x)
+
+
+def test_a_variant_changes_the_task_that_is_searched():
+    task = tiny.task(0)
+    assert Variant().task(task, 0) is task
+    dear = Variant(reward={"forgetting": 4.0}).task(task, 0)
+    assert float(dear.reward.weights["forgetting"]) == 4.0 and dear.roles is task.roles
+    few = Variant(share=0.5).task(task, 0)
+    assert len(few.roles["reward"].x) < len(task.roles["reward"].x)
+    assert few.roles["test"] is task.roles["test"]
 
 
 def test_results_of_a_variant_are_counted_on_test():
@@ -61,7 +97,7 @@ def test_results_of_a_variant_are_counted_on_test():
 def test_a_variant_that_diverges_is_left_out(config, monkeypatch):
     """Few evaluations and four epochs, for instance: one such task must not cost all the others."""
 
-    def rows(config, setup, world, name):
+    def rows(config, setup, world, name, variant):
         if name != "4 epochs":
             raise NonFiniteError("weights that are not finite")
         return [Row("ppo-shift", "forget-7", 0, {"closeness": 1.0}, Cost(), {"variant": name})]
@@ -70,9 +106,9 @@ def test_a_variant_that_diverges_is_left_out(config, monkeypatch):
     monkeypatch.setattr(ablation, "variant_rows", rows)
     found, notes = ablation.ablate(config)
     assert [row.factors["variant"] for row in found] == ["4 epochs"]
-    assert len(notes) == len(ablation.VARIANTS) - 1
+    assert len(notes) == len(ablation.chosen_variants(config)) - 1
     assert notes[0].startswith("default in shift was left out, it diverged: weights that are not")
-    monkeypatch.setattr(ablation, "VARIANTS", {"default": {}})
+    monkeypatch.setattr(ablation, "chosen_variants", lambda config: {"default": Variant()})
     monkeypatch.setattr(ablation, "cached_rows", lambda path, build: build())
     with pytest.raises(ValueError, match="all variants diverged: default in shift"):
         ablation.ablate(config)
@@ -102,8 +138,11 @@ def test_a_line_of_the_table():
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_run_compares_the_variants(config, monkeypatch):
-    names = ("default", "population 4", "horizon 2, time alone observed")
-    monkeypatch.setattr(ablation, "VARIANTS", {name: ablation.VARIANTS[name] for name in names})
+    names = ("default", "rank 1", "1/4 of the examples")
+    kept = {name: own for question in QUESTIONS.values() for name, own in question.items()}
+    few = {"action": {"rank 1": kept["rank 1"]}, "examples": {names[2]: kept[names[2]]}}
+    monkeypatch.setattr(ablation, "QUESTIONS", few)
+    config = replace(config, questions=("action", "examples"))
     assert command.main(config) == 0
     rows = read_summary(config.run_dir).rows
     assert [row.factors["variant"] for row in rows] == list(names)
@@ -116,7 +155,15 @@ def test_a_run_compares_the_variants(config, monkeypatch):
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"budget": 0}, "--budget must be at least 1"), ({"forget_class": "12"}, "0 to 9")],
+    [
+        ({"budget": 0}, "--budget must be at least 1"),
+        ({"forget_class": "12"}, "0 to 9"),
+        ({"questions": ("action", "action")}, "--questions names action twice"),
+        (
+            {"reward": "accuracy"},
+            "--questions reward compares built-in rewards: leave out --reward",
+        ),
+    ],
 )
 def test_mistakes_are_one_line(config, capsys, changes, message):
     assert message in error_of(command.main, replace(config, **changes), capsys)

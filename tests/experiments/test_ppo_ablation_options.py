@@ -10,7 +10,14 @@ from experiments.unlearning.config import REWARDS
 from tests.data.published_files import write_images
 from tests.experiments.option_rows import run_row, untried
 
-SMALL = {"seeds": "1", "epochs": "1", "budget": "20", "forget_class": "1", "worlds": "shift"}
+SMALL = {
+    "seeds": "1",
+    "epochs": "1",
+    "budget": "20",
+    "forget_class": "1",
+    "worlds": "shift",
+    "questions": "episode",
+}
 ROWS = [
     {"dataset": "mnist", "parametrization": "per-weight", "worlds": "mask shift"},
     {
@@ -21,6 +28,8 @@ ROWS = [
     },
     {"dataset": "npz", "npz_path": "own.npz", "parametrization": "per-column"},
     {"dataset": "cifar10", "subject": "resnet"},
+    {"dataset": "shapes", "questions": "reward examples"},
+    {"dataset": "textures", "questions": "ppo action"},
     {"forget_class": "all", "reward": "accuracy", "subject": "resnet-batchnorm", "worlds": "mask"},
 ]
 
@@ -34,8 +43,9 @@ def test_every_value_is_in_a_row():
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: next(iter(row.values())))
 def test_it_runs_to_the_report(row, tmp_path, monkeypatch):
-    names = ("default", "horizon 2, time alone observed")
-    monkeypatch.setattr(ablation, "VARIANTS", {name: ablation.VARIANTS[name] for name in names})
+    asked = (SMALL | row)["questions"].split()
+    few = {question: dict(list(ablation.QUESTIONS[question].items())[-1:]) for question in asked}
+    monkeypatch.setattr(ablation, "QUESTIONS", few)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MODELEDIT_DATA_DIR", str(tmp_path / "data"))
     for name in ("mnist", "fashion_mnist", "cifar10"):
@@ -43,5 +53,6 @@ def test_it_runs_to_the_report(row, tmp_path, monkeypatch):
     np.savez("own.npz", x=np.random.default_rng(0).random((200, 30)), y=np.arange(200) % 4)
     run = run_row(command, SMALL | row, tmp_path, tmp_path / "cache")
     text = (run / "report.md").read_text(encoding="utf-8")
-    assert all(f"### {world}" in text for world in (SMALL | row)["worlds"].split())
-    assert all(f"| {name} |" in text for name in names)
+    for world in (SMALL | row)["worlds"].split():
+        assert all(f"### {world}: {question}" in text for question in asked)
+    assert all(f"| {name} |" in text for own in few.values() for name in ("default", *own))

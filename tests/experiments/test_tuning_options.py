@@ -39,6 +39,8 @@ FORGET = [
      "observation": "weights", "methods": "ppo-shift", "precision": "bfloat16"},
     {"forget_class": "all", "reward": "accuracy", "subject": "resnet"},
     {"dataset": "cifar10", "subject": "resnet-batchnorm", "forget_class": "3"},
+    {"dataset": "shapes", "forget_class": "3"},
+    {"dataset": "textures", "forget_class": "3"},
     {"methods": " ".join(OTHERS), "forget_class": "7", "budget": "160"},
 ]  # fmt: skip
 MITIGATE = [

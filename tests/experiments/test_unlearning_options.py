@@ -31,6 +31,8 @@ ROWS = [
         "observation": "weights",
         "parametrization": "per-row",
     },
+    {"dataset": "shapes", "methods": "ridge"},
+    {"dataset": "textures", "methods": "ridge"},
     {
         "dataset": "npz",
         "npz_path": "own.npz",

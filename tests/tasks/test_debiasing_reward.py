@@ -185,6 +185,15 @@ def test_fidelity_by_hand(task):
     for toxic in (0, 1):
         rows = named & (label == toxic)
         expected["rate_shift"] -= (called - called_before)[rows].mean() ** 2
+    groups, differences = np.asarray(sets.targets.groups), {0: {}, 1: {}}
+    for block in blocks:  # every text of a block has a term here
+        for row in block:
+            term = int(groups[row].argmax())
+            differences[label[row]].setdefault(term, []).append(called[row] - called[block].mean())
+    expected["term_rates"] = -sum(
+        np.mean([np.mean(values) ** 2 for values in of_label.values()])
+        for of_label in differences.values()
+    )
     for name, value in expected.items():
         np.testing.assert_allclose(parts[name], value, rtol=1e-3, atol=1e-6)
     weighting = WEIGHTS | {"pairing": 7.0}
@@ -234,6 +243,28 @@ def test_error_rates_are_held_on_every_kind_of_context():
     # Of either kind one of two texts crosses the threshold: (1/4 + 1/4) / 2 kinds.
     assert shift([0, 0, 1, 1]) == pytest.approx(-0.25, abs=1e-6)
     assert shift([0, 0, 0, 0]) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_rates_of_terms_are_compared_within_their_contexts():
+    """Two terms in two contexts, another word in both; a third term stands in the second alone."""
+    #        comments    first: A    B  word   second: A  B  C  word
+    scores = [-1.0, 1.0, 9.0, -9.0, 9.0, 9.0, 9.0, 9.0, -9.0]
+    label = jnp.array([0, 1] + 7 * [0])
+    terms = [None, None, 0, 1, None, 0, 1, 2, None]
+    groups = jnp.array([[float(term == i) for i in range(3)] for term in terms])
+    blocks = jnp.array([[2, 3, 4, 4], [5, 6, 7, 8]])
+
+    def rates(scores, label=label):
+        targets = CommentTargets(label, groups, blocks, jnp.zeros(9, jnp.int32))
+        return _parts(scores_before, jnp.array([scores]).T, targets)["term_rates"]
+
+    scores_before = jnp.array([scores]).T
+    # A is called 1/2 more often than its contexts' terms in the first, as often in the second.
+    assert rates(scores) == pytest.approx(-(0.25**2 + 0.25**2) / 3, abs=1e-6)
+    assert rates([-1.0, 1.0, 9, 9, -9, -9, -9, -9, 9]) == pytest.approx(0.0, abs=1e-6)
+    # Of a label each: 1/2 and 1/2 in one, nothing in the other.
+    mixed = label.at[jnp.array([2, 3, 4])].set(1)
+    assert rates(scores, mixed) == pytest.approx(-(0.5**2 + 0.5**2) / 2, abs=1e-6)
 
 
 def test_fidelity_does_not_pay_for_a_shift_of_all_texts_about_people(task):

@@ -15,12 +15,13 @@ from jaxtyping import Float32, Int32
 
 from modeledit_jax.data.arrays import check_examples, check_num_classes
 from modeledit_jax.data.folders import default_cache_dir, default_data_dir
+from modeledit_jax.data.images.generated import GENERATED, generate_images
 from modeledit_jax.reading.files import regular_file
 from modeledit_jax.types import Examples
 
 _ARRAYS = ("x", "y", "x_test", "y_test")
 
-IMAGE_DATASETS = ("digits", "mnist", "fashion_mnist", "cifar10", "npz")
+IMAGE_DATASETS = ("digits", *GENERATED, "mnist", "fashion_mnist", "cifar10", "npz")
 """Names that `load_images` knows."""
 
 
@@ -70,8 +71,9 @@ def load_images(
     """Loads a labeled image data set.
 
     Args:
-      name: ``"digits"`` (1,797 8×8 digits that scikit-learn carries, no download), ``"mnist"``,
-        ``"fashion_mnist"`` (28×28), ``"cifar10"`` (32×32 in color; the three have a test set), or
+      name: ``"digits"`` (1,797 8×8 digits that scikit-learn carries, no download), ``"shapes"``
+        or ``"textures"`` (28×28, drawn by rule, see `data.images.generated`), ``"mnist"``,
+        ``"fashion_mnist"`` (28×28), ``"cifar10"`` (32×32 in color; the five have a test set), or
         ``"npz"``, the user's own arrays:
         ``x`` [N, height, width], [N, height, width, channels] or [N, features] (kept as images of
         height 1), uint8 in 0…255 or floating in 0…1,
@@ -92,6 +94,8 @@ def load_images(
         raise ValueError(f"npz_path goes with the data set 'npz' and no other; got {name!r}")
     if name == "digits":
         return _digits()
+    if name in GENERATED:
+        return _image_data(name, generate_images(name), f"the generated data set {name}")
     if npz_path is not None:
         return _image_data(name, _read_npz(npz_path), str(npz_path))
     return _published(name, data_dir or default_data_dir(), cache_dir or default_cache_dir())

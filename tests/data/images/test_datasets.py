@@ -228,7 +228,7 @@ def test_a_named_pipe_and_a_device_are_not_read(tmp_path):
 
 
 def test_names_and_paths_must_go_together(tmp_path):
-    with pytest.raises(ValueError, match=r"'cifar': choose one of digits, mnist, fashion_mnist"):
+    with pytest.raises(ValueError, match=r"'cifar': choose one of digits, shapes, textures, mnist"):
         load_images("cifar")
     with pytest.raises(ValueError, match="npz_path goes with"):
         load_images("npz")

@@ -202,6 +202,12 @@ def test_files_that_hold_no_policy_are_refused(tmp_path):
         load_editor(path)
 
 
+def test_a_policy_of_an_earlier_version_is_refused():
+    """Which has seen the sizes of layers as well."""
+    with pytest.raises(ValueError, match=r"reads 6 numbers .* shows 4: an earlier version"):
+        untrained(more=2).edit(_task(), KEY)
+
+
 def test_a_policy_of_other_evaluation_sets_is_refused():
     with pytest.raises(ValueError, match=r"reads 9 features of inputs, the task shows 6: .* other"):
         untrained(sets=3).edit(_task(), KEY)
