@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from experiments.common.checks import Evaluations, Range, option_name
+from experiments.common.checks import Evaluations, Penalty, Range, option_name
 from experiments.common.options import SEARCHES, SearchOptions, SubjectOptions
 from experiments.common.rewards import import_reward
 
@@ -33,6 +33,8 @@ REAL_COMPARED = (
     "other-seed",
 )
 """The same on real comments with contexts of their own."""
+FIDELITY_WEIGHTS = ("pairing", "term_rates")
+"""Parts of the reward fidelity whose weights are options."""
 REWARDS = ("fairness", "fidelity", "rates", "fped")
 LANGUAGE_MODEL = "language_model"
 """Begins the path of what belongs to the language model, ``language_model/down/kernel``
@@ -73,8 +75,10 @@ class CommentOptions(SubjectOptions):
     reward: str | None = None
     """fairness, fidelity, rates or fped (two examples of what goes wrong), or module:name of a
     function; default: fidelity with real contexts, otherwise fairness."""
-    pairing: Annotated[float, Range(0, 1_000_000)] | None = None
+    pairing: Penalty | None = None
     """Of the reward fidelity: weight of the spread that terms cause; default: its own, 3."""
+    term_rates: Penalty | None = None
+    """Of the reward fidelity: weight of terms' differences in error rates; default: its own, 20."""
 
     def completed(self: "Comments") -> "Comments":
         """The options with the defaults that depend on others."""
@@ -131,8 +135,12 @@ class CommentOptions(SubjectOptions):
             raise ValueError(
                 f"--reward must be {', '.join(REWARDS)} or module:function, got {reward!r}"
             )
-        if self.pairing is not None and reward != "fidelity":
-            raise ValueError("--pairing is a weight of --reward fidelity: leave it out with others")
+        for name in FIDELITY_WEIGHTS:
+            if getattr(self, name) is not None and reward != "fidelity":
+                raise ValueError(
+                    f"{option_name(name)} is a weight of --reward fidelity: leave it out with "
+                    "other rewards"
+                )
 
 
 Comments = TypeVar("Comments", bound=CommentOptions)
@@ -179,4 +187,5 @@ def reward_function(config: CommentOptions) -> Any:
 
 def reward_weights(config: CommentOptions) -> dict[str, float] | None:
     """Weights of its parts that the command line has set."""
-    return None if config.pairing is None else {"pairing": config.pairing}
+    found = {name: getattr(config, name) for name in FIDELITY_WEIGHTS}
+    return {name: weight for name, weight in found.items() if weight is not None} or None

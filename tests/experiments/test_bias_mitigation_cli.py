@@ -109,6 +109,7 @@ def test_a_finished_run_is_resumed_to_the_same_numbers(tmp_path):
         ({"size": 50}, "--size must be at least 200"),
         ({"reward": "fair"}, "unknown reward 'fair'; choose one of fairness, rates, fped"),
         ({"reward": "no_such_module:f"}, "cannot import the reward"),
+        ({"term_rates": 3.0}, "--term-rates is a weight of --reward fidelity: leave it out"),
         ({"site": ("fc9/kernel",)}, "no parameter matches the site pattern 'fc9/kernel'"),
         ({"cues": -1.0}, "cues=-1.0: choose a mean number"),
         ({"horizon": 2}, "--horizon 2: openes-shift edits in one step; only PPO plays longer"),

@@ -32,7 +32,8 @@ ROWS = [
        "budget": "80", "layer": "2", "folds": "1", "site": "language_model/down/kernel"},
     HIDDEN | {"subject": "hidden", "pooling": "last", "layer": "0", "reward": "fairness",
               "tokens": "8", "folds": "1"},
-    {"dataset": "wikipedia_toxicity", "subject": "boe", "balanced": FLAG, "pairing": "3",
+    {"dataset": "wikipedia_toxicity", "subject": "boe", "balanced": FLAG, "pairing": "5",
+     "term_rates": "0",
      "folds": "2"},
     {
         "mesh": "tasks=4,population=2",
