@@ -10,6 +10,7 @@ from experiments.common.reporting import (
     comparison_lines,
     figure_lines,
     save_weights,
+    site_notes,
     speed_lines,
     styles_of,
 )
@@ -61,6 +62,8 @@ def write_report(
     write_figures(run_dir / "figures", tasks, by_name, rows, styles_of(methods))
     learned = [result.method for result in results if result.learned]
     edits = [method.name for method in methods if method.role != "reference"]
+    if config.sites_chosen is not None:
+        notes = [*notes, *site_notes(tasks, results)]
     text = report_text(config, tasks, rows, learned, edits, notes)
     atomic_write_text(run_dir / "report.md", text)
     write_summary(run_dir, "unlearning", as_json(config), rows)
