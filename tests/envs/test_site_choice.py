@@ -142,7 +142,7 @@ def test_leaves_that_are_drawn_are_kept_for_the_task_whatever_pays(search, tmp_p
     env = drawn.make_world(tasks[0])
     found = set()
     for result in results:
-        plans = np.asarray(result.trace.plans)[:, 0]
+        plans = jnp.asarray(result.trace.plans)[:, 0]
         chosen = {tuple(np.asarray(env.edit.choice.chosen(p[:3])).tolist()) for p in plans}
         assert chosen == {_changed(result, tasks[0])}
         found |= chosen
