@@ -36,13 +36,17 @@ class Inside:
     kernels: Field  # {path: [D, H]}, unedited, of the layers looked at, which may be of the site
     label: Field  # [M] int32
     weights: Field  # {set: [M] float32}
-    goals: Field  # {part: [] float32}, what each part is wanted to be
+    goals: Field  # {part: [L] or [] float32}, what each part is wanted to be, in every layer
     step: Field  # [] float32, of relearning
 
 
 @struct.dataclass
 class DeepReward(Reward):
-    """Another reward, minus ``weight · |part − goal|`` for every part; see `deep_reward`."""
+    """Another reward, minus ``weight · |part − goal|`` for every part; see `deep_reward`.
+
+    Where a part is of several layers the mean of their gaps counts: what one tells too much another
+    cannot make up for.
+    """
 
     base: Field = None  # `Reward`
     weights: Field = struct.field(default_factory=dict)  # {part: [] float32}
@@ -54,11 +58,15 @@ class DeepReward(Reward):
         score, parts = self.base(sets, edit)
         found = self.measured(edit.leaves)
         for name, weight in self.weights.items():
-            score = score - weight * jnp.abs(found[name] - self.inside.goals[name])
-        return score, {**parts, **{name: found[name] for name in self.weights}}
+            score = score - weight * jnp.abs(found[name] - self.inside.goals[name]).mean()
+        return score, {**parts, **{name: found[name].mean() for name in self.weights}}
 
-    def measured(self, leaves: Leaves) -> dict[str, Float[Array, ""]]:
-        """The parts of a network with these leaves, in 0…1; those without a weight are left out."""
+    def measured(self, leaves: Leaves) -> dict[str, Float[Array, "*layers"]]:
+        """The parts of a network with these leaves, in 0…1; those without a weight are left out.
+
+        Returns:
+          ``prototypes [L]``, of every layer looked at, and ``relearning []``.
+        """
         own, found = {**self.inside.kernels, **leaves}, {}
         if "prototypes" in self.weights:
             found["prototypes"] = self._prototypes(own)
@@ -77,7 +85,7 @@ class DeepReward(Reward):
             prototype_probability(read[path].mean(axis=1), *sets, self.num_classes)
             for path in inside.kernels
         ]
-        return jnp.stack(found).mean()
+        return jnp.stack(found)
 
     def _relearning(self, leaves: Leaves) -> Array:
         inside, split = self.inside, self.split
@@ -139,7 +147,7 @@ def deep_reward(
     Args:
       task: to forget classes, its site dense kernels; ``replace(task, reward=deep_reward(task))``
         is the same task with the penalties.
-      prototypes: weight of ``|prototype_probability − goal|``, mean over the layers looked at.
+      prototypes: weight of ``|prototype_probability − goal|``, the mean of the layers looked at.
       relearning: weight of ``|p − goal|`` with the mean probability ``p`` of the true class of the
         forget examples after one gradient step on them, by the kernels of the site and of the
         layers looked at.
@@ -202,7 +210,10 @@ def _inside(
         kernels=get_leaves(subject.params, looked_at),
         label=jnp.asarray(sets.label[rows]),
         weights={name: jnp.asarray(weight[rows]) for name, weight in sets.weights.items()},
-        goals={"prototypes": jnp.float32(1 / num_classes), "relearning": jnp.float32(0.0)},
+        goals={
+            "prototypes": jnp.full(len(looked_at), 1 / num_classes, jnp.float32),
+            "relearning": jnp.float32(0.0),
+        },
         step=jnp.float32(step),
     )
 

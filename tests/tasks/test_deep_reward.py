@@ -90,13 +90,22 @@ def test_layers_that_are_edited_themselves_are_looked_at_too(layers, read):
     own |= {path: np.asarray(leaf, np.float64) for path, leaf in leaves.items()}
     logits, inputs = by_hand.forward(own, sets.x)
     each = [_prototypes_by_hand(inputs[index], sets.targets, forget, 3) for index in read]
-    np.testing.assert_allclose(found["prototypes"], np.mean(each), rtol=1e-3)
+    np.testing.assert_allclose(found["prototypes"], each, rtol=1e-3)
     slope = by_hand.cross_entropy_slope(logits, sets.targets, forget.astype(float))
     gradient = by_hand.backward(own, inputs, slope)
     for path in task.site:
         own[path] = own[path] - 0.7 * gradient[path]
     p = by_hand.softmax(by_hand.forward(own, sets.x)[0], axis=1)[forget, 1].mean()
     np.testing.assert_allclose(found["relearning"], p, rtol=1e-3)
+    # Layers are compared with a goal each: one above and one below it do not make up for it.
+    goals = jnp.asarray(np.array(each) + 0.2 * np.array([1, -1])[: len(each)], jnp.float32)
+    inside = replace(reward.inside, goals=reward.inside.goals | {"prototypes": goals})
+    reward = replace(reward, inside=inside)
+    env, plain = ShiftWorld(replace(task, reward=reward)), ShiftWorld(task)
+    score, parts, _ = env.evaluate(leaves, env.default_params)
+    base, _, _ = plain.evaluate(leaves, plain.default_params)
+    np.testing.assert_allclose(score, base - 0.5 * 0.2 - p, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(parts["prototypes"], np.mean(each), rtol=1e-3)
 
 
 @pytest.mark.slow
@@ -120,7 +129,7 @@ def test_a_search_side_by_side_lowers_what_is_left_inside():
     found = edit_many(search, tasks, jax.random.split(KEY, 2))
     for task, result in zip(tasks, found, strict=True):
         before, after = (
-            abs(float(task.reward.measured(leaves)["prototypes"]) - 1 / 3)
+            abs(float(task.reward.measured(leaves)["prototypes"][0]) - 1 / 3)
             for leaves in (task.leaves, {"fc2/kernel": result.params["fc2"]["kernel"]})
         )
         assert after < before or before < 0.02
