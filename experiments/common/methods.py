@@ -163,7 +163,7 @@ def check_methods(config: MethodOptions, family: str) -> list[SearchEditor]:
     """Raises as `make_methods`, before any data is read or network trained; returns the searches.
 
     Raises:
-      ValueError: besides, an ``--observation`` or ``--precision`` that no method looks at.
+      ValueError: besides, an option such as ``--precision`` that no method looks at.
     """
     # What only the data tell is not looked at when a method is built.
     methods = make_methods(config, family, module=nn.Module(), training=TrainingConfig())
@@ -193,6 +193,11 @@ def check_options_read(config: MethodOptions, editors: Sequence[Editor]) -> list
             f"--precision {config.precision} is about how searches score candidates: name one in "
             "--methods, or leave it out"
         )
+    if config.sites_chosen is not None and not searches:
+        raise ValueError(
+            f"--sites-chosen {config.sites_chosen} is about edits of searches: name one in "
+            "--methods, or leave it out"
+        )
     return searches
 
 
@@ -204,7 +209,7 @@ def method_context(config: ActionOptions) -> dict[str, Any]:
         "rank": config.rank,
     }
     if isinstance(config, MethodOptions):
-        names = ("horizon", "observation", "precision")
+        names = ("horizon", "observation", "precision", "sites_chosen", "sites_drawn")
         context |= {name: getattr(config, name) for name in names}
     return context
 

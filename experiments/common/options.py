@@ -153,6 +153,16 @@ class MethodOptions(ActionOptions):
     episode has several edits, for those of one edit all begin with the same."""
     precision: Literal["float32", "tf32", "bfloat16"] = "float32"
     """Of the products by which searches score candidates; edited networks are float32."""
+    sites_chosen: Annotated[int, Range(1, 1_000_000)] | None = None
+    """Leaves of --site that an edit of a search changes, which it chooses; default: all."""
+    sites_drawn: bool = False
+    """With --sites-chosen: draw the leaves of a task at random and keep them, as a control."""
+
+    def check(self) -> None:
+        """As `RunOptions.check`."""
+        if self.sites_drawn and self.sites_chosen is None:
+            raise ValueError("--sites-drawn: say how many leaves to draw, with --sites-chosen")
+        super().check()
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from modeledit_jax.report.markdown import (
 from modeledit_jax.report.table import Row, by_variant, group_by
 from modeledit_jax.run.checkpoint import save_tree
 from modeledit_jax.tasks.task import Task
+from modeledit_jax.types import Leaves
 
 
 def save_weights(
@@ -37,6 +38,25 @@ def save_weights(
         for task, seed, leaves in zip(tasks, seeds, result.leaves, strict=True):
             folder = run_dir / "weights" / result.method / f"{task.name}-seed-{seed}"
             save_tree(folder, set_leaves(task.subject.params, leaves))
+
+
+def site_notes(tasks: Sequence[Task], results: Sequence[Result]) -> list[str]:
+    """How many of the final edits changed which leaf of the site, a line for every search."""
+    notes = []
+    for result in results:
+        if result.evaluations is None or result.leaves is None:
+            continue
+        pairs = list(zip(tasks, result.leaves, strict=True))
+        counts = (
+            f"`{path}` in {sum(_changed(task, leaves, path) for task, leaves in pairs)}"
+            for path in tasks[0].site
+        )
+        notes.append(f"{result.method} changed, of {len(pairs)} final edits, {', '.join(counts)}")
+    return notes
+
+
+def _changed(task: Task, edited: Leaves, path: str) -> bool:
+    return not np.array_equal(task.leaves[path], edited[path])
 
 
 def speed_lines(

@@ -12,6 +12,7 @@ from experiments.common.options import ActionOptions
 from modeledit_jax.editors.search.search import SearchEditor
 from modeledit_jax.edits.parametrization import matrix_shape
 from modeledit_jax.edits.site import leaf_paths, match_paths
+from modeledit_jax.edits.site_choice import site_choice
 from modeledit_jax.memory import machine_memory
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -37,7 +38,7 @@ def site_shapes(module: nn.Module, examples: np.ndarray, site: Sequence[str]) ->
 def check_search_memory(
     config: ActionOptions, searches: Sequence[SearchEditor], shapes: Shapes, tasks: int
 ) -> None:
-    """Refuses searches of which candidates and course alone do not fit into memory.
+    """Refuses searches that cannot choose so many leaves, or whose course alone needs more memory.
 
     Args:
       config: options.
@@ -49,6 +50,7 @@ def check_search_memory(
       ValueError: one does not fit; the message names the options and the largest sensible values.
     """
     for search in searches:
+        site_choice(search.sites_chosen, len(shapes), search.sites_drawn)
         size = sum(search.parametrization.size(shape) for shape in shapes.values())
         population = search.evaluations_per_update
         # Candidates of one task, their noise and their gradient; of the course of all, one copy to

@@ -126,6 +126,8 @@ class EditorOptions(SearchOptions, ForgetOptions):
     """Weight in the reward of what the last layer reads that still tells a class apart."""
     relearning_penalty: Penalty = 0.0
     """Weight in the reward of what a gradient step on a class would bring back of it."""
+    penalized_layers: Annotated[int, Range(1, 1_000)] = 1
+    """Last layers whose inputs the penalties look at, of those that an edit may change."""
     toward_retrain: bool = False
     """Reward searches for being as the last of the retrained networks is, and take its inside as
     the goal of penalties: what could be reached where there is such a network."""

@@ -98,6 +98,8 @@ def _draw_confusion(folder: Path, task: UnlearningTask, original: Result, edited
 
 
 def _matrix_of_change(original: Leaves, edited: Leaves) -> np.ndarray:
-    """Change of the first edited leaf as a matrix ``[D, H]``."""
-    path, leaf = next(iter(original.items()))
+    """Change of the first leaf that was changed as a matrix ``[D, H]``."""
+    changed = (path for path, leaf in original.items() if not np.array_equal(leaf, edited[path]))
+    path = next(changed, next(iter(original)))
+    leaf = original[path]
     return np.asarray(edited[path] - leaf).reshape(-1, leaf.shape[-1])

@@ -10,6 +10,7 @@ from experiments.common.reporting import (
     comparison_lines,
     figure_lines,
     save_weights,
+    site_notes,
     speed_lines,
     styles_of,
 )
@@ -61,6 +62,8 @@ def write_report(
     write_figures(run_dir / "figures", tasks, by_name, rows, styles_of(methods))
     learned = [result.method for result in results if result.learned]
     edits = [method.name for method in methods if method.role != "reference"]
+    if len(tasks[0].site) > 1:
+        notes = [*notes, *site_notes(tasks, results)]
     text = report_text(config, tasks, rows, learned, edits, notes)
     atomic_write_text(run_dir / "report.md", text)
     write_summary(run_dir, "unlearning", as_json(config), rows)
@@ -92,8 +95,9 @@ def report_text(
         "",
         f"{len(names)} request(s) ({', '.join(names)}) on {seeds} network(s) trained from "
         f"different seeds; {config.budget:,} reward evaluations per search and task. Edited: "
-        f"`{', '.join(tasks[0].site)}`. Every number is on test examples that neither the "
-        "training of a network nor any reward has seen, unless its name says otherwise.",
+        f"`{', '.join(tasks[0].site)}`{_choice(config)}. Every number is on test examples that "
+        "neither the training of a network nor any reward has seen, unless its name says "
+        "otherwise.",
         "",
         *([FORGET_SETS[config.scenario], ""] if FORGET_SETS[config.scenario] else []),
         "## Methods",
@@ -115,6 +119,14 @@ def report_text(
         *(f"- {note}" for note in notes),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _choice(config: Config) -> str:
+    """How many of the leaves a search edits."""
+    if config.sites_chosen is None:
+        return ""
+    how = "drawn for each task" if config.sites_drawn else "chosen by its action"
+    return f", by searches {config.sites_chosen} of these leaves, {how}"
 
 
 def _reading(rows: Sequence[Row]) -> str:

@@ -105,7 +105,11 @@ def rewarded(config: EditorOptions, setup: Setup, last: Result) -> Setup:
             task = replace(task, reward=gap_to_reference(task, network))
         if prototypes or relearning:
             reward = deep_reward(
-                task, prototypes=prototypes, relearning=relearning, reference=network
+                task,
+                prototypes=prototypes,
+                relearning=relearning,
+                layers=config.penalized_layers,
+                reference=network,
             )
             task = replace(task, reward=reward)
         tasks.append(task)

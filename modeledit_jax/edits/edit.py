@@ -17,6 +17,7 @@ from modeledit_jax.edits.parametrization import (
     is_factorized,
     matrix_shape,
 )
+from modeledit_jax.edits.site_choice import SiteChoice
 from modeledit_jax.types import Array, Key, Leaves
 
 Bases = Mapping[str, Array] | None
@@ -32,23 +33,36 @@ class Edit:
       operator: what the matrices do to the weights (`mask`, `shift` or a function of yours).
       shapes: ``(path, shape)`` of every edited leaf; their action entries follow in this order.
       parametrization: how a stretch of the action becomes a leaf's matrix.
+      choice: of the leaves that an action edits, by scores ``[S]`` before those entries; the
+        matrices of the others are zero. None: all, and there are no scores.
     """
 
     operator: Operator
     shapes: tuple[tuple[str, Shape], ...]
     parametrization: Parametrization
+    choice: SiteChoice | None = None
 
     @classmethod
     def of(
-        cls, leaves: Leaves, operator: Operator, parametrization: Parametrization | None = None
+        cls,
+        leaves: Leaves,
+        operator: Operator,
+        parametrization: Parametrization | None = None,
+        choice: SiteChoice | None = None,
     ) -> "Edit":
         """The edit that fits these leaves."""
-        return cls(operator, leaf_shapes(leaves), parametrization or LowRank())
+        return cls(operator, leaf_shapes(leaves), parametrization or LowRank(), choice)
+
+    @property
+    def num_scores(self) -> int:
+        """Number of scores that an action begins with."""
+        return 0 if self.choice is None else self.choice.of
 
     @property
     def action_size(self) -> int:
-        """``A``, the number of action entries over all leaves."""
-        return sum(self.parametrization.size(shape) for _, shape in self.shapes)
+        """``A``, the number of scores and of action entries over all leaves."""
+        sizes = (self.parametrization.size(shape) for _, shape in self.shapes)
+        return self.num_scores + sum(sizes)
 
     def matrices(self, action: Float[Array, " a"]) -> Leaves:
         """Returns the matrix of every leaf, ``{path: M}``.
@@ -91,10 +105,13 @@ class Edit:
                 f"this edit takes an action of {self.action_size} entries (action_size), "
                 f"got shape {action.shape}"
             )
-        parts, begin = {}, 0
-        for path, shape in self.shapes:
+        begin = self.num_scores
+        chosen = None if self.choice is None else self.choice.chosen(action[:begin])
+        parts = {}
+        for index, (path, shape) in enumerate(self.shapes):
             end = begin + self.parametrization.size(shape)
-            parts[path] = (shape, action[begin:end])
+            part = action[begin:end]
+            parts[path] = (shape, part if chosen is None else jnp.where(chosen[index], part, 0.0))
             begin = end
         return parts
 
@@ -105,6 +122,8 @@ class Edit:
             self.parametrization.start(k, shape)
             for k, (_, shape) in zip(keys, self.shapes, strict=True)
         ]
+        if self.choice is not None:
+            parts = [self.choice.start(jax.random.fold_in(key, 0)), *parts]
         return jnp.concatenate(parts)
 
     def __call__(

@@ -23,6 +23,7 @@ from modeledit_jax.edits.edit import Bases, Edit, leaf_shapes
 from modeledit_jax.edits.operator import Operator, shift
 from modeledit_jax.edits.parametrization import Parametrization
 from modeledit_jax.edits.precision import Precision
+from modeledit_jax.edits.site_choice import site_choice
 from modeledit_jax.edits.split_apply import Features, features_in_batches, run_suffix, split_apply
 from modeledit_jax.envs.input_bases import run_bases
 from modeledit_jax.envs.judgement import check_unedited, judged, kept, requested
@@ -43,7 +44,8 @@ class World(Environment[WorldState, WorldParams]):
 
     | | |
     |---|---|
-    | action | ``Box [A]`` float32, one matrix per leaf through the parametrization |
+    | action | ``Box [A]`` float32, one matrix per leaf through the parametrization; where an edit |
+    |        | chooses leaves, their scores before |
     | observation | ``[D·H + P + 1]`` float32: current weights in units of the unedited leaf |
     |             | (mean 0, spread 1), the parts of the last score, the fraction of time gone; |
     |             | leaves and parts in the order of their names; finite: weights are clipped at |
@@ -73,6 +75,8 @@ class World(Environment[WorldState, WorldParams]):
         observation: Observation = "weights",
         precision: Precision = "float32",
         coordinates: Coordinates = "weights",
+        sites_chosen: int | None = None,
+        sites_drawn: bool = False,
     ):
         """Builds the environment of ``task``.
 
@@ -86,12 +90,15 @@ class World(Environment[WorldState, WorldParams]):
           precision: of scoring (`edits.precision`); the edited network is float32 all the same.
           coordinates: of the rows of an edit's matrix: ``"weights"``, or ``"inputs"`` (additive
             edits of dense layers), which are `input_bases`.
+          sites_chosen: leaves that an edit changes, by their scores (`SiteChoice`); None: all.
+          sites_drawn: searches start with a choice that they keep (`SiteChoice.drawn`).
 
         Raises:
-          ValueError: as `check_options`, or a site without effect.
+          ValueError: as `check_options` and `site_choice`, or a site without effect.
         """
         check_options(horizon, observation, precision, coordinates, operator is shift)
-        self.edit = Edit.of(task.leaves, operator, parametrization)
+        choice = site_choice(sites_chosen, len(task.leaves), sites_drawn)
+        self.edit = Edit.of(task.leaves, operator, parametrization, choice)
         self.horizon = horizon
         self.observation = observation
         self.coordinates = coordinates
@@ -386,15 +393,8 @@ class World(Environment[WorldState, WorldParams]):
         return jax.lax.scan(step, original, plan)[0]
 
 
-_COMPARED = {
-    "edit",
-    "horizon",
-    "observation",
-    "coordinates",
-    "split",
-    "_low_rank",
-    "_default_params",
-}
+_COMPARED = {"edit", "horizon", "observation", "coordinates", "split", "_low_rank"}
+_COMPARED |= {"_default_params"}
 """Attributes of a world that are compared by value, and the params, which its task determines."""
 
 _unedited = jax.jit(World.unedited, static_argnums=0)

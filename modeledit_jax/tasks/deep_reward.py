@@ -33,16 +33,20 @@ class Inside:
     """
 
     features: Field  # `Features` of the M examples, at the site and the layers looked at
-    kernels: Field  # {path: [D, H]}, unedited, of the layers looked at
+    kernels: Field  # {path: [D, H]}, unedited, of the layers looked at, which may be of the site
     label: Field  # [M] int32
     weights: Field  # {set: [M] float32}
-    goals: Field  # {part: [] float32}, what each part is wanted to be
+    goals: Field  # {part: [L] or [] float32}, what each part is wanted to be, in every layer
     step: Field  # [] float32, of relearning
 
 
 @struct.dataclass
 class DeepReward(Reward):
-    """Another reward, minus ``weight · |part − goal|`` for every part; see `deep_reward`."""
+    """Another reward, minus ``weight · |part − goal|`` for every part; see `deep_reward`.
+
+    Where a part is of several layers the mean of their gaps counts: what one tells too much another
+    cannot make up for.
+    """
 
     base: Field = None  # `Reward`
     weights: Field = struct.field(default_factory=dict)  # {part: [] float32}
@@ -54,12 +58,16 @@ class DeepReward(Reward):
         score, parts = self.base(sets, edit)
         found = self.measured(edit.leaves)
         for name, weight in self.weights.items():
-            score = score - weight * jnp.abs(found[name] - self.inside.goals[name])
-        return score, {**parts, **{name: found[name] for name in self.weights}}
+            score = score - weight * jnp.abs(found[name] - self.inside.goals[name]).mean()
+        return score, {**parts, **{name: found[name].mean() for name in self.weights}}
 
-    def measured(self, leaves: Leaves) -> dict[str, Float[Array, ""]]:
-        """The parts of a network with these leaves, in 0…1; those without a weight are left out."""
-        own, found = {**leaves, **self.inside.kernels}, {}
+    def measured(self, leaves: Leaves) -> dict[str, Float[Array, "*layers"]]:
+        """The parts of a network with these leaves, in 0…1; those without a weight are left out.
+
+        Returns:
+          ``prototypes [L]``, of every layer looked at, and ``relearning []``.
+        """
+        own, found = {**self.inside.kernels, **leaves}, {}
         if "prototypes" in self.weights:
             found["prototypes"] = self._prototypes(own)
         if "relearning" in self.weights:
@@ -77,7 +85,7 @@ class DeepReward(Reward):
             prototype_probability(read[path].mean(axis=1), *sets, self.num_classes)
             for path in inside.kernels
         ]
-        return jnp.stack(found).mean()
+        return jnp.stack(found)
 
     def _relearning(self, leaves: Leaves) -> Array:
         inside, split = self.inside, self.split
@@ -139,11 +147,12 @@ def deep_reward(
     Args:
       task: to forget classes, its site dense kernels; ``replace(task, reward=deep_reward(task))``
         is the same task with the penalties.
-      prototypes: weight of ``|prototype_probability − goal|``, mean over the layers looked at.
+      prototypes: weight of ``|prototype_probability − goal|``, the mean of the layers looked at.
       relearning: weight of ``|p − goal|`` with the mean probability ``p`` of the true class of the
         forget examples after one gradient step on them, by the kernels of the site and of the
         layers looked at.
-      layers: how many of the last layers are looked at, by what they read, or paths of kernels.
+      layers: how many of the last layers are looked at, by what they read, or paths of kernels;
+        those that read nothing of an edited layer are left out.
       reference: a network whose values are the goals, a retrained one where there is one. None:
         chance for prototypes, 0 for relearning.
       step: length of the gradient step; where a retrained network would relearn in one, networks
@@ -172,7 +181,7 @@ def deep_reward(
         base=base,
         weights={name: jnp.float32(value) for name, value in weights.items() if value > 0},
         inside=_inside(task, looked_at, examples, step, num_classes),
-        split=split_apply(apply, params, x, (*task.site, *looked_at)),
+        split=split_apply(apply, params, x, _paths(task, looked_at)),
         num_classes=num_classes,
     )
     _measured(reward, task.leaves)  # mistakes show here
@@ -195,13 +204,16 @@ def _inside(
     """What is looked at of the unedited network, with the goals of no reference."""
     sets, subject = task.roles["reward"], task.subject
     rows = _chosen(np.asarray(sets.weights["forget"]), examples)
-    x, paths = jnp.asarray(sets.x[rows]), (*task.site, *looked_at)
+    x = jnp.asarray(sets.x[rows])
     return Inside(
-        features=cached_features(subject.apply, subject.params, x, paths),
+        features=cached_features(subject.apply, subject.params, x, _paths(task, looked_at)),
         kernels=get_leaves(subject.params, looked_at),
         label=jnp.asarray(sets.label[rows]),
         weights={name: jnp.asarray(weight[rows]) for name, weight in sets.weights.items()},
-        goals={"prototypes": jnp.float32(1 / num_classes), "relearning": jnp.float32(0.0)},
+        goals={
+            "prototypes": jnp.full(len(looked_at), 1 / num_classes, jnp.float32),
+            "relearning": jnp.float32(0.0),
+        },
         step=jnp.float32(step),
     )
 
@@ -220,20 +232,28 @@ def _with_goals_of(
 
 
 def _kernels(task: UnlearningTask, layers: int | Sequence[str], x: Array) -> tuple[str, ...]:
-    """Paths of the kernels of the layers to look at, none of the site."""
+    """Paths of the kernels to look at: what they read depends on the site, which may have them."""
     params = task.subject.params
+    order = layers_in_order(task.subject.apply, params, x)
+    first = next(i for i, layer in enumerate(order) if not set(layer).isdisjoint(task.site))
+    behind = {path for layer in order[first + 1 :] for path in layer}
     if isinstance(layers, int):
-        found = layers_in_order(task.subject.apply, params, x)[-layers:] if layers > 0 else ()
+        found = order[-layers:] if layers > 0 else ()
         leaves = [get_leaves(params, layer) for layer in found]
         paths = [path for layer in leaves for path, leaf in layer.items() if leaf.ndim == 2]
     else:
         paths = list(get_leaves(params, layers))
-    if not (chosen := tuple(path for path in paths if path not in task.site)):
+    if not (chosen := tuple(path for path in paths if path in behind)):
         raise ValueError(
             f"layers={layers!r}: there is no layer behind the site {', '.join(task.site)} to look "
             "at; name kernels behind it"
         )
     return chosen
+
+
+def _paths(task: UnlearningTask, looked_at: tuple[str, ...]) -> tuple[str, ...]:
+    """Kernels of the site and those looked at, each once."""
+    return tuple(dict.fromkeys((*task.site, *looked_at)))
 
 
 def _chosen(forget: Float[np.ndarray, " n"], most: int) -> Int[np.ndarray, " m"]:

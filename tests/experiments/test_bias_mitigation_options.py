@@ -22,7 +22,8 @@ ROWS = [
      "parametrization": "per-row", "observation": "weights", "precision": "tf32"},
     {"dataset": "civil_comments", "reward": "fped", "parametrization": "per-column"},
     {"cues": "0.5", "reward": "own_reward_of_debiasing:reward", "observation": "time",
-     "tensorboard": FLAG, "horizon": "2", "methods": "ppo-mask random-edit"},
+     "tensorboard": FLAG, "horizon": "2", "sites_drawn": FLAG,
+     "site": "fc1/kernel fc2/kernel", "sites_chosen": "1", "methods": "ppo-mask random-edit"},
     HIDDEN
     | {"methods": " ".join(preset_names("bias_real")), "seeds": "2", "budget": "80", "layer": "1",
        "reward": "fidelity",

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from experiments.common.methods import Method
-from experiments.common.reporting import comparison_lines, speed_lines, styles_of
+from experiments.common.methods import Method, Result
+from experiments.common.reporting import comparison_lines, site_notes, speed_lines, styles_of
 from modeledit_jax.editors.editor import Cost
 from modeledit_jax.editors.unlearning.references import Original
 from modeledit_jax.evaluation.statistics import (
@@ -14,7 +14,22 @@ from modeledit_jax.evaluation.statistics import (
 from modeledit_jax.presets.preset import Style
 from modeledit_jax.report.markdown import number
 from modeledit_jax.report.table import Row
+from tests import tiny
 from tests.report.rows import rows_of
+
+
+def test_site_notes_count_the_leaves_that_searches_have_changed():
+    site = ("fc1/kernel", "fc2/kernel", "head/kernel")
+    tasks = [tiny.task(0, seed=seed, site=site) for seed in (0, 1)]
+    leaves = [
+        {path: leaf + (path in changed) for path, leaf in task.leaves.items()}
+        for task, changed in zip(tasks, (site[:2], site[1:2]), strict=True)
+    ]
+    search = Result("mine", [], [], leaves=leaves, evaluations=np.array([10]))
+    others = [Result("ridge", [], [], leaves=leaves), Result("original", [], [])]
+    assert site_notes(tasks, [*others, search]) == [
+        "mine changed, of 2 final edits, `fc1/kernel` in 1, `fc2/kernel` in 2, `head/kernel` in 0"
+    ]
 
 
 def test_speed_lines_show_searches_alone():

@@ -83,3 +83,12 @@ def test_the_limit_of_a_container_counts(tmp_path, monkeypatch):
         check_memory(2e6, "it", "ask for less")
     (tmp_path / "max").write_text("max\n")
     check_memory(2e6, "it", "ask for less")
+
+
+def test_a_choice_that_the_site_does_not_leave_is_refused_before_any_training():
+    shapes = {"fc1/kernel": (784, 128), **SHAPES}
+    sizes.check_search_memory(ActionOptions(), [PPO(sites_chosen=1)], shapes, 3)
+    with pytest.raises(ValueError, match="sites_chosen=2: choose 1 to 1 of the site's 2 leaves"):
+        sizes.check_search_memory(ActionOptions(), [PPO(sites_chosen=2)], shapes, 3)
+    with pytest.raises(ValueError, match="sites_chosen=1: the site is one leaf"):
+        sizes.check_search_memory(ActionOptions(), [PPO(sites_chosen=1)], SHAPES, 3)

@@ -30,7 +30,8 @@ OTHERS = [
     if name not in SEARCHES and load_preset(name, "unlearning").kind.__name__ in unlearning.GRIDS
 ]  # fmt: skip
 FORGET = [
-    {"methods": " ".join(SEARCHES), "budget": "40", "forget_class": "7"},
+    {"methods": " ".join(SEARCHES), "budget": "40", "forget_class": "7",
+     "site": "fc1/kernel fc2/kernel", "sites_chosen": "1", "sites_drawn": FLAG},
     {"dataset": "mnist", "parametrization": "per-weight", "observation": "time",
      "methods": "ppo-mask", "forget_class": "3"},
     {"dataset": "fashion_mnist", "parametrization": "per-row", "subject": "cnn",
@@ -44,7 +45,8 @@ FORGET = [
     {"methods": " ".join(OTHERS), "forget_class": "7", "budget": "160"},
 ]  # fmt: skip
 MITIGATE = [
-    {"methods": " ".join(SEARCHES), "budget": "40"},
+    {"methods": " ".join(SEARCHES), "budget": "40",
+     "site": "fc1/kernel fc2/kernel", "sites_chosen": "1", "sites_drawn": FLAG},
     {"dataset": "jigsaw", "contexts": "swapped", "subject": "cnn", "size": "400",
      "parametrization": "per-weight", "precision": "bfloat16"},
     {"dataset": "wikipedia_toxicity", "contexts": "swapped", "reward": "rates",

@@ -60,6 +60,9 @@ ROWS = [
         "scenario": "in-turn",
         "forget_class": "7,3",
         "methods": "random-search-shift ridge",
+        "site": "fc1/kernel fc2/kernel",
+        "sites_chosen": "1",
+        "sites_drawn": FLAG,
         "toward_retrain": FLAG,
     },
 ]

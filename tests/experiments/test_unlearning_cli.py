@@ -114,6 +114,12 @@ def test_a_run_is_not_overwritten(finished, capsys):
         ({"edit_size_penalty": -1.0}, ["--edit-size-penalty", "at least 0, got -1.0"]),
         ({"horizon": 2, "methods": ("snes-shift",)}, ["--horizon 2: snes-shift edits in one step"]),
         ({"horizon": 0}, ["--horizon must be at least 1 edit"]),
+        ({"sites_chosen": 0}, ["--sites-chosen must be at least 1"]),
+        ({"sites_drawn": True}, ["--sites-drawn: say how many leaves to draw"]),
+        (
+            {"sites_chosen": 1, "methods": ("ridge",)},
+            ["--sites-chosen 1 is about edits of searches: name one in --methods"],
+        ),
         ({"methods": ()}, ["--methods must name at least one"]),
         ({"methods": ("ppo",)}, ["unknown method 'ppo'; choose one of", "ppo-shift", "TOML file"]),
         ({"methods": ("leace",)}, ["unknown method 'leace'"]),

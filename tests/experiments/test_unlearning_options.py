@@ -83,6 +83,15 @@ ROWS = [
     {"scenario": "backdoor", "methods": "snes-shift neggrad-plus", "deep_metrics": FLAG},
     {"scenario": "confusion", "methods": "ppo-shift influence"},
     {"scenario": "in-turn", "forget_class": "3,5", "methods": "ppo-shift ridge"},
+    {
+        "site": "fc1/kernel fc2/kernel head/kernel",
+        "sites_chosen": "2",
+        "sites_drawn": FLAG,
+        "methods": "ppo-shift random-search-mask ridge",
+        "prototype_penalty": "0.1",
+        "penalized_layers": "2",
+    },
+    {"site": "fc1/kernel head/kernel", "sites_chosen": "1", "methods": "snes-mask", "horizon": "1"},
     {"mesh": "population=8", "methods": "ppo-mask random-search-shift", "memory": "5MB"},
 ]
 

@@ -9,7 +9,7 @@ from matplotlib.colors import to_hex
 
 from experiments.common.methods import Method, Result
 from experiments.unlearning.config import Config
-from experiments.unlearning.figures import write_figures
+from experiments.unlearning.figures import _matrix_of_change, write_figures
 from experiments.unlearning.report import report_text, write_report
 from experiments.unlearning.rows import accuracies_on_test, inner_numbers, make_rows
 from modeledit_jax.editors.editor import Cost
@@ -91,6 +91,14 @@ def test_figures_of_searches_are_left_out_without_one(tmp_path):
     found = {name: result for name, result in by_name().items() if name != "mine"}
     write_figures(tmp_path, TASKS, found, make_rows(TASKS, SEEDS, found), {})
     assert [path.name for path in tmp_path.iterdir()] == ["forget_retain.png"]
+
+
+def test_the_change_that_is_shown_is_of_a_leaf_that_was_changed():
+    task = tiny.task(0, site=("fc1/kernel", "fc2/kernel"))
+    moved = {"fc2/kernel": task.leaves["fc2/kernel"] + 1.0}
+    for edited, expected in ((task.leaves | moved, np.ones((5, 4))), (task.leaves, 0.0)):
+        found = _matrix_of_change(task.leaves, edited)
+        np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 @pytest.mark.slow

@@ -77,6 +77,38 @@ def test_both_parts_of_an_edited_network_by_hand():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("layers", "read"), [(1, (2,)), (2, (1, 2)), (["fc2/kernel"], (1,))])
+def test_layers_that_are_edited_themselves_are_looked_at_too(layers, read):
+    """What every one behind the first edited layer reads, by the edited weights."""
+    task = tiny.task(1, site=("fc1/kernel", "fc2/kernel", "head/kernel"))
+    reward = deep_reward(task, prototypes=0.5, relearning=1.0, layers=layers, step=0.7)
+    leaves = {path: leaf + 0.1 for path, leaf in task.leaves.items()}
+    found = reward.measured(leaves)
+    sets = task.roles["reward"]
+    forget = sets.weights["forget"] > 0
+    own = by_hand.leaves_of(task.subject.params)
+    own |= {path: np.asarray(leaf, np.float64) for path, leaf in leaves.items()}
+    logits, inputs = by_hand.forward(own, sets.x)
+    each = [_prototypes_by_hand(inputs[index], sets.targets, forget, 3) for index in read]
+    np.testing.assert_allclose(found["prototypes"], each, rtol=1e-3)
+    slope = by_hand.cross_entropy_slope(logits, sets.targets, forget.astype(float))
+    gradient = by_hand.backward(own, inputs, slope)
+    for path in task.site:
+        own[path] = own[path] - 0.7 * gradient[path]
+    p = by_hand.softmax(by_hand.forward(own, sets.x)[0], axis=1)[forget, 1].mean()
+    np.testing.assert_allclose(found["relearning"], p, rtol=1e-3)
+    # Layers are compared with a goal each: one above and one below it do not make up for it.
+    goals = jnp.asarray(np.array(each) + 0.2 * np.array([1, -1])[: len(each)], jnp.float32)
+    inside = replace(reward.inside, goals=reward.inside.goals | {"prototypes": goals})
+    reward = replace(reward, inside=inside)
+    env, plain = ShiftWorld(replace(task, reward=reward)), ShiftWorld(task)
+    score, parts, _ = env.evaluate(leaves, env.default_params)
+    base, _, _ = plain.evaluate(leaves, plain.default_params)
+    np.testing.assert_allclose(score, base - 0.5 * 0.2 - p, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(parts["prototypes"], np.mean(each), rtol=1e-3)
+
+
+@pytest.mark.slow
 def test_goals_are_the_values_of_a_reference():
     task, other = tiny.task(1), tiny.subject(5)
     reward = deep_reward(task, relearning=1.0, reference=other.params, examples=20)
@@ -97,7 +129,7 @@ def test_a_search_side_by_side_lowers_what_is_left_inside():
     found = edit_many(search, tasks, jax.random.split(KEY, 2))
     for task, result in zip(tasks, found, strict=True):
         before, after = (
-            abs(float(task.reward.measured(leaves)["prototypes"]) - 1 / 3)
+            abs(float(task.reward.measured(leaves)["prototypes"][0]) - 1 / 3)
             for leaves in (task.leaves, {"fc2/kernel": result.params["fc2"]["kernel"]})
         )
         assert after < before or before < 0.02

@@ -141,14 +141,19 @@ class RandomSearch(SearchEditor):
     def init(self, env: World, params: WorldParams, key: Key) -> SearchState:
         del params
         state = _search_state(env, key, jnp.asarray(self.std), jnp.float32(0.0))
-        return replace(state, mean=jnp.zeros_like(state.mean))  # nothing found yet: no edit
+        scores = env.edit.num_scores
+        mean = state.mean.at[scores:].set(0.0)  # nothing found yet: no edit
+        if env.edit.choice is not None and env.edit.choice.drawn:
+            return replace(state, mean=mean, std=state.std.at[:scores].set(0.0))
+        return replace(state, mean=mean)
 
     def update(
         self, env: World, params: WorldParams, state: SearchState
     ) -> tuple[SearchState, dict[str, Array]]:
         key, noise_key = jax.random.split(state.key)
         shape = (self.population, state.mean.shape[0])
-        actions = state.std * jax.random.normal(noise_key, shape)
+        noise = state.std * jax.random.normal(noise_key, shape)
+        actions = jnp.where(state.std > 0, noise, state.mean)  # scores that were drawn stay
         rewards, metrics = evaluate_population(env, params, actions, self.batch_size)
         best = jnp.argmax(rewards)
         better = rewards[best] > state.optimizer

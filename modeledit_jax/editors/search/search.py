@@ -81,6 +81,8 @@ class SearchEditor:
         of one edit, which all begin with the same weights (docs/findings.md).
       precision: of scoring candidates (`edits.precision`).
       coordinates: of an action's matrix (`World`).
+      sites_chosen: leaves of the task's site that an edit changes; None: all.
+      sites_drawn: draw them once for each task in place of searching for them.
       batch_size: candidates evaluated at a time, on each device; None: as many as are fast.
     """
 
@@ -91,6 +93,8 @@ class SearchEditor:
     observation: Observation | None = struct.field(pytree_node=False, default=None)
     precision: Precision = struct.field(pytree_node=False, default="float32")
     coordinates: Coordinates = struct.field(pytree_node=False, default="weights")
+    sites_chosen: int | None = struct.field(pytree_node=False, default=None)
+    sites_drawn: bool = struct.field(pytree_node=False, default=False)
     batch_size: int | None = struct.field(pytree_node=False, default=None)
 
     @property
@@ -155,6 +159,8 @@ class SearchEditor:
             observation=self.observation or alike,
             precision=self.precision,
             coordinates=self.coordinates,
+            sites_chosen=self.sites_chosen,
+            sites_drawn=self.sites_drawn,
         )
 
     def edit(self, task: Task, key: Key) -> EditResult:
