@@ -44,8 +44,7 @@ class World(Environment[WorldState, WorldParams]):
 
     | | |
     |---|---|
-    | action | ``Box [A]`` float32, one matrix per leaf through the parametrization; where an edit |
-    |        | chooses leaves, their scores before |
+    | action | ``Box [A]`` float32: scores of leaves to choose among, if any; a matrix per leaf |
     | observation | ``[D·H + P + 1]`` float32: current weights in units of the unedited leaf |
     |             | (mean 0, spread 1), the parts of the last score, the fraction of time gone; |
     |             | leaves and parts in the order of their names; finite: weights are clipped at |
@@ -393,8 +392,9 @@ class World(Environment[WorldState, WorldParams]):
         return jax.lax.scan(step, original, plan)[0]
 
 
-_COMPARED = {"edit", "horizon", "observation", "coordinates", "split", "_low_rank"}
-_COMPARED |= {"_default_params"}
+_COMPARED = frozenset(
+    ["edit", "horizon", "observation", "coordinates", "split", "_low_rank", "_default_params"]
+)
 """Attributes of a world that are compared by value, and the params, which its task determines."""
 
 _unedited = jax.jit(World.unedited, static_argnums=0)
