@@ -33,7 +33,7 @@ REAL_COMPARED = (
     "other-seed",
 )
 """The same on real comments with contexts of their own."""
-FIDELITY_WEIGHTS = ("pairing", "term_rates")
+FIDELITY_WEIGHTS = ("pairing", "term_rates", "block_mean")
 """Parts of the reward fidelity whose weights are options."""
 REWARDS = ("fairness", "fidelity", "rates", "fped")
 LANGUAGE_MODEL = "language_model"
@@ -78,7 +78,9 @@ class CommentOptions(SubjectOptions):
     pairing: Penalty | None = None
     """Of the reward fidelity: weight of the spread that terms cause; default: its own, 3."""
     term_rates: Penalty | None = None
-    """Of the reward fidelity: weight of terms' differences in error rates; default: its own, 20."""
+    """Of the reward fidelity: weight of terms' differences in error rates; default: its own, 60."""
+    block_mean: Penalty | None = None
+    """Of the reward fidelity: weight of what moves the mean of a context; default: its own, 5."""
 
     def completed(self: "Comments") -> "Comments":
         """The options with the defaults that depend on others."""

@@ -34,7 +34,7 @@ ROWS = [
     HIDDEN | {"subject": "hidden", "pooling": "last", "layer": "0", "reward": "fairness",
               "tokens": "8", "folds": "1"},
     {"dataset": "wikipedia_toxicity", "subject": "boe", "balanced": FLAG, "pairing": "5",
-     "term_rates": "0",
+     "term_rates": "0", "block_mean": "1",
      "folds": "2"},
     {
         "mesh": "tasks=4,population=2",
