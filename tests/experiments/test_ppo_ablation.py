@@ -146,7 +146,8 @@ def test_a_run_compares_the_variants(config, monkeypatch):
     assert command.main(config) == 0
     rows = read_summary(config.run_dir).rows
     assert [row.factors["variant"] for row in rows] == list(names)
-    assert len({row.metrics["closeness"] for row in rows}) == 3
+    curves = {tuple(row.curves["retain_drop_test"]) for row in rows}
+    assert len(curves) == 3
     text = (config.run_dir / "report.md").read_text()
     assert all(f"| {name} |" in text for name in names)
     assert command.main(replace(config, resume=True)) == 0
