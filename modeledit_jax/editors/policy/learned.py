@@ -207,7 +207,7 @@ def check_observation(params: Params, observation: Neurons) -> None:
                 "trained with other evaluation sets; train one on such tasks"
             )
     joined = layers["everyone_0"]["kernel"]  # of the context and the means of both sides
-    known, seen = joined.shape[0] - 2 * joined.shape[1], observation["context"].shape[0]
+    known, seen = joined.shape[0] - 2 * joined.shape[1], len(observation["context"])
     if known != seen:
         raise ValueError(
             f"the policy reads {known} numbers of the whole network, the task shows {seen}: an "
