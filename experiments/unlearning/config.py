@@ -9,6 +9,7 @@ from experiments.common.checks import MAY_BE_EMPTY, Penalty, Range, check_distin
 from experiments.common.options import SearchOptions, SubjectOptions
 from experiments.common.rewards import import_reward
 
+Dataset = Literal["digits", "shapes", "textures", "mnist", "fashion_mnist", "cifar10", "npz"]
 REWARDS = ("soft", "accuracy", "unseen")
 
 SHARES = {"random": 0.1, "backdoor": 0.05, "confusion": 0.5}
@@ -28,9 +29,7 @@ class ForgetOptions(SubjectOptions):
 
     default_class: ClassVar[str] = "7"  # of `forget_class`
 
-    dataset: Literal["digits", "shapes", "textures", "mnist", "fashion_mnist", "cifar10", "npz"] = (
-        "digits"
-    )
+    dataset: Dataset = "digits"
     """Data set; digits is embedded, shapes and textures are drawn by rule, the others are
     downloaded or read from MODELEDIT_DATA_DIR."""
     npz_path: Path | None = None

@@ -1,11 +1,11 @@
 """Options of the benchmark of unlearning."""
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 from experiments.common.checks import Networks, Range
 from experiments.common.options import SEARCHES
-from experiments.unlearning.config import EditorOptions
+from experiments.unlearning.config import Dataset, EditorOptions
 
 GRADIENTS = (
     "ft", "cf-1", "eu", "eu-1", "l1-sparse", "ga", "neggrad-plus", "neggrad-plus-published",
@@ -32,8 +32,8 @@ class BenchmarkConfig(EditorOptions):
         "methods",  # each is kept apart
     )
 
-    dataset: Literal["digits", "mnist", "fashion_mnist", "cifar10", "npz"] = "mnist"
-    """Data set; digits is embedded, the others are downloaded or read from MODELEDIT_DATA_DIR."""
+    dataset: Dataset = "mnist"
+    """As in the experiment."""
     forget_class: str | None = None
     """As in the experiment; default, without --forget-samples: all."""
     seeds: Networks = 5

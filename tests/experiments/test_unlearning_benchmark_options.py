@@ -48,6 +48,8 @@ ROWS = [
         "forget_class": "1,2",
     },
     {"dataset": "cifar10", "subject": "resnet", "methods": "ppo-shift scrub"},
+    {"dataset": "shapes", "methods": "ridge eu"},
+    {"dataset": "textures", "methods": "ridge eu"},
     {"subject": "resnet-batchnorm", "methods": "ppo-mask eu"},
     {
         "methods": "ft ssd cf-1",
