@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -23,6 +25,8 @@ from modeledit_jax.editors.policy.learned import load_editor
 from modeledit_jax.report.summary import read_summary
 from modeledit_jax.report.table import Row, group_by, select
 from modeledit_jax.subjects.image_classifiers import CNN, MLP, ResNet
+from modeledit_jax.subjects.subject import Subject, flax_apply
+from modeledit_jax.tasks.deep_reward import DeepReward
 
 
 def test_shapes_are_read():
@@ -51,6 +55,8 @@ def test_a_shape_that_is_none_is_named(shape):
         ({"budgets": (10, 10)}, "--budgets names 10 twice"),
         ({"other_data": ("mnist", "mnist")}, "--other-data names mnist twice"),
         ({"other_data": ("digits",)}, "--other-data digits is --dataset itself"),
+        ({"training_data": ("digits",)}, "--training-data digits is --dataset itself"),
+        ({"prototype_penalty": 1.0}, "--prototype-penalty .* leave sequence out of --parts"),
         ({"held_out": "4,4"}, "--held-out names 4 twice"),
         ({"held_out": "four"}, "--held-out"),
         ({"other_networks": ("tree-3x3",)}, "tree-3x3"),
@@ -68,6 +74,27 @@ def test_a_class_that_the_data_lack_is_named():
     assert Networks(Config(held_out="all")).held_out == list(range(10))
     assert Networks(Config()).seen(4) == [0, 1, 2, 3, 5, 6, 7, 8, 9]
     assert not set(Networks(Config()).training_seeds) & set(Networks(Config()).new_seeds)
+
+
+def test_policies_are_trained_on_every_shape_of_every_data_set():
+    config = Config(networks=("mlp-16x8", "mlp-8x4-tanh"), training_data=("textures",))
+    families = Networks(config).training_families
+    assert [family.name for family in families] == [
+        "mlp-16x8", "mlp-8x4-tanh", "textures-mlp-16x8", "textures-mlp-8x4-tanh"
+    ]  # fmt: skip
+    assert [len(family.splits.test) for family in families] == [359, 359, 5_000, 5_000]
+
+
+def test_a_prototype_penalty_is_in_the_reward_of_every_task():
+    family = Networks(Config(prototype_penalty=0.5)).family("mlp-16x8")
+    x = jnp.asarray(family.splits.reward.x[:1])
+    module = family.recipe.module
+    subject = Subject(module.init(jax.random.key(0), x)["params"], flax_apply(module))
+    for task in family.tasks([subject], [3, 7]):
+        assert isinstance(task.reward, DeepReward)
+        assert {n: float(w) for n, w in task.reward.weights.items()} == {"prototypes": 0.5}
+    (plain,) = replace(family, prototype_penalty=0.0).tasks([subject], [3])
+    assert not isinstance(plain.reward, DeepReward)
 
 
 def test_shapes_say_what_is_built_and_how_it_is_trained():
