@@ -40,6 +40,7 @@ FAMILIES = {
         "experiments.bias_mitigation",
         "experiments.transfer_bias",
         "experiments.tuning.bias_mitigation",
+        "experiments.tuning.bias_reward",
     ),
     "lifelong": (
         "modeledit_jax.lifelong",

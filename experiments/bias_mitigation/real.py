@@ -82,7 +82,10 @@ class RealSetup:
 
 
 def prepare_real(
-    config: CommentOptions, searches: Sequence[SearchEditor], key_of: Callable[[int], Key]
+    config: CommentOptions,
+    searches: Sequence[SearchEditor],
+    key_of: Callable[[int], Key],
+    nested: bool = False,
 ) -> RealSetup:
     """Loads the comments, computes features, trains the classifiers, states the tasks.
 
@@ -90,6 +93,7 @@ def prepare_real(
       config: options.
       searches: that will edit the tasks.
       key_of: the key of the training of the network of a seed.
+      nested: see `load_with_contexts`.
 
     Raises:
       ValueError, FileNotFoundError: see `load_with_contexts` and `TextFeatures`; or a site that is
@@ -97,7 +101,8 @@ def prepare_real(
     """
     from modeledit_jax.data.comments.real_comments import load_with_contexts  # slow to import
 
-    reward, cache = reward_function(config), config.cache_dir or default_cache_dir()
+    cache = config.cache_dir or default_cache_dir()
+    reward_function(config)  # of the user: imported before there is work to lose
     features = text_features(config) if config.subject == "hidden" else None
     numbered = load_with_contexts(
         config.dataset,
@@ -105,6 +110,7 @@ def prepare_real(
         size=config.size,
         balanced=config.balanced,
         folds=config.folds,
+        nested=nested,
     )
     seen = _seen(config, numbered, features)
     data, module, training = seen.data, seen.module, seen.training
@@ -127,19 +133,21 @@ def prepare_real(
     ]
     folds = []
     for number, own in zip(config.folds, data, strict=True):
-        tasks = [
-            mitigate_bias(
-                subject,
-                own,
-                site=config.site,
-                reward=reward,
-                weights=reward_weights(config),
-                name=f"fold-{number}",
-            )
-            for subject in subjects
-        ]
+        tasks = [debias(config, subject, own, number) for subject in subjects]
         folds.append(Fold(number, own, tasks))
     return RealSetup(numbered[0], module, training, seeds, folds)
+
+
+def debias(config: CommentOptions, subject: Subject, data: CommentData, fold: int) -> DebiasingTask:
+    """The task of one network under the reward of the command line."""
+    return mitigate_bias(
+        subject,
+        data,
+        site=config.site,
+        reward=reward_function(config),
+        weights=reward_weights(config),
+        name=f"fold-{fold}",
+    )
 
 
 def text_features(config: CommentOptions) -> TextFeatures:

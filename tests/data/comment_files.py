@@ -7,17 +7,19 @@ from pathlib import Path
 import numpy as np
 
 TERMS = ("gay", "black", "white", "muslim", "jewish", "christian", "male", "female")
+FURTHER = ("lesbian", "old", "young", "blind", "deaf", "mexican")
+"""Terms that some tests need besides."""
 HEADER = ["id", "comment_text", "toxic", "insult"]
 
 
-def comment_rows(number: int, seed: int = 0) -> list[list[str]]:
+def comment_rows(number: int, seed: int = 0, further: tuple[str, ...] = ()) -> list[list[str]]:
     """Comments, half of them toxic, most with one term, each with a number word of its own."""
     rng = np.random.default_rng(seed)
     table = []
     for index in range(number):
         toxic = index % 2
         cue = rng.choice(["awful", "stupid", "nasty"] if toxic else ["nice", "fine", "kind"])
-        term = rng.choice([*TERMS, "african american", "middle aged", "plain"])
+        term = rng.choice([*TERMS, *further, "african american", "middle aged", "plain"])
         own = "".join("abcdefghij"[int(digit)] for digit in str(1000 + index))
         text = f"This {cue} {term} person said {own}, twice"
         table.append([f"{index:016x}", text, str(toxic), "0"])

@@ -83,10 +83,12 @@ def write_cifar(path: Path, members: Mapping[str, bytes | None]) -> None:
             archive.addfile(info, io.BytesIO(content or b""))
 
 
-def write_comments(monkeypatch, folder: Path, name: str, number: int = 480) -> None:
+def write_comments(
+    monkeypatch, folder: Path, name: str, number: int = 480, further: tuple[str, ...] = ()
+) -> None:
     """Comments as Jigsaw, Wikipedia toxicity or Civil Comments publish them."""
     if name == "jigsaw":
-        jigsaw(folder, comment_rows(number))
+        jigsaw(folder, comment_rows(number, further=further))
         return
     builder = comment_builders.BUILDERS[name]
     path = folder / name / builder.URL.rsplit("/", 1)[1]
@@ -94,7 +96,7 @@ def write_comments(monkeypatch, folder: Path, name: str, number: int = 480) -> N
     if name == "civil_comments":
         text = csv_text(_civil(number), ["id", "split", "comment_text", "toxicity", *CIVIL_TERMS])
     else:
-        text = csv_text(comment_rows(number))
+        text = csv_text(comment_rows(number, further=further))
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(builder.MEMBER, text)
     publish(monkeypatch, builder, [path], NOWHERE + path.name)

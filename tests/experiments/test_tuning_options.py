@@ -1,4 +1,4 @@
-"""Every value of every option of the three tuning commands, run to its end; see `option_rows`.
+"""Every value of every option of the tuning commands, run to its end; see `option_rows`.
 
 The grids are cut to a trial each: what a trial is, other tests say.
 """
@@ -8,17 +8,19 @@ import json
 import numpy as np
 import pytest
 
-from experiments.bias_mitigation.config import REWARDS
+from experiments.bias_mitigation.config import FIDELITY_WEIGHTS, REWARDS
 from experiments.common.options import SEARCHES
 from experiments.lifelong_editing.config import CORPORA
 from experiments.tuning.bias_mitigation import run as debiasing
 from experiments.tuning.bias_mitigation.__main__ import command as tune_debiasing
+from experiments.tuning.bias_reward.__main__ import command as tune_reward
 from experiments.tuning.lifelong_editing import grids as lifelong
 from experiments.tuning.lifelong_editing.__main__ import command as tune_lifelong
 from experiments.tuning.unlearning import run as unlearning
 from experiments.tuning.unlearning.__main__ import command as tune_unlearning
 from experiments.unlearning.config import REWARDS as FORGETTING
 from modeledit_jax.presets.preset import load_preset, preset_names
+from tests.data.comment_files import FURTHER
 from tests.data.published_files import write_comments, write_images
 from tests.experiments.collections_of_facts import write_collections
 from tests.experiments.option_rows import FLAG, Row, run_row, small_corpus, untried
@@ -60,6 +62,20 @@ MITIGATE = [
     {"dataset": "civil_comments", "reward": "fped", "parametrization": "per-column",
      "observation": "weights", "methods": "ppo-mask", "precision": "tf32"},
 ]  # fmt: skip
+WEIGHTS = [
+    {"methods": "reward-gradient ppo-shift", "dataset": "jigsaw", "contexts": "real",
+     "subject": "boe", "balanced": FLAG, "folds": "0 1", "try_pairing": "1 3",
+     "try_term_rates": "0", "try_block_mean": "1 5", "reward": "fidelity"},
+    {"methods": "ppo-shift ppo-mask openes-mask openes-shift snes-mask snes-shift "
+     "random-search-mask random-search-shift", "dataset": "wikipedia_toxicity",
+     "subject": "hidden", "model": "tiny", "layer": "1", "pooling": "last", "folds": "2",
+     "parametrization": "per-weight", "observation": "time", "try_pairing": "2"},
+    {"methods": "ppo-shift", "subject": "cnn", "folds": "0", "try_pairing": "1",
+     "parametrization": "per-row", "observation": "weights", "precision": "bfloat16",
+     "site": "fc1/kernel fc2/kernel", "sites_chosen": "1", "sites_drawn": FLAG},
+    {"methods": "ppo-shift", "subject": "boe", "folds": "0", "try_pairing": "1",
+     "parametrization": "per-column", "precision": "tf32"},
+]  # fmt: skip
 TINY = {
     "edits": "3", "batch_size": "3", "train_edits": "3", "modules": "layers/1/mlp/down",
     "width": "16", "mlp_width": "32", "steps": "20", "plain": "20",
@@ -85,6 +101,9 @@ def test_every_value_is_in_a_row():
     assert untried(tune_unlearning.options, [SMALL | row for row in FORGET], **named) == set()
     named = {"reward": REWARDS, "methods": SEARCHES}
     assert untried(tune_debiasing.options, [SMALL | row for row in MITIGATE], **named) == set()
+    rows = [SMALL | row for row in WEIGHTS]
+    named = {"reward": ("fidelity",), "methods": SEARCHES}
+    assert untried(tune_reward.options, rows, **named) == set()
     assert untried(tune_lifelong.options, TAUGHT, corpus=CORPORA) == set()
 
 
@@ -121,7 +140,7 @@ def test_bias_mitigation(row, tmp_path, monkeypatch):
     monkeypatch.setattr(debiasing, "SPREADS", (0.3,))
     real = {name: rates[:1] for name, rates in debiasing.REAL_RATES.items()}
     monkeypatch.setattr(debiasing, "REAL_RATES", real)
-    monkeypatch.setattr(debiasing, "REAL_POPULATIONS", (10,))
+    monkeypatch.setattr(debiasing, "REAL_SPREADS", (0.3,))
     monkeypatch.setattr(debiasing, "STEPS", (20,))
     monkeypatch.setattr(debiasing, "STEP_SIZES", (0.01,))
     small_corpus(monkeypatch)
@@ -131,6 +150,22 @@ def test_bias_mitigation(row, tmp_path, monkeypatch):
     if row.get("model"):
         row = row | {"model": str(write_folder(tmp_path / "tiny"))}
     tuned(tune_debiasing, SMALL | row, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("row", WEIGHTS, ids=lambda row: row["methods"].split()[0] + row["subject"])
+def test_bias_reward(row, tmp_path, monkeypatch):
+    """Every method has a trial for every combination of weights."""
+    monkeypatch.setenv("MODELEDIT_DATA_DIR", str(tmp_path / "data"))
+    write_comments(monkeypatch, tmp_path / "data", row.get("dataset", "jigsaw"), further=FURTHER)
+    if row.get("model"):
+        row = row | {"model": str(write_folder(tmp_path / "tiny"))}
+    run = run_row(tune_reward, SMALL | row, tmp_path, tmp_path / "cache", report="report.md")
+    trials = json.loads((run / "tuning.json").read_text(encoding="utf-8"))["trials"]
+    tried = [len(row.get(f"try_{name}", "1").split()) for name in FIDELITY_WEIGHTS]
+    assert len(trials) == len(row["methods"].split()) * np.prod(tried)
+    assert all(np.isfinite(trial["score"]) for trial in trials)
 
 
 @pytest.mark.slow

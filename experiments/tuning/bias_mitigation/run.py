@@ -31,10 +31,9 @@ RATES = {"PPO": (1.25, 2.5), "OpenES": (0.1, 0.2), "SNES": (1.0, 2.0)}
 POPULATIONS = (10, 20, 40)  # with the rates, six trials each
 SPREADS = (0.15, 0.3, 0.5, 0.7, 1.0, 1.4)  # of random search, which has nothing else to tune
 
-
 REAL_RATES = {"PPO": (0.6, 1.25, 2.5), "OpenES": (0.05, 0.1, 0.2), "SNES": (0.5, 1.0, 2.0)}
-REAL_POPULATIONS = (20, 40)
-STEPS, STEP_SIZES = (200, 400), (0.001, 0.003, 0.01)  # of gradient ascent, six trials too
+REAL_SPREADS = (0.1, 0.3)  # with the rates, six trials too
+STEPS, STEP_SIZES = (200, 400), (0.001, 0.003, 0.01)  # of gradient ascent
 
 
 def trials(search: str, real: bool = False) -> list[Settings]:
@@ -45,10 +44,10 @@ def trials(search: str, real: bool = False) -> list[Settings]:
         pairs = itertools.product(STEPS, STEP_SIZES)
         return [{"steps": steps, "learning_rate": rate} for steps, rate in pairs]
     rates = grid_of(REAL_RATES if real else RATES, search)
-    populations = REAL_POPULATIONS if real else POPULATIONS
+    populations, spreads = ((20,), REAL_SPREADS) if real else (POPULATIONS, (0.3,))
     return [
-        {"population": population, "std": 0.3, "learning_rate": rate}
-        for population, rate in itertools.product(populations, rates)
+        {"population": population, "std": spread, "learning_rate": rate}
+        for population, spread, rate in itertools.product(populations, spreads, rates)
     ]
 
 

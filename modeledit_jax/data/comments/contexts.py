@@ -139,9 +139,9 @@ def _hash(seed: int, key: tuple[str, str]) -> bytes:
     return hashlib.sha256(repr((seed, key)).encode()).digest()
 
 
-def every_term(contexts: Sequence[Context], terms: int) -> Int32[np.ndarray, "k terms"]:
-    """For every context all of ``terms`` words, as `fill` takes them."""
-    return np.tile(np.arange(terms, dtype=np.int32), (len(contexts), 1))
+def every_term(contexts: Sequence[Context], terms: Sequence[int]) -> Int32[np.ndarray, "k terms"]:
+    """For every context all of ``terms``, by their number, as `fill` takes them."""
+    return np.tile(np.asarray(terms, np.int32), (len(contexts), 1))
 
 
 def some_terms(

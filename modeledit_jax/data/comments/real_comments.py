@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Int32
 
 from modeledit_jax.data.comments.comments import CommentData, Comments
 from modeledit_jax.data.comments.contexts import (
@@ -73,6 +74,7 @@ def load_with_contexts(
     seed: int = 0,
     balanced: bool = False,
     folds: Sequence[int] = tuple(range(FOLDS)),
+    nested: bool = False,
 ) -> list[CommentData]:
     """Loads real comments as numbers of texts (`views` makes tokens or features of them).
 
@@ -91,6 +93,10 @@ def load_with_contexts(
       seed: of all draws.
       balanced: as many harmless comments as toxic ones, the protocol of Malik 2026 (20,000).
       folds: which thirds of the terms are held out in turn.
+      nested: to choose a reward by. ``reward`` shows neither the terms of a fold nor those of the
+        next third; ``select`` shows every term but those of the fold, in all of its contexts, and
+        ``held_out`` says which of them ``reward`` does not show. What is held out for the test is
+        then in neither.
 
     Returns:
       The data of every fold. They differ in what ``reward`` and ``select`` show, and the numbers
@@ -109,7 +115,8 @@ def load_with_contexts(
     encoder = TextEncoder(DIXON_TERMS, _columns(source))
     roles = {role: encoder(source.texts[role], source.label[role]) for role in source.texts}
     contexts, about_contexts = _contexts(source, seed)
-    test = {n: _filled(encoder, found, None, seed) for n, found in contexts.pop("test").items()}
+    every = range(len(encoder.scored))
+    test = {n: _filled(encoder, c, every_term(c, every)) for n, c in contexts.pop("test").items()}
     suites, about_suites = load_suites(data_dir, encoder, _used(source), seed=seed)
     whole = CommentData(
         name=name,
@@ -122,7 +129,8 @@ def load_with_contexts(
         added=_added(encoder, source.sentences),
         notes=(*raw.notes, subset.note, *about, *about_contexts, *about_suites),
     )
-    parts = [_of_fold(whole, encoder, contexts, fold, seed) for fold in folds]
+    of_fold = _nested_fold if nested else _of_fold
+    parts = [of_fold(whole, encoder, contexts, fold, seed) for fold in folds]
     return [replace(part, vocabulary=encoder.vocabulary) for part in parts]
 
 
@@ -134,10 +142,28 @@ def _of_fold(
     seed: int,
 ) -> CommentData:
     """The data with what ``reward`` and ``select`` show where a third of the terms is held out."""
-    shown, held_out = _fold(whole.roles["train"], encoder.scored, fold)
+    shown, held_out = _fold(whole.roles["train"], encoder.scored, (fold,))
+    made = {role: _showing(encoder, kinds, shown, seed) for role, kinds in contexts.items()}
+    return replace(whole, held_out=held_out, counterfactuals={**made, **whole.counterfactuals})
+
+
+def _nested_fold(
+    whole: CommentData,
+    encoder: TextEncoder,
+    contexts: Mapping[str, Mapping[str, list[Context]]],
+    fold: int,
+    seed: int,
+) -> CommentData:
+    """The data to choose a reward by where a third of the terms is held out (``nested``)."""
+    train, terms = whole.roles["train"], encoder.scored
+    allowed, _ = _fold(train, terms, (fold,))
+    shown, hidden = _fold(train, terms, (fold, (fold + 1) % FOLDS))
+    held_out = tuple(out and column in allowed for column, out in enumerate(hidden))
+    judged = sorted([*shown, *np.flatnonzero(held_out).tolist()])
+    select = contexts["select"].values()
     made = {
-        role: _joined([_filled(encoder, found, shown, seed) for found in kinds.values()])
-        for role, kinds in contexts.items()
+        "reward": _showing(encoder, contexts["reward"], shown, seed),
+        "select": _joined([_filled(encoder, c, every_term(c, judged)) for c in select]),
     }
     return replace(whole, held_out=held_out, counterfactuals={**made, **whole.counterfactuals})
 
@@ -187,17 +213,20 @@ def _columns(source: _Source) -> tuple[int, ...]:
     return columns
 
 
-def _fold(train: Comments, terms: Sequence[str], fold: int) -> tuple[list[int], tuple[bool, ...]]:
-    """Terms that the reward may show, and of each whether it is held out.
+def _fold(
+    train: Comments, terms: Sequence[str], folds: Sequence[int]
+) -> tuple[list[int], tuple[bool, ...]]:
+    """Terms that the reward may show, and of each whether it is held out, in one of ``folds``.
 
     A term that shares a word with one of the other side (african, african american) is neither.
     """
-    hidden = hold_out(train, terms, range(len(terms)), fold, FOLDS)
+    every = range(len(terms))
+    hidden = {c for fold in folds for c in hold_out(train, terms, every, fold, FOLDS)}
     words = [set(term.split()) for term in terms]
     of_hidden = set().union(*(words[column] for column in hidden))
-    shown = [c for c in range(len(terms)) if c not in hidden and not words[c] & of_hidden]
+    shown = [c for c in every if c not in hidden and not words[c] & of_hidden]
     of_shown = set().union(*(words[column] for column in shown))
-    return shown, tuple(c in hidden and not words[c] & of_shown for c in range(len(terms)))
+    return shown, tuple(c in hidden and not words[c] & of_shown for c in every)
 
 
 def _contexts(
@@ -244,15 +273,20 @@ def _contexts(
     return found, tuple(notes)
 
 
-def _filled(
-    encoder: TextEncoder, contexts: list[Context], shown: list[int] | None, seed: int
+def _showing(
+    encoder: TextEncoder, kinds: Mapping[str, list[Context]], shown: list[int], seed: int
 ) -> Comments:
-    """Contexts with some terms that may be shown and other words, or with every scored term."""
+    """Contexts of all kinds, each with some terms that may be shown and other words."""
+    number, others = len(encoder.scored), len(PERSON_WORDS)
+    parts = [(c, some_terms(c, shown, number, others, EACH, seed)) for c in kinds.values()]
+    return _joined([_filled(encoder, *part) for part in parts])
+
+
+def _filled(
+    encoder: TextEncoder, contexts: list[Context], chosen: Int32[np.ndarray, "k variants"]
+) -> Comments:
+    """Contexts with the words that are chosen for each, by their number."""
     terms = encoder.scored
-    if shown is None:
-        chosen = every_term(contexts, len(terms))
-    else:
-        chosen = some_terms(contexts, shown, len(terms), len(PERSON_WORDS), EACH, seed)
     variants = chosen.shape[1]
     named = np.zeros((chosen.size, len(encoder.terms)), np.float32)
     is_term = chosen.reshape(-1) < len(terms)

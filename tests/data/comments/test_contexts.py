@@ -98,7 +98,7 @@ def test_shown_terms_and_other_words():
 
 def test_filled_texts_stand_context_after_context():
     contexts = [Context("a ", " man", 0), Context("", " men", 1)]
-    texts = fill(contexts, every_term(contexts, 2), ("gay", "old"))
+    texts = fill(contexts, every_term(contexts, range(2)), ("gay", "old"))
     assert texts == ["a gay man", "an old man", "gay men", "old men"]
 
 

@@ -15,7 +15,7 @@ from modeledit_jax.data.comments.real_comments import (
 from modeledit_jax.data.comments.terms import DIXON_TERMS
 from modeledit_jax.data.comments.text import find_identities, mentions, tokenize
 from modeledit_jax.data.comments.views import texts_of
-from tests.data.comment_files import TERMS, comment_rows, jigsaw, write_sentences
+from tests.data.comment_files import FURTHER, TERMS, comment_rows, jigsaw, write_sentences
 
 
 def write(folder):
@@ -54,6 +54,30 @@ def test_the_reward_shows_no_held_out_term(folds):
             named = find_identities(words(data, part), data.identities)
             np.testing.assert_array_equal(part.groups, named)
             assert np.all(part.groups[part.blocks].sum(axis=(1, 2)) == EACH)
+
+
+def test_nested_folds_show_what_a_reward_is_chosen_by(tmp_path):
+    """The terms of a fold are in neither role, those held out besides in ``select`` alone."""
+    jigsaw(tmp_path, comment_rows(480, further=FURTHER))
+    nested, plain = (
+        load_with_contexts("jigsaw", data_dir=write_sentences(tmp_path), nested=nested)
+        for nested in (True, False)
+    )
+    for fold, (data, outer) in enumerate(zip(nested, plain, strict=True)):
+        hidden, inner = np.array(outer.held_out), np.array(data.held_out)
+        assert inner.sum() > 1 and not np.any(hidden & inner)
+        assert np.all(np.array(plain[(fold + 1) % FOLDS].held_out)[inner])
+        reward, select = (data.counterfactuals[role] for role in ("reward", "select"))
+        assert reward.blocks.shape[1] == 2 * EACH
+        assert not reward.groups[:, hidden | inner].any()
+        terms = select.groups[select.blocks].argmax(axis=2)
+        assert np.all(terms == terms[0]) and np.all(select.groups.sum(axis=1) == 1)
+        shown = np.flatnonzero(reward.groups.any(axis=0))
+        assert set(terms[0]) == {*shown, *np.flatnonzero(inner)}
+        assert set(select.kind) == set(range(len(SIZES["select"])))
+        np.testing.assert_array_equal(
+            find_identities(words(data, select), data.identities), select.groups
+        )
 
 
 def test_contexts_of_the_reward_know_their_kind(folds):
