@@ -43,7 +43,7 @@ run_bases = jax.jit(input_bases, static_argnums=0)
 
 def _basis(kernel: Float[Array, "d h"], inputs: Float[Array, "n q d"]) -> Float[Array, "d d"]:
     product = lambda a, b: jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)  # noqa: E731
-    rows = inputs.reshape(-1, inputs.shape[-1])
+    rows = inputs.reshape(-1, inputs.shape[-1]).astype(jnp.float32)  # eigh knows no bfloat16
     sizes, directions = jnp.linalg.eigh(product(rows.T, rows) / len(rows))
     mean = jnp.mean(sizes)
     sizes = jnp.maximum(sizes, 0.0) + RIDGE * jnp.where(mean > 0, mean, 1.0)

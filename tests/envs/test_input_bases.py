@@ -72,6 +72,16 @@ def test_the_basis_is_the_inverse_root_of_the_second_moments():
     np.testing.assert_allclose(found, expected, rtol=2e-4, atol=2e-4 * np.abs(expected).max())
 
 
+def test_candidates_in_bfloat16_have_the_same_coordinates():
+    """Moments are of inputs in bfloat16 then, but the basis is of float32."""
+    coarse = ShiftWorld(
+        task(), parametrization=LowRank(2), coordinates="inputs", precision="bfloat16"
+    )
+    bases = [np.asarray(env.default_params.bases[SITE]) for env in (coarse, world())]
+    assert bases[0].dtype == np.float32
+    np.testing.assert_allclose(*bases, atol=0.05 * np.abs(bases[1]).max())
+
+
 @pytest.mark.parametrize("parametrization", [LowRank(2), PerWeight()], ids=["low-rank", "dense"])
 def test_an_action_does_what_it_does_to_the_network_written_in_these_coordinates(parametrization):
     written, inverse = written_in_inputs(task())

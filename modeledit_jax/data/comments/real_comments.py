@@ -113,6 +113,22 @@ def load_with_contexts(
     subset = (draw_balanced if balanced else draw_all)(raw, size, seed)
     source, about = _source(raw, subset, data_dir)
     encoder = TextEncoder(DIXON_TERMS, _columns(source))
+    notes = (*raw.notes, subset.note, *about)
+    whole, contexts = _whole(name, source, encoder, data_dir, seed, notes)
+    of_fold = _nested_fold if nested else _of_fold
+    parts = [of_fold(whole, encoder, contexts, fold, seed) for fold in folds]
+    return [replace(part, vocabulary=encoder.vocabulary) for part in parts]
+
+
+def _whole(
+    name: str,
+    source: _Source,
+    encoder: TextEncoder,
+    data_dir: Path | None,
+    seed: int,
+    notes: tuple[str, ...],
+) -> tuple[CommentData, dict[str, dict[str, list[Context]]]]:
+    """What all folds share, and the contexts of ``reward`` and ``select`` by kind."""
     roles = {role: encoder(source.texts[role], source.label[role]) for role in source.texts}
     contexts, about_contexts = _contexts(source, seed)
     every = range(len(encoder.scored))
@@ -127,11 +143,9 @@ def load_with_contexts(
         counterfactuals={"test": test.pop("windows")},
         suites={**test, **suites},
         added=_added(encoder, source.sentences),
-        notes=(*raw.notes, subset.note, *about, *about_contexts, *about_suites),
+        notes=(*notes, *about_contexts, *about_suites),
     )
-    of_fold = _nested_fold if nested else _of_fold
-    parts = [of_fold(whole, encoder, contexts, fold, seed) for fold in folds]
-    return [replace(part, vocabulary=encoder.vocabulary) for part in parts]
+    return whole, contexts
 
 
 def _of_fold(
