@@ -36,15 +36,7 @@ def write_suite_report(
     """
     run_dir = run_folder(config)
     table = suite_rows(setup, results)
-    rows = group_by(table, "method")
-    statistics = SuiteStatistics(setup, {result.method: result for result in results})
-    changed = {result.method: statistics.changes_of(result.method) for result in results[1:]}
-    found = Comparison(
-        means={name: mean_metrics([row.metrics for row in own]) for name, own in rows.items()},
-        changed=changed,
-        control=changed.get(CONTROL),
-        learned=[result.method for result in results if result.learned],
-    )
+    found = compare(setup, results, table)
     write_metrics_csv(run_dir, table)
     save_weights(run_dir, setup.tasks, setup.task_seeds, results)
     draw_suites(run_dir / "figures", setup, results, table, methods, styles_of(methods))
@@ -52,6 +44,25 @@ def write_suite_report(
     atomic_write_text(run_dir / "report.md", text)
     write_summary(run_dir, "bias-mitigation", as_json(config), table)
     print(text.split("## Figures")[0])
+
+
+def compare(setup: RealSetup, results: Sequence[Result], table: Sequence[Row]) -> Comparison:
+    """All methods beside the unedited networks.
+
+    Args:
+      setup: folds and networks.
+      results: of all methods; ``original`` first.
+      table: `suite_rows` of them.
+    """
+    rows = group_by(table, "method")
+    statistics = SuiteStatistics(setup, {result.method: result for result in results})
+    changed = {result.method: statistics.changes_of(result.method) for result in results[1:]}
+    return Comparison(
+        means={name: mean_metrics([row.metrics for row in own]) for name, own in rows.items()},
+        changed=changed,
+        control=changed.get(CONTROL),
+        learned=[result.method for result in results if result.learned],
+    )
 
 
 def suite_rows(setup: RealSetup, results: Sequence[Result]) -> list[Row]:

@@ -69,15 +69,7 @@ def suite_report_text(
         f"# Bias mitigation on real comments: {config.dataset} ({_subject(config)})",
         "",
         *_setting(config, setup, found),
-        "## Verdicts",
-        "",
-        *_verdicts(found),
-        "## Changes on the suites",
-        "",
-        *_changes_tables(found),
-        "## Use",
-        "",
-        *_use_table(found),
+        *comparison_lines(found),
         "## Methods",
         "",
         markdown_table(table, COLUMNS, costs=True),
@@ -89,6 +81,21 @@ def suite_report_text(
         *(f"- {note}" for note in (*setup.folds[0].data.notes, *notes)),
     ]
     return "\n".join(lines) + "\n"
+
+
+def comparison_lines(found: Comparison) -> list[str]:
+    """The sections that say what methods change: verdicts, suites, use."""
+    return [
+        "## Verdicts",
+        "",
+        *_verdicts(found),
+        "## Changes on the suites",
+        "",
+        *_changes_tables(found),
+        "## Use",
+        "",
+        *_use_table(found),
+    ]
 
 
 def _subject(config: Config) -> str:

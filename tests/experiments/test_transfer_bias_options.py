@@ -24,7 +24,7 @@ ROWS = [
     {"dataset": "wikipedia_toxicity", "contexts": "swapped", "worlds": "mask"},
     {"dataset": "civil_comments", "reward": "fped", "memory": "2GB"},
     {"cues": "0.5", "worlds": "mask shift", "reward": "fairness"},
-    {"dataset": "jigsaw", "contexts": "real", "subject": "boe", "balanced": FLAG, "folds": "0"},
+    {"dataset": "jigsaw", "contexts": "real", "subject": "boe", "balanced": FLAG, "folds": "0 2"},
     {
         "dataset": "jigsaw",
         "subject": "hidden",
@@ -55,3 +55,8 @@ def test_it_runs_to_the_report(row, tmp_path, monkeypatch):
     run = run_row(command, SMALL | row, tmp_path, tmp_path / "cache")
     report = (run / "report.md").read_text(encoding="utf-8")
     assert all(f"policy-{world}" in report for world in (SMALL | row)["worlds"].split())
+    real = "## Verdicts" in report
+    assert real == (row.get("contexts") == "real" or row.get("subject") == "hidden")
+    folds = [f"-fold-{fold}" for fold in row["folds"].split()] if real else [""]
+    policies = [f"{world}{fold}" for world in (SMALL | row)["worlds"].split() for fold in folds]
+    assert {path.stem for path in (run / "policies").glob("*.toml")} == set(policies)
