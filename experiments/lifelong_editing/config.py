@@ -31,6 +31,8 @@ JOINT = ("memit-joint", "alphaedit-joint")
 """Ours: closed form whose layers share at least cost, with values of the unedited network."""
 CHOSEN_LAYERS = ("memit-seq-routed", "alphaedit-routed")
 """Ours: closed form whose layers a router chooses for every batch."""
+REPLAYED = ("alphaedit-replay",)
+"""Ours: closed form that edits facts in again whose answers have become unlikely."""
 PRECONDITIONED = ("ultraedit-text", "rledit-text")
 """Ours: changes that spare text and earlier edits."""
 LONG_TRAINING = ("dafnet",)

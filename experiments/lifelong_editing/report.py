@@ -26,6 +26,7 @@ from experiments.lifelong_editing.config import (
     JOINT,
     LONG_TRAINING,
     PRECONDITIONED,
+    REPLAYED,
     Config,
 )
 from experiments.lifelong_editing.setup import Setup
@@ -179,7 +180,7 @@ def write_figures(
 
 def all_claims(runs: Runs) -> list[Claim]:
     """What the papers claim, and what is ours above what is published."""
-    ours = {*AMORTIZED, *JOINT, *CHOSEN_LAYERS, *PRECONDITIONED} & runs.keys()
+    ours = {*AMORTIZED, *JOINT, *CHOSEN_LAYERS, *REPLAYED, *PRECONDITIONED} & runs.keys()
     published = {*ALL_METHODS, *CLOSED_FORM, *LONG_TRAINING} & runs.keys() - {"original"}
     return [*of_papers(), *of_ours(sorted(ours), sorted(published))]
 

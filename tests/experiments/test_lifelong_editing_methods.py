@@ -13,6 +13,7 @@ from experiments.lifelong_editing.config import (
     JOINT,
     LONG_TRAINING,
     PRECONDITIONED,
+    REPLAYED,
     Config,
 )
 from experiments.lifelong_editing.methods import build_method, load_methods
@@ -23,8 +24,8 @@ from modeledit_jax.presets.preset import preset, preset_names
 
 CONFIG = Config(judged_batches=3, meta_updates=7, fraction=0.25)
 EVERY = (
-    *(ALL_METHODS + CLOSED_FORM + AMORTIZED + JOINT + CHOSEN_LAYERS + PRECONDITIONED),
-    *LONG_TRAINING,
+    *(ALL_METHODS + CLOSED_FORM + AMORTIZED + JOINT + CHOSEN_LAYERS + REPLAYED),
+    *(PRECONDITIONED + LONG_TRAINING),
 )
 ROUTED = ("hiedit", "hiedit-ste", "random-k", "fixed-k", "top-norm-k")
 
@@ -133,7 +134,7 @@ def test_a_class_that_edits_no_stream_is_refused(tmp_path):
 
 
 def test_contexts_are_those_of_the_command():
-    for name in CLOSED_FORM + AMORTIZED + JOINT + CHOSEN_LAYERS:
+    for name in CLOSED_FORM + AMORTIZED + JOINT + CHOSEN_LAYERS + REPLAYED:
         (own,) = load_methods([name], Config(contexts=2))
         assert build_method(own).contexts == 2
         assert preset(f"lifelong/{name}").contexts == 5
