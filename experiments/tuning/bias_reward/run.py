@@ -57,7 +57,7 @@ def run(config: WeightsConfig) -> Path:
     trials = [(name, weights) for name in editors for weights in grid]
     found = []
     for name, weights in tqdm(trials, desc="weights"):
-        file = "-".join([name, *(f"{weight:g}" for weight in weights.values())])
+        file = "-".join([name, *map(str, weights.values())])
         path = run_folder(config) / "trials" / f"{file}.json"
         build = partial(_changes, config, setup, editors[name], weights)
         change = cached_json(path, build)
