@@ -108,17 +108,18 @@ def keep_facts(facts: FactBatch, kept: Bool[jax.Array, "..."]) -> FactBatch:
     """The facts with those that are not ``kept`` (``[..., n]``) made rows that fill up, as if they
     had been left out."""
 
-    def part(batch: TokenBatch | None) -> TokenBatch | None:
-        if batch is None:
-            return None
-        labels = jnp.where(kept[..., None], batch.labels, IGNORED)
-        return TokenBatch(batch.tokens, batch.attention & kept[..., None], labels)
+    def part(batch: TokenBatch, chosen: jax.Array) -> TokenBatch:
+        labels = jnp.where(chosen[..., None], batch.labels, IGNORED)
+        return TokenBatch(batch.tokens, batch.attention & chosen[..., None], labels)
 
+    streams = ("edit", "rephrase", "locality", "edit_old", "rephrase_old", "locality_new")
     parts: dict[str, Any] = {
-        name: part(batch)
-        for name, batch in vars(facts).items()
-        if name not in ("subject_last", "values")
+        name: None if (batch := getattr(facts, name)) is None else part(batch, kept)
+        for name in streams
     }
+    if (framed := facts.contexts) is not None:
+        subject = jnp.where(kept[..., None], framed.subject, -1)
+        parts["contexts"] = ContextBatch(part(framed.rows, kept[..., None]), subject)
     return FactBatch(**parts, subject_last=jnp.where(kept, facts.subject_last, -1))
 
 

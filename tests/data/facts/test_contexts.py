@@ -1,12 +1,14 @@
 """Prompts after other texts, as text."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from modeledit_jax.data.facts.common_knowledge import SENTENCES
 from modeledit_jax.data.facts.contexts import bare_rows, encode_contexts
 from modeledit_jax.data.facts.encoding import encode_answers
-from modeledit_jax.data.facts.records import EditRecord, Probe, encode_edits
+from modeledit_jax.data.facts.records import EditRecord, Probe, encode_edits, keep_facts
 from modeledit_jax.data.facts.tokenization import byte_pair_tokenizer
 from modeledit_jax.data.facts.tokens import IGNORED
 
@@ -45,19 +47,33 @@ def test_every_row_is_one_text(tokenizer):
             assert whole.offsets[places[fact, row]][1] == end
 
 
+RECORDS = [
+    EditRecord(subject, prompt, answer, None, ("Who?",), (Probe("Why?", "so"),))
+    for prompt, subject, answer in zip(PROMPTS, SUBJECTS, ANSWERS, strict=True)
+]
+
+
+def test_facts_that_are_left_out_are_rows_that_fill_up(tokenizer):
+    """As if the batch had been encoded without the second."""
+    both = encode_edits(RECORDS, tokenizer, 2, contexts=CONTEXTS)
+    kept = keep_facts(jax.tree.map(jnp.asarray, both), jnp.array([[True, False]]))
+    for batch in (kept.edit, kept.rephrase, kept.locality, kept.contexts.rows):
+        assert batch.attention[0, 0].any() and not batch.attention[0, 1].any()
+        assert (batch.labels[0, 1] == IGNORED).all()
+    np.testing.assert_array_equal(kept.contexts.rows.labels[0, 0], both.contexts.rows.labels[0, 0])
+    np.testing.assert_array_equal(kept.contexts.subject[0], [both.contexts.subject[0, 0], [-1] * 4])
+    np.testing.assert_array_equal(kept.real, [[True, False]])
+
+
 def test_a_batch_with_contexts_is_filled_up(tokenizer):
-    records = [
-        EditRecord(subject, prompt, answer, None, ("Who?",), (Probe("Why?", "so"),))
-        for prompt, subject, answer in zip(PROMPTS, SUBJECTS, ANSWERS, strict=True)
-    ]
-    found = encode_edits(records, tokenizer, 3, contexts=CONTEXTS)
+    found = encode_edits(RECORDS, tokenizer, 3, contexts=CONTEXTS)
     alone = encoded(tokenizer)
     assert found.contexts.subject.shape == (1, 3, 4)
     np.testing.assert_array_equal(found.contexts.rows.tokens[0, :2], alone.rows.tokens)
     assert (
         not found.contexts.rows.attention[0, 2].any() and (found.contexts.subject[0, 2] < 0).all()
     )
-    assert encode_edits(records, tokenizer, 3).contexts is None
+    assert encode_edits(RECORDS, tokenizer, 3).contexts is None
     fewer = found.replace(contexts=alone).contexts.first(1)
     assert fewer.contexts == 1
     np.testing.assert_array_equal(fewer.subject, alone.subject[:, [0, 1, 3]])
