@@ -76,7 +76,7 @@ class CommentOptions(SubjectOptions):
     """fairness, fidelity, rates or fped (two examples of what goes wrong), or module:name of a
     function; default: fidelity with real contexts, otherwise fairness."""
     pairing: Penalty | None = None
-    """Of the reward fidelity: weight of the spread that terms cause; default: its own, 3."""
+    """Of the reward fidelity: weight of the spread that terms cause; default: its own, 5."""
     term_rates: Penalty | None = None
     """Of the reward fidelity: weight of terms' differences in error rates; default: its own, 60."""
     block_mean: Penalty | None = None

@@ -46,7 +46,7 @@ WEIGHTS: dict[str, float] = {
     "fned": 1.0,
     "distillation": 1.0,
     "block_mean": 5.0,
-    "pairing": 3.0,
+    "pairing": 5.0,
     "rate_shift": 40.0,
     "term_rates": 60.0,
 }
@@ -213,7 +213,7 @@ def debiasing_reward(
         ``"fped"``: FPED at the frozen threshold and nothing else. An edit that calls nothing toxic
         earns its maximum; it is here to show that, not to be used.
         ``"fidelity"``: with logits ``z`` before and ``z′`` after,
-        ``− (E(z′−z)² + 5·E(block mean of z′−z)² + 3·E Var_t z′) / Var z − 40·E_k Σ_y (E_ky s(z′)
+        ``− (E(z′−z)² + 5·E(block mean of z′−z)² + 5·E Var_t z′) / Var z − 40·E_k Σ_y (E_ky s(z′)
         − E_ky s(z))² − 60·E_t Σ_y (E_ty (s(z′) − block mean of s(z′)))²``; the first mean and
         ``Var z`` are over comments, the next over blocks. Mean and variance of a block are those
         of its texts with an identity term, plus those of its texts with other words. ``E_ky`` is
