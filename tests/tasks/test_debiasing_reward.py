@@ -160,6 +160,15 @@ def test_the_reward_in_a_world_is_never_invalid(task):
             assert float(score) == expected
 
 
+def test_the_default_weights_are_those_of_the_formula(task):
+    """As the docstring of `debiasing_reward` and docs/bias_mitigation.md have it."""
+    noise = np.random.default_rng(1).normal(size=len(_scores(task))).astype(np.float32)
+    score, parts = _judge(_scores(task) + noise, "fidelity")
+    written = {"distillation": 1, "block_mean": 5, "pairing": 5, "rate_shift": 40, "term_rates": 60}
+    total = sum(weight * float(parts[name]) for name, weight in written.items())
+    np.testing.assert_allclose(score, total, rtol=1e-4)
+
+
 def test_fidelity_by_hand(task):
     """Its parts against NumPy, in units of the variance of the unedited scores."""
     before, sets = _scores(task), task.roles["reward"]

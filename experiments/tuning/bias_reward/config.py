@@ -16,7 +16,7 @@ class WeightsConfig(MethodOptions, CommentOptions):
     """Comments, downloaded or read from MODELEDIT_DATA_DIR."""
     contexts: Literal["real"] | None = None
     """Counterfactuals: real contexts."""
-    try_pairing: tuple[Penalty, ...] = (1.0, 3.0, 10.0, 30.0)
+    try_pairing: tuple[Penalty, ...] = (1.0, 3.0, 5.0, 10.0)
     """Weights of the spread that terms cause."""
     try_term_rates: tuple[Penalty, ...] = (60.0,)
     """Weights of terms' differences in error rates."""

@@ -51,9 +51,9 @@ def select_values(task: DebiasingTask, scores: np.ndarray) -> dict[str, float]:
         for which, columns in ((SHOWN, ~unseen), (UNSEEN, unseen)):
             block = BlockScores(logits[rows], toxic[rows], cut, variance, columns)
             values = dict(zip(STATISTICS, block.statistics(once)[0].tolist(), strict=True))
-            found |= {f"{name}_{rate}": values[rate] for rate in ("fpr", "fnr")}
             if name == "windows":
-                found |= {f"{kind}_{which}": values[kind] for kind in ("dispersion", "fped")}
+                found |= {f"{bias}_{which}": values[bias] for bias in ("dispersion", "fped")}
+        found |= {f"{name}_{rate}": values[rate] for rate in ("fpr", "fnr")}  # of all terms
     return found
 
 
